@@ -1,0 +1,101 @@
+"""The arrays that flow between environments, rollout and learner.
+
+Shape legend, used in every docstring of the package:
+
+- `S` seeds, `E` environments, `N` agents, `A` actions (or action dimensions)
+- `T` rollout length, cut into `K` chunks of `L` consecutive steps: `T = K * L`
+- `B` sequences in a minibatch (a sequence is one environment during one chunk)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array
+"""A typed PRNG key, made by `jax.random.key`; split once, never reused."""
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Actions `0 .. num_actions - 1`, one int32 per agent."""
+
+    num_actions: int
+
+    @property
+    def size(self) -> int:
+        """Width of the action mask."""
+        return self.num_actions
+
+
+@dataclass(frozen=True)
+class Box:
+    """Actions in `[low, high]^num_dims`, `num_dims` float32 per agent."""
+
+    num_dims: int
+    low: float = -1.0
+    high: float = 1.0
+
+    @property
+    def size(self) -> int:
+        """Width of the action mask."""
+        return self.num_dims
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What a learner must know of an environment before it builds a network.
+
+    Attributes:
+        num_agents: `N`.
+        obs_shape: shape of one agent's observation.
+        state_shape: shape of the global state.
+        action: the action space, the same for every agent.
+        max_steps: the horizon. `TimeStep.truncated` may be set at this step of an episode only.
+        shared_reward: True if all agents always receive the same reward: the critic is then the
+            team's, and gives one joint advantage.
+        metrics: the keys of `TimeStep.metrics`.
+    """
+
+    num_agents: int
+    obs_shape: tuple[int, ...]
+    state_shape: tuple[int, ...]
+    action: Discrete | Box
+    max_steps: int
+    shared_reward: bool
+    metrics: tuple[str, ...] = ()
+
+
+class TimeStep(NamedTuple):
+    """What an environment returns: unbatched, and with leading axes after `vmap`.
+
+    Attributes:
+        obs: (N, *obs_shape) float32.
+        global_state: (*state_shape,) float32; not repeated per agent.
+        action_mask: (N, A) bool. Discrete: the legal actions, at least one per agent. Continuous:
+            the dimensions that exist for this agent (the others are padding).
+        agent_mask: (N,) bool. False: dead or padded, takes no part in any loss or mean.
+        reward: (N,) float32, as the environment pays it for the transition into this step.
+        terminated: () bool: the future is worth nothing.
+        truncated: () bool: the clock ran out, so bootstrap. Never together with `terminated`.
+        metrics: scalars such as `{"won": ()}`, with the keys that the spec names; those of the
+            last step of an episode count.
+    """
+
+    obs: Array
+    global_state: Array
+    action_mask: Array
+    agent_mask: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    metrics: dict[str, Array]
+
+    @property
+    def done(self) -> Array:
+        """True where the episode ended, for either reason."""
+        return self.terminated | self.truncated
