@@ -1,0 +1,68 @@
+"""Generalised advantage estimation and the one masked mean that every loss uses."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from marsrl.types import Array
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[Array, Array]:
+    """Generalised advantage estimation that tells termination from truncation.
+
+    `delta_t = r_t + gamma (1 - terminated_t) next_value_t - value_t` and
+    `A_t = delta_t + gamma lambda (1 - done_t) A_{t+1}` (Schulman et al. 2016): termination makes
+    the future worthless, either end cuts the sum.
+
+    Args:
+        reward: (T, ...), paid for the transition out of step t.
+        value: (T, ...), of the step that was acted on.
+        next_value: (T, ...), of the step that followed, *before* any reset.
+        terminated: (T, ...) bool.
+        truncated: (T, ...) bool.
+        gamma: discount per step.
+        gae_lambda: 0 = one-step, 1 = Monte Carlo.
+
+    Returns:
+        `(advantage, target)`, both (T, ...), with `target = advantage + value`.
+    """
+    delta = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
+    decay = jnp.where(terminated | truncated, 0.0, gamma * gae_lambda)
+
+    def backward(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        delta, decay = step
+        advantage = delta + decay * advantage
+        return advantage, advantage
+
+    _, advantage = jax.lax.scan(backward, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)
+    return advantage, advantage + value
+
+
+def masked_mean(x: Array, mask: Array) -> Array:
+    """Mean of `x` where `mask` (same shape, or broadcastable) is True; 0 if it is nowhere True."""
+    weight = jnp.broadcast_to(mask, x.shape).astype(x.dtype)
+    return jnp.sum(x * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+def normalize(advantage: Array, mask: Array) -> tuple[Array, Array]:
+    """Shifts and scales to mean 0 and standard deviation 1 over the masked entries.
+
+    Args:
+        advantage: (...).
+        mask: (...) bool.
+
+    Returns:
+        The normalised advantage and the standard deviation it had.
+    """
+    mean = masked_mean(advantage, mask)
+    std = jnp.sqrt(masked_mean((advantage - mean) ** 2, mask))
+    return (advantage - mean) / (std + 1e-8), std

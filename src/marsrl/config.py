@@ -1,0 +1,235 @@
+"""The configuration of a run: one frozen, validated dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from typeguard import TypeCheckError, check_type
+
+from marsrl.errors import UserError, near_misses
+from marsrl.objectives import Objective, make_objective
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a run; the same config gives the same numbers on one machine."""
+
+    task: str = "paxmen/4ag"
+    """Environment, as listed by `marsrl envs`."""
+    objective: str = "mars"
+    """Per-sample surrogate: mars, maspo, mappo, or a variant (see docs/objectives.md)."""
+    eps: float = 0.2
+    """Size of the trust region."""
+    eps_low: float | None = None
+    """Lower size, for the -flexible objectives only."""
+    eps_high: float | None = None
+    """Upper size, for the -flexible objectives only."""
+    seeds: tuple[int, ...] = (0, 1)
+    """One independent training per seed, all in one program."""
+    total_steps: int = 2_000_000
+    """Environment steps per seed (not times agents), rounded up to whole updates."""
+
+    num_envs: int = 128
+    """Environments per seed."""
+    rollout_length: int = 50
+    """Steps per environment and update."""
+    chunk_length: int | None = None
+    """Steps of back-propagation through time; default: the whole rollout, or 1 if feed-forward."""
+    reset_pool: int | None = None
+    """Fresh starts drawn per rollout; default: twice num_envs for each horizon begun."""
+    stagger: bool = True
+    """Start environments at random points of their first episode, so that phases mix."""
+
+    core: Literal["gru", "ff"] = "gru"
+    """Recurrent or feed-forward networks."""
+    width: int = 64
+    """Units of every hidden layer and of the GRU."""
+    critic: Literal["state", "obs", "both"] = "state"
+    """What the critic sees: the global state, each agent's observation (IPPO), or both."""
+    share_parameters: bool = True
+    """One actor for all agents, told apart by an id, or one actor for each."""
+
+    update_epochs: int = 4
+    """Passes over each rollout."""
+    num_minibatches: int = 4
+    """Minibatches per pass."""
+    gamma: float = 0.99
+    """Discount per step."""
+    gae_lambda: float = 0.95
+    """Trace decay of the advantage estimate."""
+    bootstrap_truncated: bool = True
+    """Value the true final observation where the clock ran out, instead of counting it as 0."""
+    normalize_advantage: bool = True
+    """Per minibatch, over live agents."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    value_clip: float | None = None
+    """Largest value change that the value loss rewards; default: no clipping."""
+    max_grad_norm: float = 0.5
+    """Global-norm clip, for actor and critic each."""
+    actor_lr: float = 1e-3
+    """Adam's step size for the actor."""
+    critic_lr: float = 1e-3
+    """Adam's step size for the critic."""
+    anneal_lr: bool = True
+    """Linearly to zero over the run."""
+
+    num_evaluations: int = 20
+    """Evenly spaced, besides the one before training; each is followed by a checkpoint."""
+    eval_episodes: int = 32
+    """Episodes per evaluation and seed."""
+    eval_seed: int = 1_000_003
+    """Seed of the evaluation episodes, the same ones each time."""
+    eval_greedy: bool = False
+    """Evaluate the mode of the policy instead of sampling."""
+    log_interval: int = 10
+    """Updates per row of metrics.jsonl."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints kept, besides the best one of each seed."""
+    devices: int | None = None
+    """Devices that share the seeds; default: as many as divide them evenly."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run could use."""
+        for name, hint in get_type_hints(Config).items():
+            _check_type(name, getattr(self, name), hint)
+        for name in _POSITIVE:
+            _require(name, getattr(self, name), getattr(self, name) > 0, "greater than 0")
+        for name in _NOT_NEGATIVE:
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or greater")
+        for name in ("gamma", "gae_lambda"):
+            _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        for name in ("chunk_length", "reset_pool", "value_clip", "devices"):
+            value = getattr(self, name)
+            _require(name, value, value is None or value > 0, "greater than 0")
+        _require("seeds", self.seeds, len(self.seeds) > 0, "at least one seed")
+        _require("seeds", self.seeds, len(set(self.seeds)) == len(self.seeds), "distinct")
+        _require("seeds", self.seeds, all(0 <= s < 2**32 for s in self.seeds), "32-bit, unsigned")
+        _require_divides(
+            "chunk_length", self.sequence_length, "rollout_length", self.rollout_length
+        )
+        _require_divides(
+            "num_minibatches", self.num_minibatches, "num_envs x chunks", self.num_sequences
+        )
+        if self.devices:
+            _require_divides("devices", self.devices, "the number of seeds", len(self.seeds))
+        self.make_objective()
+
+    @property
+    def sequence_length(self) -> int:
+        """`L`, steps per chunk."""
+        return self.chunk_length or (1 if self.core == "ff" else self.rollout_length)
+
+    @property
+    def num_chunks(self) -> int:
+        """`K`, chunks per rollout."""
+        return self.rollout_length // self.sequence_length
+
+    @property
+    def num_sequences(self) -> int:
+        """`K * E`, what a pass over the rollout shuffles."""
+        return self.num_chunks * self.num_envs
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps between two updates of one seed."""
+        return self.num_envs * self.rollout_length
+
+    @property
+    def num_updates(self) -> int:
+        """Updates per seed."""
+        return -(-self.total_steps // self.steps_per_update)
+
+    def pool_size(self, max_steps: int) -> int:
+        """Fresh starts drawn per rollout of an environment with this horizon."""
+        return self.reset_pool or 2 * self.num_envs * -(-self.rollout_length // max_steps)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that name the configuration without its seeds."""
+        content = {k: v for k, v in self.to_dict().items() if k not in ("seeds", "devices")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def make_objective(self) -> Objective:
+        """The named objective with this trust region."""
+        return make_objective(self.objective, self.eps, self.eps_low, self.eps_high)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self) | {"seeds": list(self.seeds)}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Config:
+        """The inverse of `to_dict`; missing keys take their default.
+
+        Raises:
+            UserError: an unknown key (near misses named), a wrong type or an impossible value.
+        """
+        names = [field.name for field in fields(Config)]
+        for key in values:
+            if key not in names:
+                raise UserError(f"unknown setting {key!r}{near_misses(key, names)}")
+        if isinstance(values.get("seeds"), list):
+            values = values | {"seeds": tuple(values["seeds"])}
+        return Config(**values)
+
+    @staticmethod
+    def load(path: Path) -> Config:
+        """Reads a `.json` or `.toml` file."""
+        try:
+            text = path.read_text()
+            values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the configuration {path}: {error}") from error
+        return Config.from_dict(values)
+
+
+_POSITIVE = (
+    "total_steps",
+    "num_envs",
+    "rollout_length",
+    "width",
+    "update_epochs",
+    "num_minibatches",
+    "max_grad_norm",
+    "actor_lr",
+    "critic_lr",
+    "num_evaluations",
+    "eval_episodes",
+    "log_interval",
+    "keep_checkpoints",
+)
+_NOT_NEGATIVE = ("ent_coef", "vf_coef", "eval_seed")
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    try:
+        if isinstance(value, bool) and hint is not bool:
+            raise TypeCheckError("is a bool")
+        check_type(value, hint)
+    except TypeCheckError as error:
+        expected = getattr(hint, "__name__", str(hint))
+        raise UserError(f"{name} = {value!r} has the wrong type, expected {expected}") from error
+
+
+def _require(name: str, value: Any, ok: bool, expected: str) -> None:
+    if not ok:
+        raise UserError(f"{name} = {value!r} must be {expected}")
+
+
+def _require_divides(name: str, part: int, whole_name: str, whole: int) -> None:
+    if whole % part:
+        divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+        nearest = min(divisors, key=lambda d: abs(d - part))
+        raise UserError(
+            f"{name} = {part} does not divide {whole_name} = {whole}; the nearest that does is "
+            f"{nearest}"
+        )

@@ -1,0 +1,166 @@
+"""Action distributions: masked categorical and tanh-normal, with one interface.
+
+Both are NamedTuples of arrays, so they cross `jit` and `vmap`. `sample` and `mode` return *raw*
+actions, `log_prob` takes them, and `env_action` turns them into what an environment expects. The
+two differ for the tanh-normal only: replaying the stored pre-tanh value gives exactly the stored
+log-probability, where inverting the tanh of a saturated action would not.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marsrl.types import Array, Box, Discrete, Key
+
+_ILLEGAL_LOGIT = -1e9  # finite, so that neither log-probabilities nor gradients meet inf - inf
+_HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+
+
+class Distribution(Protocol):
+    """A batch of action distributions; shapes below are per batch element."""
+
+    def sample(self, key: Key) -> Array:
+        """Draws one raw action each."""
+        ...
+
+    def mode(self) -> Array:
+        """The most probable raw action (for the tanh-normal: of the underlying normal)."""
+        ...
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-probability (density) of a raw action, summed over action dimensions; shape ()."""
+        ...
+
+    def entropy(self) -> Array:
+        """Entropy in nats, summed over action dimensions; shape ()."""
+        ...
+
+    def env_action(self, action: Array) -> Array:
+        """The action that the environment receives for a raw action."""
+        ...
+
+
+class Categorical(NamedTuple):
+    """One of A actions, illegal ones with probability zero.
+
+    Attributes:
+        logits: (..., A) float, unnormalised, before masking.
+        mask: (..., A) bool, True = legal; at least one per row.
+    """
+
+    logits: Array
+    mask: Array
+
+    def _log_probs(self) -> Array:
+        return jax.nn.log_softmax(jnp.where(self.mask, self.logits, _ILLEGAL_LOGIT))
+
+    def sample(self, key: Key) -> Array:
+        """(...) int32."""
+        return jax.random.categorical(key, jnp.where(self.mask, self.logits, _ILLEGAL_LOGIT))
+
+    def mode(self) -> Array:
+        """(...) int32."""
+        return jnp.argmax(jnp.where(self.mask, self.logits, _ILLEGAL_LOGIT), axis=-1)
+
+    def log_prob(self, action: Array) -> Array:
+        """(...) for (...) int actions."""
+        return jnp.take_along_axis(self._log_probs(), action[..., None], axis=-1)[..., 0]
+
+    def entropy(self) -> Array:
+        """(...), `-sum p log p` over the legal actions."""
+        log_probs = self._log_probs()
+        return -jnp.sum(jnp.where(self.mask, jnp.exp(log_probs) * log_probs, 0.0), axis=-1)
+
+    def env_action(self, action: Array) -> Array:
+        """The action itself."""
+        return action
+
+
+class TanhNormal(NamedTuple):
+    """A diagonal normal squashed by tanh into `[low, high]^A`.
+
+    Attributes:
+        mean: (..., A) float, of the normal before the tanh.
+        log_std: (..., A) float, likewise.
+        mask: (..., A) bool; dimensions that are False do not exist for this agent and count
+            neither in `log_prob` nor in `entropy`.
+        low: float.
+        high: float.
+    """
+
+    mean: Array
+    log_std: Array
+    mask: Array
+    low: float
+    high: float
+
+    def sample(self, key: Key) -> Array:
+        """(..., A) float, before the tanh."""
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def mode(self) -> Array:
+        """(..., A) float, before the tanh."""
+        return self.mean
+
+    def log_prob(self, action: Array) -> Array:
+        """(...) for (..., A) raw actions: normal density over the Jacobian of the squashing."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        normal = -0.5 * z**2 - self.log_std - 0.5 * np.log(2 * np.pi)
+        return jnp.sum(jnp.where(self.mask, normal - self._log_jacobian(action), 0.0), axis=-1)
+
+    def entropy(self) -> Array:
+        """(...): entropy of the normal plus the mean log Jacobian, by 16-point Gauss-Hermite.
+
+        Deterministic, unlike the usual one-sample estimate, so that the entropy bonus adds no
+        noise to the gradient.
+        """
+        nodes = jnp.asarray(_HERMITE_NODES, self.mean.dtype)
+        weights = jnp.asarray(_HERMITE_WEIGHTS / np.sqrt(2 * np.pi), self.mean.dtype)
+        points = self.mean[..., None] + jnp.exp(self.log_std)[..., None] * nodes
+        squashing = jnp.sum(weights * self._log_jacobian(points), axis=-1)
+        normal = self.log_std + 0.5 * np.log(2 * np.pi * np.e)
+        return jnp.sum(jnp.where(self.mask, normal + squashing, 0.0), axis=-1)
+
+    def env_action(self, action: Array) -> Array:
+        """(..., A) in `[low, high]`; dimensions that do not exist are at the centre."""
+        unit = jnp.where(self.mask, jnp.tanh(action), 0.0)
+        return self.low + (self.high - self.low) * (unit + 1.0) / 2.0
+
+    def _log_jacobian(self, x: Array) -> Array:
+        # log((high - low)/2 * (1 - tanh(x)^2)), in the form that does not cancel for large |x|
+        log_scale = np.log((self.high - self.low) / 2.0)
+        return log_scale + 2.0 * (np.log(2.0) - x - jax.nn.softplus(-2.0 * x))
+
+
+ActionParams = tuple[Array, ...]
+"""What a policy network puts out: `(logits,)` or `(mean, log_std)`, each (..., A)."""
+
+
+def distribution(
+    space: Discrete | Box, action_params: ActionParams, action_mask: Array
+) -> Distribution:
+    """The distribution over `space` with the given parameters; action_mask (..., A)."""
+    if isinstance(space, Discrete):
+        return Categorical(*action_params, action_mask)
+    return TanhNormal(*action_params, action_mask, space.low, space.high)
+
+
+def random_action(key: Key, space: Discrete | Box, action_mask: Array) -> Array:
+    """A uniformly random legal environment action per agent.
+
+    Args:
+        key: PRNG key.
+        space: the action space.
+        action_mask: (..., N, A) bool.
+
+    Returns:
+        (..., N) int32 for `Discrete`, (..., N, A) float32 for `Box`.
+    """
+    if isinstance(space, Discrete):
+        return Categorical(jnp.zeros(action_mask.shape), action_mask).sample(key)
+    return jax.random.uniform(key, action_mask.shape, minval=space.low, maxval=space.high)

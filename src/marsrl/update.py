@@ -1,0 +1,184 @@
+"""One update: epochs of shuffled minibatches of sequences, actor and critic losses."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from marsrl.advantages import masked_mean, normalize
+from marsrl.config import Config
+from marsrl.networks import Networks, Params
+from marsrl.objectives import Objective, diagnostics
+from marsrl.rollout import Experience
+from marsrl.types import Array, Key
+
+Metrics = dict[str, Array]
+
+
+class Learner(NamedTuple):
+    """What an update changes: parameters and the state of their optimisers."""
+
+    params: Params
+    opt_state: Params
+
+
+def make_optimizer(config: Config) -> Params:
+    """Adam behind a global-norm clip, one for the actor and one for the critic."""
+
+    def adam(lr: float) -> optax.GradientTransformation:
+        steps = config.num_updates * config.update_epochs * config.num_minibatches
+        rate = optax.linear_schedule(lr, 0.0, steps) if config.anneal_lr else lr
+        clip = optax.clip_by_global_norm(config.max_grad_norm)
+        return optax.chain(clip, optax.adam(rate, eps=1e-5))
+
+    return Params(adam(config.actor_lr), adam(config.critic_lr))
+
+
+def to_sequences(experience: Experience, num_chunks: int) -> Experience:
+    """Cuts time into chunks: (T, E, ...) -> (L, K * E, ...), carries (K, E, ...) -> (K * E, ...).
+
+    Time is split before the chunk axis moves; a plain reshape of (T, E) would string together
+    steps that do not follow each other.
+    """
+
+    def cut(x: Array) -> Array:
+        chunks = x.reshape((num_chunks, -1, *x.shape[1:])).swapaxes(0, 1)  # (L, K, E, ...)
+        return chunks.reshape((chunks.shape[0], -1, *chunks.shape[3:]))
+
+    steps = jax.tree.map(cut, experience[:4])
+    carries = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), experience[4:])
+    return Experience(*steps, *carries)
+
+
+def take_sequences(sequences: Experience, index: Array) -> Experience:
+    """The minibatch (L, B, ...) of the sequences at `index` (B,)."""
+    steps = jax.tree.map(lambda x: x[:, index], sequences[:4])
+    carries = jax.tree.map(lambda x: x[index], sequences[4:])
+    return Experience(*steps, *carries)
+
+
+def update(
+    config: Config,
+    networks: Networks,
+    objective: Objective,
+    learner: Learner,
+    experience: Experience,
+    key: Key,
+) -> tuple[Learner, Metrics]:
+    """Passes `update_epochs` times over the experience.
+
+    Returns:
+        The changed learner, and the metrics over all minibatches: the mean of each (the minimum of
+        `ratio/min`, the maximum of `ratio/max`), plus `replay_error`: the largest |log_ratio| of
+        the very first minibatch, which is 0 but for rounding if the replay is right.
+    """
+    sequences = to_sequences(experience, config.num_chunks)
+    optimizer = make_optimizer(config)
+
+    def minibatch(learner: Learner, index: Array) -> tuple[Learner, Metrics]:
+        batch = take_sequences(sequences, index)
+        gradient = jax.grad(loss, argnums=3, has_aux=True)
+        grads, metrics = gradient(config, networks, objective, learner.params, batch)
+        learner, norms = _apply(optimizer, learner, grads)
+        return learner, metrics | norms
+
+    def epoch(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
+        order = jax.random.permutation(key, config.num_sequences)
+        return jax.lax.scan(minibatch, learner, order.reshape((config.num_minibatches, -1)))
+
+    learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, config.update_epochs))
+    replay_error = metrics.pop("log_ratio/max")[0, 0]
+    return learner, reduce_metrics(metrics) | {"replay_error": replay_error}
+
+
+def _apply(optimizer: Params, learner: Learner, grads: Params) -> tuple[Learner, Metrics]:
+    norms = {
+        "actor/grad_norm": optax.global_norm(grads.actor),
+        "critic/grad_norm": optax.global_norm(grads.critic),
+    }
+    pairs = [
+        tx.update(grad, state, params)
+        for tx, grad, state, params in zip(
+            optimizer, grads, learner.opt_state, learner.params, strict=True
+        )
+    ]
+    updates, opt_state = (Params(*column) for column in zip(*pairs, strict=True))
+    return Learner(optax.apply_updates(learner.params, updates), opt_state), norms
+
+
+def loss(
+    config: Config, networks: Networks, objective: Objective, params: Params, batch: Experience
+) -> tuple[Array, Metrics]:
+    """The loss of actor and critic together (they share no parameters) on (L, B, ...) sequences."""
+    actor_loss, actor_metrics = _actor_loss(config, networks, objective, params.actor, batch)
+    critic_loss, critic_metrics = _critic_loss(config, networks, params.critic, batch)
+    return actor_loss + config.vf_coef * critic_loss, actor_metrics | critic_metrics
+
+
+def _actor_loss(
+    config: Config, networks: Networks, objective: Objective, params: Any, batch: Experience
+) -> tuple[Array, Metrics]:
+    """`-mean objective(log_ratio, advantage) - ent_coef * mean entropy`, over live agents."""
+    steps = batch.transition
+    _, dist = networks.act(params, batch.actor_carry, steps.obs, steps.first, steps.action_mask)
+    log_ratio = dist.log_prob(steps.action) - steps.log_prob
+    mask = steps.agent_mask
+    # a team's one advantage counts for every agent
+    advantage = jnp.broadcast_to(batch.advantage, log_ratio.shape)
+    normalized, std = normalize(advantage, mask)
+    if config.normalize_advantage:
+        advantage = normalized
+    surrogate, pullback = jax.vjp(lambda u: objective(u, advantage), log_ratio)
+    (slope,) = pullback(jnp.ones_like(surrogate))
+    entropy = masked_mean(dist.entropy(), mask)
+    actor_loss = -masked_mean(surrogate, mask) - config.ent_coef * entropy
+    metrics = {
+        "actor/loss": actor_loss,
+        "entropy": entropy,
+        "advantage/std": std,
+        "log_ratio/max": jnp.max(jnp.where(mask, jnp.abs(log_ratio), 0.0)),
+        **diagnostics(log_ratio, advantage, slope, mask, objective.region),
+    }
+    return actor_loss, jax.lax.stop_gradient(metrics)
+
+
+def _critic_loss(
+    config: Config, networks: Networks, params: Any, batch: Experience
+) -> tuple[Array, Metrics]:
+    """Half the mean squared error to the target, over value streams that belong to someone."""
+    steps = batch.transition
+    _, value = networks.value(
+        params, batch.critic_carry, steps.obs, steps.global_state, steps.first
+    )
+    mask = steps.agent_mask
+    if networks.num_values == 1:
+        mask = mask.any(-1, keepdims=True)
+    error = (value - batch.target) ** 2
+    if config.value_clip is not None:
+        change = jnp.clip(value - batch.value, -config.value_clip, config.value_clip)
+        error = jnp.maximum(error, (batch.value + change - batch.target) ** 2)
+    critic_loss = 0.5 * masked_mean(error, mask)
+    variance = normalize(batch.target, mask)[1] ** 2
+    unexplained = normalize(batch.target - batch.value, mask)[1] ** 2
+    metrics = {
+        "critic/loss": critic_loss,
+        "critic/explained_variance": 1.0 - unexplained / (variance + 1e-8),
+        "critic/value": masked_mean(batch.value, mask),
+    }
+    return critic_loss, jax.lax.stop_gradient(metrics)
+
+
+def reduce_metrics(metrics: Metrics) -> Metrics:
+    """Reduces all axes: mean without NaN, but the least of `*/min` and the greatest of `*/max`."""
+
+    def reduce(name: str, x: Array) -> Array:
+        if name.endswith("/min"):
+            return x.min()
+        if name.endswith("/max"):
+            return x.max()
+        return jnp.nanmean(x)
+
+    return {name: reduce(name, x) for name, x in metrics.items()}
