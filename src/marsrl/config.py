@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from typeguard import TypeCheckError, check_type
@@ -180,16 +178,6 @@ class Config:
         if isinstance(values.get("seeds"), list):
             values = values | {"seeds": tuple(values["seeds"])}
         return Config(**values)
-
-    @staticmethod
-    def load(path: Path) -> Config:
-        """Reads a `.json` or `.toml` file."""
-        try:
-            text = path.read_text()
-            values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read the configuration {path}: {error}") from error
-        return Config.from_dict(values)
 
 
 _POSITIVE = (

@@ -146,8 +146,10 @@ def distribution(
 ) -> Distribution:
     """The distribution over `space` with the given parameters; action_mask (..., A)."""
     if isinstance(space, Discrete):
-        return Categorical(*action_params, action_mask)
-    return TanhNormal(*action_params, action_mask, space.low, space.high)
+        (logits,) = action_params
+        return Categorical(logits, action_mask)
+    mean, log_std = action_params
+    return TanhNormal(mean, log_std, action_mask, space.low, space.high)
 
 
 def random_action(key: Key, space: Discrete | Box, action_mask: Array) -> Array:

@@ -6,6 +6,7 @@ is a recurrent one whose carry is `()`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,8 +14,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax.linen.initializers import orthogonal, zeros_init
+from flax.linen.initializers import variance_scaling, zeros_init
 
 from marsrl.distributions import ActionParams, Distribution, distribution
 from marsrl.types import Array, Box, Discrete, EnvSpec, Key, PyTree, TimeStep
@@ -25,10 +25,18 @@ Carry = Any
 """(B, ..., H) array if recurrent, `()` if feed-forward."""
 
 
-def _dense(
-    features: int, scale: float = float(np.sqrt(2)), name: str | None = None
-) -> nn.Dense:
-    return nn.Dense(features, kernel_init=orthogonal(scale), name=name)
+def _normal(gain: float) -> nn.initializers.Initializer:
+    # Not orthogonal: on a two-core CPU the QR factorisations of a jitted, vmapped orthogonal
+    # initialisation can wait for each other for ever, and compiling them takes seconds.
+    return variance_scaling(gain**2, "fan_in", "normal")
+
+
+def _dense(x: Array, features: int, gain: float = math.sqrt(2), name: str | None = None) -> Array:
+    """A dense layer on the last axis; must be called inside a compact method."""
+    layer = nn.Dense(features, kernel_init=_normal(gain), name=name)
+    # as one matrix, since XLA's CPU backend contracts several axes (the gradient of the kernel)
+    # more slowly: 20 % of the whole backward pass
+    return layer(x.reshape((-1, x.shape[-1]))).reshape((*x.shape[:-1], features))
 
 
 class GRU(nn.Module):
@@ -49,11 +57,11 @@ class GRU(nn.Module):
             x: (L, B, ..., F).
             first: (L, B) bool; True where an episode begins, so that the carry restarts at zero.
         """
-        # One array per gate: XLA's CPU backend does not vectorise loops over slices of a packed one,
-        # which costs a factor of five here.
+        # One array per gate: XLA's CPU backend does not vectorise a loop over slices of a packed
+        # one, which makes the forward pass five times slower.
         size = (self.features, self.features)
-        inputs = [_dense(self.features, 1.0, f"input_{gate}")(x) for gate in "rzn"]
-        kernels = [self.param(f"recurrent_{gate}", orthogonal(), size) for gate in "rzn"]
+        inputs = [_dense(x, self.features, 1.0, f"input_{gate}") for gate in "rzn"]
+        kernels = [self.param(f"recurrent_{gate}", _normal(1.0), size) for gate in "rzn"]
         bias = self.param("recurrent_bias", zeros_init(), (self.features,))
         keep = ~first.reshape(first.shape + (1,) * (x.ndim - 2))
 
@@ -81,14 +89,14 @@ class Body(nn.Module):
     @nn.compact
     def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
         """(carries after each step (L, B, ..., H) or (), features (L, B, ..., width))."""
-        x = _dense(self.width)(x)
+        x = _dense(x, self.width)
         if self.num_ids:
-            x = x + self.param("agent_id", orthogonal(), (self.num_ids, self.width))
+            x = x + self.param("agent_id", _normal(1.0), (self.num_ids, self.width))
         x = nn.relu(x)
         carries: Carry = ()
         if self.core == "gru":
             x = carries = GRU(self.width)(carry, x, first)
-        return carries, nn.relu(_dense(self.width)(x))
+        return carries, nn.relu(_dense(x, self.width))
 
 
 class Actor(nn.Module):
@@ -103,7 +111,7 @@ class Actor(nn.Module):
     def __call__(self, carry: Carry, obs: Array, first: Array) -> tuple[Carry, ActionParams]:
         """(carries, parameters of the action distribution) for obs (L, B, ..., O)."""
         carries, x = Body(self.width, self.core, self.num_ids)(carry, obs, first)
-        out = _dense(self.action.size, 0.01)(x)
+        out = _dense(x, self.action.size, 0.01)
         if isinstance(self.action, Discrete):
             return carries, (out,)
         log_std = self.param("log_std", zeros_init(), (self.action.size,))
@@ -122,7 +130,7 @@ class Critic(nn.Module):
     def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
         """(carries, value (L, B, ..., num_outputs)) for x (L, B, ..., F)."""
         carries, x = Body(self.width, self.core, self.num_ids)(carry, x, first)
-        return carries, _dense(self.num_outputs, 1.0)(x)
+        return carries, _dense(x, self.num_outputs, 1.0)
 
 
 class Params(NamedTuple):
@@ -175,7 +183,7 @@ class Networks:
         return self.critic_view != "state"
 
     def init(self, key: Key) -> Params:
-        """Fresh parameters. Call it outside `jit`: see `trainer.init_states`."""
+        """Fresh parameters."""
         actor_key, critic_key = jax.random.split(key)
         obs = jnp.zeros((1, 1, self.spec.num_agents, *self.spec.obs_shape))
         x = self._critic_input(obs, jnp.zeros((1, 1, *self.spec.state_shape)))
@@ -260,14 +268,9 @@ class Networks:
             return module.init(key, carry, x, first)
         carry, x = jax.tree.map(lambda leaf: leaf[:, 0], carry), x[:, :, 0]
         keys = jax.random.split(key, self.spec.num_agents)
-        return stack([module.init(key, carry, x, first) for key in keys])
+        return jax.vmap(module.init, in_axes=(0, None, None, None))(keys, carry, x, first)
 
 
 def _flat(x: Array, batch_axes: int) -> Array:
     """Flattens all axes after the first `batch_axes` into one."""
     return x.reshape((*x.shape[:batch_axes], -1))
-
-
-def stack(trees: list[PyTree]) -> PyTree:
-    """Stacks equal trees leaf by leaf along a new leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

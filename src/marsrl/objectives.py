@@ -405,12 +405,15 @@ def _mean(x: Array, among: Array) -> Array:
 
 
 def _teammate_correlation(movement: Array, live: Array) -> Array:
-    """Returns the correlation of `movement` >= 0 with the mean over live teammates, else 0."""
+    """Returns the correlation of `movement` with its mean over live teammates, 0 where undefined.
+
+    `movement` (..., N) is at least 0, and 0 where `live` is False.
+    """
     xp = array_namespace(movement, live)
     alive = xp.astype(live, movement.dtype)
     mates = xp.sum(alive, axis=-1, keepdims=True) - alive
-    total = xp.sum(alive * movement, axis=-1, keepdims=True)
-    theirs = (total - alive * movement) / xp.clip(mates, 1.0, None)
+    total = xp.sum(movement, axis=-1, keepdims=True)
+    theirs = (total - movement) / xp.clip(mates, 1.0, None)
     paired = live & (mates > 0)
 
     def centred(x: Array) -> Array:

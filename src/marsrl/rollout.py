@@ -209,13 +209,15 @@ def _bootstrap_truncated(
     truncated = transition.truncated
     T, E, _ = truncated.shape
     M = -(-T // networks.spec.max_steps)
-    # the M first truncated steps of each environment; padded with others, which are left as they are
+    # the first M truncated steps of each environment, or others, which are then left as they are
     steps = jnp.argsort(~truncated.any(-1), axis=0, stable=True)[:M]
     at = (steps, jnp.arange(E))
-    inputs = (transition.final_obs, transition.final_state)
-    sequence = jax.tree.map(lambda x: x[at].reshape((1, M * E, *x.shape[2:])), inputs)
-    carry = jax.tree.map(lambda c: c[at].reshape((M * E, *c.shape[2:])), carries)
-    _, value = networks.value(params, carry, *sequence, jnp.zeros((1, M * E), bool))
+    obs, global_state, carry = jax.tree.map(
+        lambda x: x[at].reshape((1, M * E, *x.shape[2:])),
+        (transition.final_obs, transition.final_state, carries),
+    )
+    carry = jax.tree.map(lambda c: c[0], carry)
+    _, value = networks.value(params, carry, obs, global_state, jnp.zeros((1, M * E), bool))
     value = jnp.where(truncated[at], value.reshape((M, E, -1)), next_value[at])
     return next_value.at[at].set(value)
 

@@ -7,14 +7,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from marsrl import sharding
 from marsrl.config import Config
+from marsrl.envs.base import Environment
 from marsrl.envs.vector import EpisodeStats, VectorEnv
+from marsrl.evaluate import evaluate
 from marsrl.networks import Networks, Params
 from marsrl.objectives import Objective
 from marsrl.rollout import RolloutState, rollout
-from marsrl.types import Array, EnvSpec, Key
-from marsrl.update import Learner, Metrics, update
+from marsrl.types import Array, EnvSpec, Key, PyTree
+from marsrl.update import Learner, Metrics, make_optimizer, update
+
+ABSOLUTE_FACTOR = 10
+"""The final score of a seed is taken on this many times the episodes of an evaluation."""
 
 
 class TrainState(NamedTuple):
@@ -41,10 +48,21 @@ def make_networks(config: Config, spec: EnvSpec) -> Networks:
     return Networks(spec, config.width, config.core, config.critic, config.share_parameters)
 
 
-def init_params(networks: Networks, optimizer: Params, key: Key) -> Learner:
-    """Fresh parameters and optimiser states of one seed."""
-    params = networks.init(key)
-    return Learner(params, Params(*(tx.init(p) for tx, p in zip(optimizer, params, strict=True))))
+def init_state(config: Config, networks: Networks, env: VectorEnv, seed: Array) -> TrainState:
+    """The state of one seed before its first update."""
+    params_key, reset_key, stagger_key, key = jax.random.split(jax.random.key(seed), 4)
+    params, optimizer = networks.init(params_key), make_optimizer(config)
+    opt_state = Params(*(tx.init(p) for tx, p in zip(optimizer, params, strict=True)))
+    vector = env.reset(reset_key)
+    if config.stagger:
+        vector = env.stagger(stagger_key, vector)
+    return TrainState(
+        learner=Learner(params, opt_state),
+        rollout=RolloutState(vector, *networks.initial_carries(config.num_envs)),
+        key=key,
+        updates=jnp.int32(0),
+        diverged=jnp.int32(-1),
+    )
 
 
 def train_step(
@@ -64,7 +82,8 @@ def train_step(
         diverged=jnp.where(state.diverged < 0, state.updates + 1, state.diverged)
     )
     next_state = jax.tree.map(partial(jnp.where, healthy), next_state, frozen)
-    return next_state, metrics | episode_metrics(episodes)
+    metrics |= episode_metrics(episodes) | {"diverged": next_state.diverged}
+    return next_state, metrics
 
 
 def episode_metrics(episodes: EpisodeStats) -> Metrics:
@@ -81,3 +100,51 @@ def episode_metrics(episodes: EpisodeStats) -> Metrics:
         "episode/length": mean(episodes.length),
         **{f"episode/{name}": mean(x) for name, x in episodes.metrics.items()},
     }
+
+
+class Program:
+    """The compiled functions of a run: every array has a leading axis S, one entry per seed.
+
+    Attributes:
+        config: the run's.
+        env: the environment, unbatched.
+        networks: actor and critic.
+    """
+
+    def __init__(
+        self, config: Config, env: Environment, objective: Objective | None = None
+    ) -> None:
+        self.config = config
+        self.env = env
+        self.networks = make_networks(config, env.spec)
+        self._seeds = np.asarray(config.seeds, np.uint32)
+        self._mesh = mesh = sharding.seed_mesh(len(config.seeds), config.devices)
+        shared = (config, self.networks, VectorEnv(env, config.num_envs))
+        objective = objective or config.make_objective()
+        self._init = sharding.over_seeds(mesh, partial(init_state, *shared))
+        self._step = sharding.over_seeds(mesh, partial(train_step, *shared, objective), donate=True)
+        self._evaluate = {
+            episodes: sharding.over_seeds(mesh, partial(self._evaluate_one, episodes))
+            for episodes in (config.eval_episodes, ABSOLUTE_FACTOR * config.eval_episodes)
+        }
+
+    def init(self) -> TrainState:
+        """The states before the first update."""
+        return self._init(self._seeds)
+
+    def template(self) -> TrainState:
+        """Shapes, types and placement of the states, without computing them."""
+        return sharding.place(self._mesh, jax.eval_shape(self._init, self._seeds))
+
+    def step(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """One rollout and update of every seed; `state` is consumed."""
+        return self._step(state)
+
+    def evaluate(self, actor: PyTree, num_episodes: int) -> EpisodeStats:
+        """Plays the configured (or ten times as many) evaluation episodes: (S, num_episodes)."""
+        return self._evaluate[num_episodes](actor)
+
+    def _evaluate_one(self, num_episodes: int, actor: PyTree) -> EpisodeStats:
+        # another stream than any training seed's, and the same episodes every time
+        key = jax.random.fold_in(jax.random.key(self.config.eval_seed), num_episodes)
+        return evaluate(self.networks, actor, self.env, key, num_episodes, self.config.eval_greedy)

@@ -106,7 +106,8 @@ def _apply(optimizer: Params, learner: Learner, grads: Params) -> tuple[Learner,
         )
     ]
     updates, opt_state = (Params(*column) for column in zip(*pairs, strict=True))
-    return Learner(optax.apply_updates(learner.params, updates), opt_state), norms
+    params = jax.tree.map(jnp.add, learner.params, updates)
+    return Learner(params, opt_state), norms
 
 
 def loss(

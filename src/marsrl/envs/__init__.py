@@ -1,0 +1,1 @@
+"""Environments: the interface, vectorisation, the registry, and our own."""

@@ -80,7 +80,8 @@ def _map(num_agents: int, layout: int) -> Image.Image:
         colours[cells[:, 0], cells[:, 1]] = colour
     pixels = colours.repeat(CELL * _SCALE, 0).repeat(CELL * _SCALE, 1)
     edge = np.arange(len(pixels)) % (CELL * _SCALE) < _SCALE // 2
-    pixels[edge[:, None] | edge] -= 12
+    grid = edge[:, None] | edge
+    pixels[grid] = pixels[grid] * 0.9
     header = np.full((HEADER * _SCALE, pixels.shape[1], 3), PAPER, np.uint8)
     return Image.fromarray(np.concatenate([header, pixels]))
 

@@ -69,7 +69,7 @@ class PaxMen:
     def reset(self, key: Key) -> tuple[State, TimeStep]:
         """Starts an episode."""
         state = rules.initial_state(self.layouts, key)
-        return state, self._timestep(state, jnp.zeros(()))
+        return state, self._timestep(state, jnp.zeros((), jnp.float32))
 
     def step(self, key: Key, state: State, action: Array) -> tuple[State, TimeStep]:
         """Moves one step on; the key decides where dots reappear."""

@@ -1,0 +1,176 @@
+"""Measures how many environment steps per second one core makes with random legal actions.
+
+    taskset -c 0 python benchmarks/env_speed.py --task paxmen/4ag --num-envs 256
+
+`taskset -c 0` binds the process, with all of XLA's threads, to one core (Linux); without it XLA may
+use more. Each repetition is one compiled call of `--num-steps` steps of every environment, after
+one call that compiles and one that warms up; a step of one environment counts once, whatever the
+number of agents. Two loops are timed:
+
+- `auto_reset`: `VectorEnv`, as in training. Ended episodes restart from a pool of fresh starts,
+  `--pool` for each environment, that is drawn anew in every repetition and timed with it.
+- `no_reset`: the bare environment under `vmap`; finished episodes are stepped on.
+
+Drawing the actions is part of both. Each is given by the wall clock and, because that one misleads
+on a machine with other work, by the processor time of the process. Every output is reduced to a
+sum, so that nothing can be skipped by the compiler.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from marsrl.distributions import random_action
+from marsrl.envs import registry
+from marsrl.envs.vector import VectorEnv
+
+
+@dataclass(frozen=True)
+class Args:
+    """Command line.
+
+    Attributes:
+        task: name in the registry, such as `paxmen/4ag`.
+        num_envs: environments stepped together.
+        num_steps: steps of every environment in one repetition.
+        repetitions: timed calls, at least 5; the median counts.
+        pool: fresh starts per environment and repetition.
+        seed: of all random numbers.
+        json: where to write the result as JSON.
+    """
+
+    task: str = "paxmen/4ag"
+    num_envs: int = 256
+    num_steps: int = 400
+    repetitions: int = 7
+    pool: int = 4
+    seed: int = 0
+    json: Path | None = None
+
+    def __post_init__(self):
+        if self.repetitions < 5:
+            raise ValueError(f"repetitions is {self.repetitions}, expected at least 5")
+
+
+def auto_reset_loop(venv: VectorEnv, num_steps: int, pool_size: int):
+    """Returns `key -> checksum`: a pool, then `num_steps` steps with restarts."""
+
+    def run(key):
+        reset_key, pool_key, scan_key = jax.random.split(key, 3)
+        pool = venv.fresh(pool_key, pool_size)
+
+        def step(state, key):
+            action_key, step_key = jax.random.split(key)
+            mask = state.time_step.action_mask
+            action = random_action(action_key, venv.spec.action, mask)
+            state, outcome, _ = venv.step(step_key, state, action, pool)
+            return state, checksum(outcome)
+
+        keys = jax.random.split(scan_key, num_steps)
+        return jax.lax.scan(step, venv.reset(reset_key), keys)[1].sum()
+
+    return jax.jit(run)
+
+
+def no_reset_loop(venv: VectorEnv, num_steps: int):
+    """Returns `key -> checksum`: `num_steps` steps whatever has ended."""
+
+    def run(key):
+        reset_key, scan_key = jax.random.split(key)
+
+        def step(carry, key):
+            state, time_step = carry
+            action_key, step_key = jax.random.split(key)
+            action = random_action(action_key, venv.spec.action, time_step.action_mask)
+            keys = jax.random.split(step_key, venv.num_envs)
+            state, time_step = jax.vmap(venv.env.step)(keys, state, action)
+            return (state, time_step), checksum(time_step)
+
+        keys = jax.random.split(scan_key, num_steps)
+        return jax.lax.scan(step, venv.fresh(reset_key, venv.num_envs), keys)[1].sum()
+
+    return jax.jit(run)
+
+
+def checksum(tree):
+    """A number that depends on every element, () float32."""
+    return sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(tree))
+
+
+def steps_per_second(loop, args: Args):
+    """Rates of all timed repetitions, by the wall clock and by processor time."""
+    rates = {"wall": [], "cpu": []}
+    for key in jax.random.split(jax.random.key(args.seed), args.repetitions + 2):
+        wall, cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(loop(key))
+        steps = args.num_envs * args.num_steps
+        rates["wall"].append(steps / (time.perf_counter() - wall))
+        rates["cpu"].append(steps / (time.process_time() - cpu))
+    return {clock: values[2:] for clock, values in rates.items()}
+
+
+def processor():
+    """The processor's name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def measure(args: Args):
+    """Times both loops; returns everything needed to read the numbers."""
+    venv = VectorEnv(registry.make(args.task), args.num_envs)
+    loops = {
+        "auto_reset": auto_reset_loop(venv, args.num_steps, args.pool * args.num_envs),
+        "no_reset": no_reset_loop(venv, args.num_steps),
+    }
+    rates = {
+        f"{name}/{clock}": values
+        for name, loop in loops.items()
+        for clock, values in steps_per_second(loop, args).items()
+    }
+    cores = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
+    return {
+        **{key: value for key, value in asdict(args).items() if key != "json"},
+        "median": {name: statistics.median(values) for name, values in rates.items()},
+        "rates": rates,
+        "device": jax.devices()[0].device_kind,
+        "processor": processor(),
+        "cores": len(cores),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+
+
+def main():
+    """Measures, prints, and writes JSON if asked to."""
+    args = tyro.cli(Args, description=__doc__)
+    result = measure(args)
+    print(
+        f"{result['processor']}, {result['cores']} core(s), load {result['load']:.1f}, "
+        f"device {result['device']}, python {result['python']}, jax {result['jax']}"
+    )
+    print(f"{args.task}, {args.num_envs} environments, steps per second:")
+    for name, rates in result["rates"].items():
+        print(
+            f"  {name:16} median {result['median'][name]:>11,.0f}"
+            f"  (of {len(rates)}: {min(rates):,.0f} to {max(rates):,.0f})"
+        )
+    if args.json is not None:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

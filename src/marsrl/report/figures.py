@@ -1,0 +1,122 @@
+"""The one look of every figure: arrays and axes in, marks on the axes out; computes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from marsrl.report.stats import Floats
+
+# Told apart with every common colour blindness: Petroff (2021), arXiv:2107.02270, ten colours.
+COLORS = (
+    "#3f90da",
+    "#e76300",
+    "#832db6",
+    "#bd1f01",
+    "#717581",
+    "#ffa90e",
+    "#a96b59",
+    "#92dadd",
+    "#b9ac70",
+    "#94a4a2",
+)
+INK = "#333333"
+DPI = 150
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, without any global state."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a PNG and returns its path."""
+    figure.savefig(path, format="png")
+    return path
+
+
+def dress(ax: Axes, title: str, ylabel: str = "", small: bool = False) -> None:
+    """Title, labels, light grid; small panels leave out that the x axis is environment steps."""
+    size = 9 if small else 11
+    ax.set_title(title, loc="left", fontsize=size + 1, color=INK)
+    ax.set_xlabel("" if small else "environment steps", fontsize=size, color=INK)
+    ax.set_ylabel(ylabel, fontsize=size, color=INK)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.tick_params(labelsize=size - 1, colors=INK, length=3)
+    ax.grid(color="#e3e3e3", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("#999999")
+
+
+def curve(
+    ax: Axes, step: Floats, mean: Floats, low: Floats, high: Floats, label: str, color: str
+) -> None:
+    """A mean as a thick line on its interval; all arrays (T,)."""
+    ax.fill_between(step, low, high, color=color, alpha=0.18, linewidth=0)
+    ax.plot(step, mean, color=color, linewidth=2.2, label=label)
+
+
+def seed_curves(ax: Axes, step: Floats, values: Floats, color: str) -> None:
+    """One thin line per seed; `values` is (S, T)."""
+    ax.plot(step, values.T, color=color, linewidth=0.8, alpha=0.5)
+
+
+def faint_curve(ax: Axes, step: Floats, mean: Floats, label: str) -> None:
+    """A line for the background, (T,)."""
+    ax.plot(step, mean, color="#aaaaaa", linewidth=1.3, linestyle="--", zorder=1, label=label)
+
+
+def line(ax: Axes, step: Floats, values: Floats, color: str) -> None:
+    """A plain line of a small panel, (T,)."""
+    ax.plot(step, values, color=color, linewidth=1.5)
+
+
+def span(ax: Axes, step: Floats, low: Floats, high: Floats, color: str) -> None:
+    """A range over time, on a logarithmic axis; arrays (T,)."""
+    ax.fill_between(step, low, high, color=color, alpha=0.1, linewidth=0)
+    ax.plot(step, low, color=color, linewidth=1.2)
+    ax.plot(step, high, color=color, linewidth=1.2)
+    ax.set_yscale("log")
+
+
+def mark_divergence(ax: Axes, step: Floats, values: Floats, color: str) -> None:
+    """A cross at the last point of a diverged seed's line, (T,) with NaN from there on."""
+    known = np.isfinite(values)
+    end = step[known][-1:], values[known][-1:]
+    ax.plot(
+        *end,
+        linestyle="none",
+        marker="X",
+        markersize=8,
+        color=color,
+        markeredgecolor="black",
+        zorder=4,
+        label="diverged: counts as lowest",
+    )
+
+
+def legend(
+    ax: Axes,
+    source: Axes,
+    title: str | None = None,
+    loc: Literal["best", "center left"] = "best",
+) -> None:
+    """A legend on `ax` of the labelled marks of `source`, each label once, without a frame."""
+    by_label = dict(zip(*source.get_legend_handles_labels()[::-1], strict=True))
+    ax.legend(
+        by_label.values(),
+        by_label.keys(),
+        frameon=False,
+        fontsize=9,
+        title=title,
+        title_fontsize=9,
+        labelcolor=INK,
+        loc=loc,
+        alignment="left",
+    )

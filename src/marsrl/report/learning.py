@@ -1,0 +1,51 @@
+"""The learning curve of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from marsrl.report import figures
+from marsrl.report.runs import Run, lowest, lowest_once_diverged, read_run
+from marsrl.report.stats import Floats, mean_band
+
+
+def learning_curve(run_dir: Path) -> Path:
+    """Draws return against environment steps into the run folder.
+
+    Evaluation: each seed thin, their mean thick with its 95 % bootstrap interval. Training: the
+    mean, faint. A cross marks where a seed diverged; after that it counts in the means as the
+    run's lowest return.
+
+    Returns:
+        The path of `learning_curve.png`.
+
+    Raises:
+        UserError: the folder is missing, corrupt or incomplete (see `read_run`).
+    """
+    run = read_run(run_dir)
+    figure = figures.new_figure(8, 5)
+    ax = figure.add_subplot()
+    color = figures.COLORS[0]
+    training = _counted(run, run.train_step, run.train_return).mean(axis=0)
+    evaluation = mean_band(_counted(run, run.eval_step, run.eval_return))
+    figures.faint_curve(ax, run.train_step, training, "training, mean")
+    figures.seed_curves(ax, run.eval_step, run.eval_return, color)
+    figures.curve(ax, run.eval_step, *evaluation, "evaluation, mean and 95 % interval", color)
+    for i in np.flatnonzero(np.isfinite(run.diverged)):
+        figures.mark_divergence(ax, run.eval_step, run.eval_return[i], color)
+    figures.dress(ax, _title(run), "return")
+    figures.legend(ax, ax)
+    return figures.save(figure, run.path / "learning_curve.png")
+
+
+def _counted(run: Run, step: Floats, values: Floats) -> Floats:
+    return lowest_once_diverged(run, step, values, lowest(values))
+
+
+def _title(run: Run) -> str:
+    seeds = ", ".join(map(str, run.config.seeds))
+    diverged = ", ".join(map(str, run.diverged_steps))
+    title = f"{run.config.task}, {run.config.objective}, seeds {seeds}"
+    return title + (f" (diverged: {diverged})" if diverged else "")

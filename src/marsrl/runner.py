@@ -1,0 +1,293 @@
+"""The host loop of a run: step, log, evaluate, checkpoint; and the same again after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from marsrl.checkpoint import Checkpoints
+from marsrl.config import Config
+from marsrl.envs.base import Environment
+from marsrl.envs.registry import make
+from marsrl.envs.vector import EpisodeStats
+from marsrl.errors import UserError
+from marsrl.runlog import Monitor, Row, RunFolder, Silent
+from marsrl.trainer import ABSOLUTE_FACTOR, Program, TrainState
+
+
+class Result(NamedTuple):
+    """What a run came to.
+
+    Attributes:
+        path: the run folder.
+        final_return: seed -> mean return of its best checkpoint on ten times the episodes.
+        diverged: seed -> environment step at which it diverged, for those that did.
+    """
+
+    path: Path
+    final_return: dict[int, float]
+    diverged: dict[int, int]
+
+
+def train(
+    config: Config,
+    out: Path,
+    monitor: Monitor | None = None,
+    env: Environment | None = None,
+) -> Result:
+    """Trains all seeds of a configuration into a new run folder.
+
+    Args:
+        config: what to train.
+        out: the run folder, which must not exist.
+        monitor: who watches; default: nobody.
+        env: the environment, if it is not the one that `config.task` names.
+
+    Raises:
+        UserError: an unknown task, or a folder that exists or cannot be written.
+    """
+    env = env or make(config.task)
+    folder = RunFolder.create(out, config)
+    return _Run(config, folder, env, monitor or Silent()).go()
+
+
+def resume(
+    path: Path,
+    monitor: Monitor | None = None,
+    env: Environment | None = None,
+    expected: Config | None = None,
+) -> Result:
+    """Continues a run from its newest sound checkpoint, as if it had never stopped.
+
+    Raises:
+        UserError: not a run folder, a configuration other than the expected one, or no checkpoint
+            in it can be restored.
+    """
+    folder = RunFolder.open(path)
+    config = folder.config()
+    if expected is not None and config != expected:
+        raise UserError(f"{path} was started with another configuration; choose another folder")
+    return _Run(config, folder, env or make(config.task), monitor or Silent()).go()
+
+
+def evaluation_updates(config: Config) -> list[int]:
+    """The updates after which a run is evaluated: 0, evenly spaced ones, and the last."""
+    spaced = np.linspace(0, config.num_updates, config.num_evaluations + 1)
+    return sorted({round(x) for x in spaced})
+
+
+class _Run:
+    """One run from here to its end."""
+
+    def __init__(
+        self, config: Config, folder: RunFolder, env: Environment, monitor: Monitor
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.monitor = monitor
+        self.program = Program(config, env)
+        self.checkpoints = Checkpoints(folder.checkpoints, config.seeds, config.keep_checkpoints)
+        self.evaluations = set(evaluation_updates(config))
+        self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
+        self.diverged: dict[int, int] = {}
+        self.step = 0
+        self._last_logged = 0
+        self._last_seconds = 0.0
+
+    def go(self) -> Result:
+        """Trains to the end, scores the best checkpoints and writes the final status."""
+        self._write_status("running")
+        try:
+            self._train(self._restore())
+            final = self._score_best()
+        except BaseException:
+            self._write_status("stopped")
+            raise
+        finally:
+            self.monitor.stop()
+            self.checkpoints.close()
+        all_diverged = len(self.diverged) == len(self.config.seeds)
+        self._write_status("diverged" if all_diverged else "finished")
+        return Result(self.folder.path, final, self.diverged)
+
+    def _restore(self) -> TrainState:
+        """The state to go on from: the newest sound checkpoint, or the first."""
+        if not self.checkpoints.steps():
+            self.folder.rewind(-1)
+            with self._clock("compile"):
+                return self.program.init()
+        update, state, refused = self.checkpoints.restore_newest(self.program.template())
+        for reason in refused:
+            self.monitor.message(f"refused: {reason}")
+        self.checkpoints.drop_after(update)
+        self.folder.rewind(self._steps(update))
+        self._mark_diverged(np.asarray(state.diverged))
+        return state
+
+    def _train(self, state: TrainState) -> None:
+        """The loop over updates."""
+        config = self.config
+        update = int(state.updates.max())
+        self.step = self._last_logged = self._steps(update)
+        self.monitor.start(config, self.step)
+        if update == 0:
+            self._evaluate(state, update)
+        pending: list[Row] = []
+        clock = "compile"  # the first update
+        while update < config.num_updates and len(self.diverged) < len(config.seeds):
+            with self._clock(clock):
+                state, metrics = self.program.step(state)
+                pending.append(jax.tree.map(np.asarray, metrics))  # waits for the update
+            clock = "train"
+            update += 1
+            self.step = self._steps(update)
+            rows: list[Row] = []
+            if update % config.log_interval == 0 or update in self.evaluations:
+                rows, pending = self._log(pending), []
+            self.monitor.progress(self.step, rows)
+            if update in self.evaluations:
+                self._evaluate(state, update)
+
+    def _log(self, pending: list[Row]) -> list[Row]:
+        """Writes a row per live seed about the updates since the last one."""
+        self._mark_diverged(pending[-1]["diverged"])
+        seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
+        done = self.step - self._last_logged
+        rate = done * len(self.config.seeds) / max(self.seconds["train"] - self._last_seconds, 1e-9)
+        self._last_logged, self._last_seconds = self.step, self.seconds["train"]
+        merged = merge_metrics(pending)
+        rows = [
+            {
+                "kind": "train",
+                "seed": seed,
+                "step": self.step,
+                "seconds": round(seconds, 2),
+                "steps_per_second": round(rate, 1),
+                **{name: float(values[i]) for name, values in merged.items()},
+            }
+            for i, seed in enumerate(self.config.seeds)
+            if seed not in self.diverged
+        ]
+        self.folder.append(rows)
+        return rows
+
+    def _evaluate(self, state: TrainState, update: int) -> None:
+        """Evaluates, logs and saves one and the same parameters, those after the update."""
+        with self._clock("evaluate"):
+            actor = state.learner.params.actor
+            stats = self.program.evaluate(actor, self.config.eval_episodes)
+            rows = self._score_rows("eval", stats, range(len(self.config.seeds)), self.step)
+        self.folder.append([row for row in rows if row["seed"] not in self.diverged])
+        scores = {
+            row["seed"]: -math.inf if row["seed"] in self.diverged else row["return"]
+            for row in rows
+        }
+        self.checkpoints.save(update, state, scores)
+        self._write_status("running")
+
+    def _score_best(self) -> dict[int, float]:
+        """Evaluates each seed's best checkpoint again, on ten times the episodes."""
+        best: dict[int, Row] = {}
+        for row in self.folder.rows():
+            if row["kind"] == "eval" and row["return"] > best.get(row["seed"], _WORST)["return"]:
+                best[row["seed"]] = row
+        final: dict[int, float] = {}
+        for step in sorted({row["step"] for row in best.values()}):
+            state = self.checkpoints.restore(
+                step // self.config.steps_per_update, self.program.template()
+            )
+            with self._clock("evaluate"):
+                episodes = ABSOLUTE_FACTOR * self.config.eval_episodes
+                stats = self.program.evaluate(state.learner.params.actor, episodes)
+            index = [i for i, s in enumerate(self.config.seeds) if best[s]["step"] == step]
+            rows = self._score_rows("final", stats, index, step)
+            self.folder.append(rows)
+            final |= {row["seed"]: row["return"] for row in rows}
+        return final
+
+    def _score_rows(
+        self, kind: str, stats: EpisodeStats, index: Iterable[int], step: int
+    ) -> list[Row]:
+        returns, lengths, metrics = jax.tree.map(
+            np.asarray, (stats.episode_return, stats.length, stats.metrics)
+        )
+        return [
+            {
+                "kind": kind,
+                "seed": self.config.seeds[i],
+                "step": step,
+                "greedy": self.config.eval_greedy,
+                "return": float(returns[i].mean()),
+                "length": float(lengths[i].mean()),
+                **{name: float(values[i].mean()) for name, values in metrics.items()},
+                "returns": returns[i].tolist(),
+            }
+            for i in index
+        ]
+
+    def _mark_diverged(self, diverged: np.ndarray) -> None:
+        """Takes note of seeds that newly diverged."""
+        for seed, update in zip(self.config.seeds, diverged, strict=True):
+            if update >= 0 and seed not in self.diverged:
+                self.diverged[seed] = self._steps(int(update))
+                self.monitor.message(
+                    f"seed {seed} diverged at step {self.diverged[seed]:,}: its loss or parameters "
+                    "are not finite; its state before that update is kept"
+                )
+
+    def _write_status(self, status: str) -> None:
+        seeds = {
+            str(seed): {"status": "diverged", "step": self.diverged[seed]}
+            if seed in self.diverged
+            else {"status": status, "step": self.step}
+            for seed in self.config.seeds
+        }
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        seconds = {name: round(value, 2) for name, value in self.seconds.items()}
+        self.folder.write_status(
+            status, self.step, seeds, seconds=seconds, peak_memory_mb=round(peak)
+        )
+
+    def _steps(self, update: int) -> int:
+        return update * self.config.steps_per_update
+
+    @contextlib.contextmanager
+    def _clock(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - started
+
+
+_WORST: Row = {"return": -math.inf}
+
+
+def merge_metrics(updates: list[Row]) -> Row:
+    """Merges the metrics (S,) of successive updates.
+
+    Means skip NaN; those of episodes are weighted by the number of episodes, which is summed;
+    `*/min` is the least and `*/max` the greatest.
+    """
+    stacked = {name: np.stack([u[name] for u in updates]) for name in updates[0]}
+    count = stacked.pop("episode/count")
+    del stacked["diverged"]
+    merged = {"episode/count": count.sum(0)}
+    for name, values in stacked.items():
+        if name.endswith("/min"):
+            merged[name] = values.min(0)
+        elif name.endswith(("/max", "replay_error")):
+            merged[name] = values.max(0)
+        else:
+            known = np.isfinite(values)
+            weight = known * (count if name.startswith("episode/") else 1)
+            total = np.where(known, values, 0.0) * weight
+            with np.errstate(invalid="ignore"):
+                merged[name] = total.sum(0) / weight.sum(0)
+    return merged

@@ -1,0 +1,216 @@
+import dataclasses
+import json
+import re
+
+import pytest
+
+from marsrl.config import Config
+from marsrl.errors import UserError, near_misses
+
+UNUSUAL = Config(
+    objective="mappo", seeds=(3, 1, 4), core="ff", critic="obs", value_clip=0.2, eps=0.1, width=32
+)
+
+
+def refusal(make):
+    """The one line with which a configuration is refused."""
+    with pytest.raises(UserError) as caught:
+        make()
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+# --- Refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"chunk_length": 20}, ["chunk_length = 20", "rollout_length = 50", "nearest", "25"]),
+        ({"chunk_length": 100}, ["chunk_length = 100", "rollout_length = 50", "is 50"]),
+        ({"num_minibatches": 5}, ["num_minibatches = 5", "128", "is 4"]),
+        ({"num_minibatches": 256}, ["num_minibatches = 256", "is 128"]),
+        ({"core": "ff", "num_envs": 3, "num_minibatches": 4}, ["num_minibatches", "150", "is 3"]),
+        ({"seeds": (0, 1, 2), "devices": 2}, ["devices = 2", "seeds = 3", "nearest"]),
+    ],
+)
+def test_sizes_that_do_not_divide(changes, named):
+    message = refusal(lambda: Config(**changes))
+    for part in named:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_envs": 8.0},
+        {"num_envs": "8"},
+        {"num_envs": True},
+        {"num_envs": None},
+        {"gamma": "0.99"},
+        {"eps": None},
+        {"stagger": 1},
+        {"core": "lstm"},
+        {"critic": "global"},
+        {"task": 4},
+        {"seeds": 3},
+        {"seeds": (1.5,)},
+        {"seeds": ("1",)},
+        {"value_clip": "small"},
+        {"actor_lr": "2e-3"},
+    ],
+    ids=str,
+)
+def test_wrong_types(changes):
+    ((name, value),) = changes.items()
+    message = refusal(lambda: Config(**changes))
+    assert name in message
+    assert repr(value) in message
+    assert "wrong type" in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_envs": 0},
+        {"total_steps": -1},
+        {"gamma": 1.01},
+        {"gamma": float("nan")},
+        {"gae_lambda": -0.1},
+        {"actor_lr": 0.0},
+        {"max_grad_norm": 0.0},
+        {"ent_coef": -0.01},
+        {"chunk_length": 0},
+        {"reset_pool": 0},
+        {"value_clip": 0.0},
+        {"devices": -1},
+        {"seeds": ()},
+        {"seeds": (1, 1)},
+        {"seeds": (-1,)},
+        {"seeds": (2**32,)},
+    ],
+    ids=str,
+)
+def test_impossible_values(changes):
+    ((name, value),) = changes.items()
+    message = refusal(lambda: Config(**changes))
+    assert f"{name} = {value!r} must be" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"objective": "marz"}, ["'marz'", "mars"]),
+        ({"eps": -0.2}, ["eps", "-0.2"]),
+        ({"objective": "mappo", "eps": 1.5}, ["eps", "1.5"]),
+        ({"eps_low": 0.1}, ["eps_low"]),
+        ({"objective": "mars-flexible"}, ["eps_low", "eps_high"]),
+    ],
+    ids=str,
+)
+def test_objectives_that_do_not_exist(changes, named):
+    message = refusal(lambda: Config(**changes))
+    for part in named:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("num_env", "num_envs"), ("actor_learning_rate", "actor_lr"), ("chunk_len", "chunk_length")],
+)
+def test_unknown_keys_with_near_misses(key, meant):
+    message = refusal(lambda: Config.from_dict({key: 1}))
+    assert f"unknown setting {key!r}; did you mean" in message
+    assert meant in message
+
+
+def test_an_unknown_key_like_no_other_lists_all():
+    message = refusal(lambda: Config.from_dict({"zzzz": 1}))
+    for field in dataclasses.fields(Config):
+        assert field.name in message
+
+
+def test_near_misses():
+    assert near_misses("maps", ["mars", "mappo"]).startswith("; did you mean ma")
+    assert near_misses("xyz", ["mars", "mappo"]) == "; known: mars, mappo"
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [Config(), UNUSUAL], ids=["default", "unusual"])
+def test_json_round_trip(config, tmp_path):
+    text = json.dumps(config.to_dict())
+    assert Config.from_dict(json.loads(text)) == config
+    (tmp_path / "config.json").write_text(text)
+    assert Config.load(tmp_path / "config.json") == config
+
+
+def test_a_file_says_what_differs_from_the_defaults(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('objective = "mappo"\nseeds = [7]\nactor_lr = 2e-3\n')
+    assert Config.load(file) == Config(objective="mappo", seeds=(7,), actor_lr=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("absent.json", None),
+        ("broken.json", b"{"),
+        ("broken.toml", b"eps = "),
+        ("binary.json", b"\xff\xfe\x00"),
+        ("list.json", b"[1, 2]"),
+        ("number.json", b"7"),
+    ],
+)
+def test_unreadable_files(name, content, tmp_path):
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    assert str(file) in refusal(lambda: Config.load(file))
+
+
+# --- Derived --------------------------------------------------------------------------------------
+
+
+def test_hash_names_the_configuration_without_its_seeds():
+    names = {
+        field.name: change
+        for field in dataclasses.fields(Config)
+        if (change := CHANGES.get(field.name)) is not None
+    }
+    assert re.fullmatch("[0-9a-f]{12}", Config().hash)
+    assert Config(seeds=(5,)).hash == Config().hash
+    assert Config(seeds=(5,), devices=1).hash == Config().hash
+    hashes = {dataclasses.replace(Config(), **{k: v}).hash for k, v in names.items()}
+    assert len(hashes | {Config().hash}) == len(names) + 1
+
+
+CHANGES = {"task": "paxmen/5ag", "eps": 0.3, "core": "ff", "num_envs": 64, "stagger": False}
+
+
+def test_hash_survives_the_file():
+    assert Config.from_dict(json.loads(json.dumps(UNUSUAL.to_dict()))).hash == UNUSUAL.hash
+
+
+def test_counts():
+    config = Config(num_envs=6, rollout_length=20, chunk_length=5, total_steps=1001)
+    assert (config.sequence_length, config.num_chunks, config.num_sequences) == (5, 4, 24)
+    assert config.steps_per_update == 120
+    assert config.num_updates == 9  # rounded up
+    assert Config(core="ff").sequence_length == 1
+    assert Config(core="gru").sequence_length == Config().rollout_length
+
+
+def test_the_pool_holds_two_starts_for_each_horizon_begun():
+    config = Config(num_envs=8, rollout_length=50)
+    assert [config.pool_size(steps) for steps in (100, 50, 49, 25, 24)] == [16, 16, 32, 32, 48]
+    assert dataclasses.replace(config, reset_pool=5).pool_size(1) == 5
+
+
+def test_the_objective_is_the_named_one():
+    assert Config().make_objective().name == "mars"
+    flexible = Config(objective="mars-flexible", eps_low=0.1, eps_high=0.3).make_objective()
+    assert (flexible.region.lower, flexible.region.upper) == (0.9, 1.3)

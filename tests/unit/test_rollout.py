@@ -1,0 +1,149 @@
+"""What the real rollout computes, against whole episodes written down without playing them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from environments import Clock, Scripted, prepare, small_config
+from marsrl.rollout import rollout
+
+LONG = {"num_envs": 3, "rollout_length": 12}  # more than two episodes
+SHORT = {"num_envs": 3, "rollout_length": 2, "num_minibatches": 1}  # less than one
+CASES = {
+    "ff": (LONG | {"core": "ff"}, Scripted()),
+    "gru-in-chunks": (LONG | {"chunk_length": 4}, Scripted()),
+    "no-bootstrap": (LONG | {"bootstrap_truncated": False}, Scripted()),
+    "short": (SHORT, Scripted()),
+    "short-no-bootstrap": (SHORT | {"core": "ff", "bootstrap_truncated": False}, Scripted()),
+    "own-rewards": (LONG, Scripted(shared_reward=False)),
+    "own-critics": (LONG | {"critic": "obs"}, Scripted()),
+    "own-critics-and-deaths": (
+        LONG | {"critic": "both", "share_parameters": False},
+        Scripted(num_agents=3, shared_reward=False, death=(2, 5, 10**6)),
+    ),
+    "one-env-one-agent": (
+        {"num_envs": 1, "rollout_length": 24, "num_minibatches": 1},
+        Scripted(num_agents=1),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def played(request):
+    """Six rollouts in a row: config, environment, networks, parameters, experiences, episodes."""
+    changes, env = CASES[request.param]
+    config = small_config(**changes)
+    networks, vector, learner, state = prepare(config, env)
+    step = jax.jit(partial(rollout, config, networks, learner.params, vector))
+    rounds = []
+    for i in range(6):
+        state, experience, episodes = step(state, jax.random.key(i))
+        rounds.append(jax.tree.map(np.asarray, (experience, episodes)))
+    return config, env, networks, learner.params, rounds
+
+
+def whole_episodes(env, networks, params, starts):
+    """Time steps 0 .. horizon of the episodes, and their values (max_steps + 1, B, V)."""
+
+    @jax.jit
+    def run(starts):
+        t = jnp.arange(env.max_steps + 1)
+        grid = jnp.meshgrid(starts, t)
+        steps = jax.vmap(jax.vmap(env.at))(Clock(*grid))
+        _, carry = networks.initial_carries(len(starts))
+        inputs = (steps.obs, steps.global_state, jnp.broadcast_to(t[:, None] == 0, grid[0].shape))
+        return steps, networks.value(params.critic, carry, *inputs)[1]
+
+    return jax.tree.map(np.asarray, run(starts))
+
+
+def expected_advantages(config, env, networks, params, experience):
+    """By the definition, from the whole episodes that the recorded steps belong to."""
+    start, clock = np.moveaxis(experience.transition.global_state[..., :2], -1, 0)
+    T, E = start.shape
+    steps, values = whole_episodes(env, networks, params, start.ravel())
+    t, b = clock.astype(int).ravel(), np.arange(T * E)
+
+    def at(x, t):
+        return x[t, b].reshape((T, E, -1))
+
+    reward, terminated, truncated = (at(x, t + 1) for x in (steps.reward, *steps[5:7]))
+    alive = at(steps.agent_mask, t + 1)
+    if networks.num_values == 1:
+        reward = reward.mean(-1, keepdims=True)
+    else:
+        terminated = terminated | ~alive
+    worthless = terminated if config.bootstrap_truncated else terminated | truncated
+    value, next_value = at(values, t), np.where(worthless, 0.0, at(values, t + 1))
+    delta = reward + config.gamma * next_value - value
+    advantage = np.zeros(delta.shape)
+    for i in range(T):
+        weight = np.ones(delta.shape[1:])
+        for k in range(i, T):
+            advantage[i] += weight * delta[k]
+            weight = weight * config.gamma * config.gae_lambda * ~(terminated | truncated)[k]
+    return value, advantage
+
+
+def test_advantages_are_those_of_whole_episodes(played):
+    config, env, networks, params, rounds = played
+    for experience, _ in rounds[::2]:
+        value, advantage = expected_advantages(config, env, networks, params, experience)
+        np.testing.assert_allclose(experience.value, value, atol=1e-5)
+        np.testing.assert_allclose(experience.advantage, advantage, atol=1e-4)
+        np.testing.assert_allclose(experience.target, advantage + value, atol=1e-4)
+
+
+def test_both_kinds_of_ending_occur(played):
+    """Else the test above would prove little; and `truncated` outlasts `bootstrap_truncated`."""
+    _, env, networks, _, rounds = played
+    transition = jax.tree.map(lambda *x: np.concatenate(x), *(e.transition for e, _ in rounds))
+    clock = transition.global_state[..., 1] + 1
+    assert (transition.terminated.all(-1) & (clock == env.terminates_at)).any()
+    assert (transition.truncated.any(-1) & (clock == env.max_steps)).any()
+    assert not (transition.terminated & transition.truncated).any()
+    dead = ~np.asarray(transition.agent_mask)
+    assert dead.any() == bool(env.death)
+    if networks.num_values > 1:
+        assert transition.terminated[dead].all()
+
+
+def test_rollouts_continue_one_another(played):
+    """Each step follows the one before it or begins an episode, over the seams too."""
+    _, env, _, _, rounds = played
+    transition = jax.tree.map(lambda *x: np.concatenate(x), *(e.transition for e, _ in rounds))
+    ended = np.concatenate([episodes.ended for _, episodes in rounds])
+    start, clock = np.moveaxis(transition.global_state[..., :2], -1, 0)
+    assert transition.first[0].all()
+    np.testing.assert_array_equal(transition.first[1:], ended[:-1])
+    np.testing.assert_array_equal(clock[transition.first], 0)
+    goes_on = ~transition.first[1:]
+    np.testing.assert_array_equal(clock[1:][goes_on], clock[:-1][goes_on] + 1)
+    np.testing.assert_array_equal(start[1:][goes_on], start[:-1][goes_on])
+    # what an action led to is in the same episode, whatever follows
+    np.testing.assert_array_equal(transition.final_state[..., 0], start)
+    np.testing.assert_array_equal(transition.final_state[..., 1], clock + 1)
+    np.testing.assert_allclose(
+        transition.final_obs[:-1][goes_on], transition.obs[1:][goes_on], atol=1e-6
+    )
+
+
+def test_fresh_starts_are_not_repeated(played):
+    _, _, _, _, rounds = played
+    first = np.concatenate([e.transition.first for e, _ in rounds])
+    start = np.concatenate([e.transition.global_state[..., 0] for e, _ in rounds])[first]
+    assert len(start) > 3
+    assert len(np.unique(start)) == len(start)
+
+
+def test_sampled_actions_are_legal_and_vary(played):
+    _, _, _, _, rounds = played
+    for experience, _ in rounds:
+        action, mask = experience.transition.action, experience.transition.action_mask
+        assert np.take_along_axis(mask, action[..., None], -1).all()
+    actions = np.concatenate([e.transition.action for e, _ in rounds])
+    assert set(np.unique(actions)) == {0, 1, 2}
+    assert not np.array_equal(actions[: len(actions) // 2], actions[len(actions) // 2 :])

@@ -1,0 +1,146 @@
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from environments import Scripted
+from marsrl.envs.vector import VectorEnv
+
+T = 14
+
+
+@cache
+def play(env, num_envs, pool_size):
+    """The starting state, the pool, and what each of T steps returned, (T, E, ...)."""
+    vector = VectorEnv(env, num_envs)
+    action = jnp.zeros((num_envs, env.num_agents), jnp.int32)
+
+    @jax.jit
+    def run(key):
+        reset_key, pool_key, key = jax.random.split(key, 3)
+        pool = vector.fresh(pool_key, pool_size)
+
+        def step(state, key):
+            state, outcome, episodes = vector.step(key, state, action, pool)
+            return state, (state, outcome, episodes)
+
+        state = vector.reset(reset_key)
+        return state, pool, jax.lax.scan(step, state, jax.random.split(key, T))[1]
+
+    return jax.tree.map(np.asarray, run(jax.random.key(2)))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(3, 2, 40), (3, 2, 4), (1, 1, 4)],
+    ids=["large-pool", "small-pool", "one-env-one-agent"],
+)
+def game(request):
+    num_envs, num_agents, pool_size = request.param
+    env = Scripted(num_agents=num_agents, shared_reward=False)
+    return env, *play(env, num_envs, pool_size)
+
+
+def replay(env, start, pool):
+    """The same game, environment by environment in plain Python: yields rows (E,) of facts."""
+    starts = start.env.start.tolist()
+    clock, total, drawn = [0] * len(starts), [0.0] * len(starts), 0
+    for _ in range(T):
+        rows = []
+        for e in range(len(starts)):
+            played, clock[e] = starts[e], clock[e] + 1
+            total[e] += np.cos(5 * played + clock[e] + np.arange(env.num_agents)).mean()
+            terminated = played < 0.5 and clock[e] == env.terminates_at
+            truncated = clock[e] == env.max_steps
+            rows.append((played, clock[e], terminated, truncated, total[e]))
+            if terminated or truncated:
+                starts[e] = pool[0].start[drawn % len(pool[0].start)]
+                clock[e], total[e], drawn = 0, 0.0, drawn + 1
+        yield np.array(rows).T, np.array(starts), np.array(clock)
+
+
+def test_steps_are_those_of_independent_episodes(game):
+    env, start, pool, (state, outcome, episodes) = game
+    assert outcome.terminated.any()
+    assert outcome.truncated.any()
+    for t, (played, next_start, next_clock) in enumerate(replay(env, start, pool)):
+        episode, clock, terminated, truncated, total = played
+        done = (terminated + truncated) > 0
+        # the true final observation, not that of the fresh start
+        np.testing.assert_allclose(outcome.global_state[t, :, 0], episode)
+        np.testing.assert_array_equal(outcome.global_state[t, :, 1], clock)
+        np.testing.assert_array_equal(outcome.terminated[t], terminated)
+        np.testing.assert_array_equal(outcome.truncated[t], truncated)
+        # episode accounting
+        np.testing.assert_array_equal(episodes.ended[t], done)
+        np.testing.assert_allclose(episodes.episode_return[t], total, atol=1e-5)
+        np.testing.assert_array_equal(episodes.length[t], clock)
+        np.testing.assert_array_equal(episodes.metrics["won"][t], terminated)
+        # fresh starts from the pool in order, where an episode ended and nowhere else
+        np.testing.assert_array_equal(state.first[t], done)
+        np.testing.assert_allclose(state.env.start[t], next_start)
+        np.testing.assert_array_equal(state.env.t[t], next_clock)
+        np.testing.assert_array_equal(state.time_step.global_state[t, :, 0], state.env.start[t])
+        np.testing.assert_array_equal(state.time_step.global_state[t, :, 1], state.env.t[t])
+        np.testing.assert_array_equal(state.episode_length[t], next_clock)
+        assert (state.episode_return[t][done] == 0).all()
+
+
+def test_observations_belong_to_the_state_that_agents_are_in(game):
+    env, _, _, (state, outcome, _) = game
+    shown = jax.jit(jax.vmap(jax.vmap(env.at)))(state.env)
+    np.testing.assert_allclose(state.time_step.obs, shown.obs, atol=1e-6)
+    np.testing.assert_array_equal(state.time_step.action_mask, shown.action_mask)
+    ended = outcome.done
+    assert np.abs(outcome.obs - state.time_step.obs)[ended].max() > 0.1
+    np.testing.assert_array_equal(outcome.obs[~ended], state.time_step.obs[~ended])
+
+
+def test_no_start_is_used_twice_while_the_pool_lasts():
+    _, pool, (state, _, _) = play(Scripted(shared_reward=False), 3, 40)
+    begun = state.env.start[state.first]
+    assert len(begun) > 6
+    assert len(np.unique(begun)) == len(begun)
+    assert np.isin(begun, pool[0].start).all()
+
+
+def test_a_reset_starts_different_episodes():
+    start, _, _ = play(Scripted(shared_reward=False), 3, 40)
+    assert len(np.unique(start.env.start)) == 3
+    assert start.first.all()
+    np.testing.assert_array_equal(start.episode_length, 0)
+    np.testing.assert_array_equal(start.time_step.reward, 0.0)
+
+
+@pytest.fixture(scope="module")
+def staggered():
+    env, num_envs = Scripted(max_steps=6, terminates_at=4), 64
+    vector = VectorEnv(env, num_envs)
+
+    @jax.jit
+    def run(key):
+        reset_key, key = jax.random.split(key)
+        return vector.stagger(key, vector.reset(reset_key))
+
+    state = run(jax.random.key(0))
+    return env, state, jax.vmap(env.at)(state.env)
+
+
+def test_stagger_mixes_the_phases_below_the_horizon(staggered):
+    env, state, _ = staggered
+    never_ended = np.asarray(state.env.t)[np.asarray(state.env.start) >= 0.5]
+    assert set(never_ended) == set(range(env.max_steps))
+    assert not state.time_step.done.any()
+
+
+def test_stagger_leaves_consistent_states(staggered):
+    env, state, shown = staggered
+    np.testing.assert_array_equal(state.episode_length, state.env.t)
+    np.testing.assert_array_equal(state.first, state.env.t == 0)
+    np.testing.assert_allclose(state.time_step.obs, shown.obs, atol=1e-6)
+    steps = np.arange(1, env.max_steps)
+    for start, t, total in zip(state.env.start, state.env.t, state.episode_return, strict=True):
+        expected = np.cos(5 * start + steps[: int(t)]).sum()
+        np.testing.assert_allclose(total, expected, atol=1e-5)
