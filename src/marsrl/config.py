@@ -158,7 +158,10 @@ class Config:
 
     def make_objective(self) -> Objective:
         """The named objective with this trust region."""
-        return make_objective(self.objective, self.eps, self.eps_low, self.eps_high)
+        try:
+            return make_objective(self.objective, self.eps, self.eps_low, self.eps_high)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

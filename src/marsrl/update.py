@@ -96,8 +96,8 @@ def update(
 
 def _apply(optimizer: Params, learner: Learner, grads: Params) -> tuple[Learner, Metrics]:
     norms = {
-        "actor/grad_norm": optax.global_norm(grads.actor),
-        "critic/grad_norm": optax.global_norm(grads.critic),
+        "actor/grad_norm": optax.tree.norm(grads.actor),
+        "critic/grad_norm": optax.tree.norm(grads.critic),
     }
     pairs = [
         tx.update(grad, state, params)

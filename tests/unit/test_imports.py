@@ -76,7 +76,7 @@ def test_starting_a_device_would_be_noticed():
     assert "none_such" in result.stderr
 
 
-@pytest.mark.parametrize("module", ["objectives", "advantages", "distributions"])
+@pytest.mark.parametrize("module", ["objectives", "advantages", "distributions", "report.stats"])
 def test_the_mathematics_imports_arrays_only(module):
     allowed = {"jax", "numpy", "array_api_compat", "marsrl"} | sys.stdlib_module_names
     names = imports(f"marsrl.{module}")
@@ -84,9 +84,21 @@ def test_the_mathematics_imports_arrays_only(module):
     assert {name for name in names if name.startswith("marsrl.")} <= {"marsrl.types"}
 
 
-def test_objectives_need_no_jax():
-    assert not roots(closure("marsrl.objectives")) & FRAMEWORKS
-    assert "array_api_compat" in imports("marsrl.objectives")
+def without_jax(modules):
+    """Imports modules in a process where importing any of the frameworks fails."""
+    blocked = f"import sys\nfor name in {sorted(FRAMEWORKS)}: sys.modules[name] = None\n"
+    return run(blocked + "\n".join(f"import {module}" for module in modules))
+
+
+def test_objectives_and_reports_need_no_jax():
+    modules = ["marsrl.objectives", *within("report")]
+    assert "marsrl.report.stats" in modules
+    result = without_jax(modules)
+    assert result.returncode == 0, result.stderr
+
+
+def test_needing_jax_would_be_noticed():
+    assert "marsrl/types.py" in without_jax(["marsrl.types"]).stderr
 
 
 def test_training_knows_no_concrete_environment():
@@ -103,10 +115,3 @@ def test_environments_know_no_training():
     assert {"marsrl.envs.vector", "marsrl.envs.paxmen.env"} <= set(modules)
     for module in modules:
         assert closure(module) & TRAINING == set(), module
-
-
-def test_reports_need_no_jax():
-    modules = within("report")
-    assert modules
-    for module in modules:
-        assert not roots(closure(module)) & FRAMEWORKS, module

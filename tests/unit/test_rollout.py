@@ -10,7 +10,7 @@ import pytest
 from environments import Clock, Scripted, prepare, small_config
 from marsrl.rollout import rollout
 
-LONG = {"num_envs": 3, "rollout_length": 12}  # more than two episodes
+LONG = {"num_envs": 3, "rollout_length": 12, "num_minibatches": 1}  # more than two episodes
 SHORT = {"num_envs": 3, "rollout_length": 2, "num_minibatches": 1}  # less than one
 CASES = {
     "ff": (LONG | {"core": "ff"}, Scripted()),
@@ -113,7 +113,7 @@ def test_both_kinds_of_ending_occur(played):
 
 def test_rollouts_continue_one_another(played):
     """Each step follows the one before it or begins an episode, over the seams too."""
-    _, env, _, _, rounds = played
+    _, _, _, _, rounds = played
     transition = jax.tree.map(lambda *x: np.concatenate(x), *(e.transition for e, _ in rounds))
     ended = np.concatenate([episodes.ended for _, episodes in rounds])
     start, clock = np.moveaxis(transition.global_state[..., :2], -1, 0)

@@ -29,7 +29,7 @@ def play(env, num_envs, pool_size):
         state = vector.reset(reset_key)
         return state, pool, jax.lax.scan(step, state, jax.random.split(key, T))[1]
 
-    return jax.tree.map(np.asarray, run(jax.random.key(2)))
+    return jax.tree.map(np.asarray, run(jax.random.key(3)))
 
 
 @pytest.fixture(

@@ -1,0 +1,182 @@
+"""What each of the three objectives must learn in seconds; which probe fails says what is broken."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marsrl.config import Config
+from marsrl.envs.vector import VectorEnv
+from marsrl.evaluate import evaluate
+from marsrl.networks import Networks, Params
+from marsrl.objectives import TrustRegion, make_objective
+from marsrl.trainer import init_state, make_networks, train_step
+from marsrl.types import Box
+from probes.environments import Probe
+
+pytestmark = pytest.mark.slow
+OBJECTIVES = ("maspo", "mappo")
+
+
+def cue(cue, t):
+    return cue
+
+
+def cue_at_first(cue, t):
+    return jnp.where(t == 0, cue, 0.0)
+
+
+def matches(cue, t, action):
+    """1 if every agent's action is the cue's sign, else 0."""
+    return jnp.all(action == (cue > 0)).astype(jnp.float32)
+
+
+class Chosen:
+    """One of the three objectives, by a traced index, so that one program trains all of them."""
+
+    region = TrustRegion.additive(0.2)
+
+    def __init__(self, which):
+        self.which = which
+
+    def __call__(self, log_ratio, advantage):
+        surrogates = [make_objective(name)(log_ratio, advantage) for name in OBJECTIVES]
+        return jnp.stack(surrogates)[self.which]
+
+
+class Trained(NamedTuple):
+    networks: Networks
+    params: Params  # (3, ...), one entry per objective
+    score: np.ndarray  # (3,), mean return of 64 evaluation episodes
+
+    def value(self, seen: float, t: int) -> np.ndarray:
+        """(3,), what the team critics say of one step."""
+        global_state = jnp.array([[[seen, t]]], jnp.float32)
+        obs = jnp.zeros((1, 1, self.networks.spec.num_agents, 1))
+        args = ((), obs, global_state, jnp.ones((1, 1), bool))
+        value = jax.vmap(lambda params: self.networks.value(params, *args)[1])
+        return np.asarray(value(self.params.critic)).reshape(3)
+
+
+def train(env: Probe, updates: int = 40, **changes) -> Trained:
+    """Trains with all three objectives."""
+    settings = {
+        "core": "ff",
+        "num_envs": 32,
+        "rollout_length": 8,
+        "width": 16,
+        "num_minibatches": 2,
+        "actor_lr": 1e-2,
+        "critic_lr": 1e-2,
+        "ent_coef": 0.0,
+        "max_grad_norm": 5.0,
+        "anneal_lr": False,
+        "stagger": False,
+    }
+    config = Config(**(settings | changes))
+    networks, vector = make_networks(config, env.spec), VectorEnv(env, config.num_envs)
+
+    @jax.jit
+    @jax.vmap
+    def run(which):
+        def step(state, _):
+            return train_step(config, networks, vector, Chosen(which), state)
+
+        state, metrics = jax.lax.scan(step, init_state(config, networks, vector, 0), length=updates)
+        params = state.learner.params
+        episodes = evaluate(networks, params.actor, env, jax.random.key(1), 64)
+        return params, episodes.episode_return.mean(), metrics["replay_error"].max()
+
+    params, score, replay_error = run(jnp.arange(3))
+    assert replay_error.max() < 1e-5
+    return Trained(networks, params, np.asarray(score))
+
+
+def test_constant_reward():
+    trained = train(Probe(lambda c, t, a: jnp.ones(())))
+    assert trained.value(0, 0) == pytest.approx(1, abs=0.05)
+
+
+def test_value_depends_on_the_observation():
+    trained = train(Probe(lambda c, t, a: c, sees=cue))
+    assert trained.value(1, 0) == pytest.approx(1, abs=0.1)
+    assert trained.value(-1, 0) == pytest.approx(-1, abs=0.1)
+
+
+def test_delayed_reward_is_discounted():
+    env = Probe(lambda c, t, a: (t == 1).astype(jnp.float32), max_steps=2)
+    trained = train(env, gamma=0.5)
+    assert trained.value(0, 0) == pytest.approx(0.5, abs=0.1)
+    assert trained.value(0, 1) == pytest.approx(1, abs=0.1)
+
+
+def test_reward_depends_on_the_action():
+    score = train(Probe(matches, sees=cue)).score
+    assert (score > 0.95).all()
+
+
+def test_agents_coordinate():
+    def same(c, t, action):
+        return jnp.where(jnp.all(action == action[0]), 1.0, -1.0)
+
+    score = train(Probe(same, num_agents=3)).score
+    assert (score > 0.9).all()
+
+
+def test_dead_agents_neither_act_nor_disturb():
+    # Agent 1 dies after the first step; from then on agent 0 alone decides. Were the dead
+    # counted, their constant advantage-weighted samples would dilute the live ones'.
+    def reward(c, t, action):
+        return jnp.where(t == 0, matches(c, t, action), matches(c, t, action[:1]))
+
+    env = Probe(reward, sees=cue, alive=lambda t, i: (t == 0) | (i == 0), num_agents=2,
+                max_steps=3)  # fmt: skip
+    score = train(env).score
+    assert (score > 2.85).all()
+
+
+def test_continuous_action_reaches_its_target():
+    env = Probe(lambda c, t, a: -((a[0, 0] - 0.5 * c) ** 2), sees=cue, action=Box(1))
+    score = train(env, updates=100).score
+    assert (score > -0.05).all()
+
+
+def test_time_limit_is_bootstrapped():
+    # Reward 1 for ever, cut by a clock that the critic does not see: 1 / (1 - gamma) = 5.
+    env = Probe(lambda c, t, a: jnp.ones(()), max_steps=4, truncates=True)
+    trained = train(env, updates=120, gamma=0.8)
+    assert trained.value(0, 0) == pytest.approx(5, abs=0.35)
+
+
+def test_without_bootstrapping_the_time_limit_counts_as_the_end():
+    env = Probe(lambda c, t, a: jnp.ones(()), max_steps=4, truncates=True)
+    trained = train(env, gamma=0.8, bootstrap_truncated=False)
+    assert trained.value(0, 3) == pytest.approx(1, abs=0.2)
+
+
+def remember(c, t, action):
+    """At the last of three steps only: act on the cue of the first."""
+    return (t == 2) * (2 * matches(c, t, action) - 1)
+
+
+@pytest.mark.parametrize("chunk_length", [None, 4])
+def test_memory_is_learned_by_a_gru(chunk_length):
+    env = Probe(remember, sees=cue_at_first, max_steps=3)
+    score = train(env, updates=60, core="gru", chunk_length=chunk_length).score
+    assert (score > 0.9).all()
+
+
+def test_memory_is_beyond_a_feed_forward_policy():
+    score = train(Probe(remember, sees=cue_at_first, max_steps=3), updates=60).score
+    assert (np.abs(score) < 0.4).all()
+
+
+@pytest.mark.parametrize("changes", [{"share_parameters": False}, {"critic": "obs"},
+                                     {"critic": "both"}])  # fmt: skip
+def test_every_kind_of_network_learns(changes):
+    score = train(Probe(matches, sees=cue, num_agents=2), **changes).score
+    assert (score > 0.9).all()
