@@ -1,1 +1,44 @@
-"""marsrl."""
+"""Cooperative multi-agent reinforcement learning with ratio-based trust regions.
+
+The names below load what they need on first use: importing marsrl starts no device, and
+`marsrl.objectives` can be used without JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marsrl.config import Config
+    from marsrl.envs.registry import make
+    from marsrl.policy import Policy, load_policy
+    from marsrl.runner import Result, resume, train
+    from marsrl.types import Box, Discrete, EnvSpec, TimeStep
+
+__all__ = [
+    "Box",
+    "Config",
+    "Discrete",
+    "EnvSpec",
+    "Policy",
+    "Result",
+    "TimeStep",
+    "load_policy",
+    "make",
+    "resume",
+    "train",
+]
+
+_HOMES = {
+    "marsrl.config": ("Config",),
+    "marsrl.envs.registry": ("make",),
+    "marsrl.policy": ("Policy", "load_policy"),
+    "marsrl.runner": ("Result", "resume", "train"),
+    "marsrl.types": ("Box", "Discrete", "EnvSpec", "TimeStep"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'marsrl' has no attribute {name!r}")

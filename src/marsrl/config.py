@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
@@ -100,9 +101,11 @@ class Config:
         for name, hint in get_type_hints(Config).items():
             _check_type(name, getattr(self, name), hint)
         for name in _POSITIVE:
-            _require(name, getattr(self, name), getattr(self, name) > 0, "greater than 0")
+            value = getattr(self, name)
+            _require(name, value, 0 < value < math.inf, "finite and greater than 0")
         for name in _NOT_NEGATIVE:
-            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or greater")
+            value = getattr(self, name)
+            _require(name, value, 0 <= value < math.inf, "finite and 0 or greater")
         for name in ("gamma", "gae_lambda"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
         for name in ("chunk_length", "reset_pool", "value_clip", "devices"):
@@ -110,7 +113,9 @@ class Config:
             _require(name, value, value is None or value > 0, "greater than 0")
         _require("seeds", self.seeds, len(self.seeds) > 0, "at least one seed")
         _require("seeds", self.seeds, len(set(self.seeds)) == len(self.seeds), "distinct")
-        _require("seeds", self.seeds, all(0 <= s < 2**32 for s in self.seeds), "32-bit, unsigned")
+        _require(
+            "seeds", self.seeds, all(0 <= s < 2**32 for s in self.seeds), "from 0 to 2**32 - 1"
+        )
         _require_divides(
             "chunk_length", self.sequence_length, "rollout_length", self.rollout_length
         )
@@ -174,6 +179,8 @@ class Config:
         Raises:
             UserError: an unknown key (near misses named), a wrong type or an impossible value.
         """
+        if not isinstance(values, dict):
+            raise UserError(f"a configuration must be a table of settings, not {values!r}")
         names = [field.name for field in fields(Config)]
         for key in values:
             if key not in names:

@@ -6,8 +6,11 @@ import difflib
 from collections.abc import Iterable
 
 
-class UserError(ValueError):
-    """Bad input, explained in one line that names the value and what was expected."""
+class UserError(Exception):
+    """Bad input, explained in one line that names the value and what was expected.
+
+    Not a ValueError: the command line's parser would wrap those in a text of its own.
+    """
 
 
 def near_misses(name: str, known: Iterable[str]) -> str:

@@ -54,9 +54,8 @@ def train(
     Raises:
         UserError: an unknown task, or a folder that exists or cannot be written.
     """
-    env = env or make(config.task)
-    folder = RunFolder.create(out, config)
-    return _Run(config, folder, env, monitor or Silent()).go()
+    program = Program(config, env or make(config.task))
+    return _Run(program, RunFolder.create(out, config), monitor or Silent()).go()
 
 
 def resume(
@@ -75,7 +74,7 @@ def resume(
     config = folder.config()
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
-    return _Run(config, folder, env or make(config.task), monitor or Silent()).go()
+    return _Run(Program(config, env or make(config.task)), folder, monitor or Silent()).go()
 
 
 def evaluation_updates(config: Config) -> list[int]:
@@ -87,13 +86,11 @@ def evaluation_updates(config: Config) -> list[int]:
 class _Run:
     """One run from here to its end."""
 
-    def __init__(
-        self, config: Config, folder: RunFolder, env: Environment, monitor: Monitor
-    ) -> None:
-        self.config = config
+    def __init__(self, program: Program, folder: RunFolder, monitor: Monitor) -> None:
+        self.program = program
+        self.config = config = program.config
         self.folder = folder
         self.monitor = monitor
-        self.program = Program(config, env)
         self.checkpoints = Checkpoints(folder.checkpoints, config.seeds, config.keep_checkpoints)
         self.evaluations = set(evaluation_updates(config))
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
@@ -136,7 +133,7 @@ class _Run:
         """The loop over updates."""
         config = self.config
         update = int(state.updates.max())
-        self.step = self._last_logged = self._steps(update)
+        self.step = self._steps(update)
         self.monitor.start(config, self.step)
         if update == 0:
             self._evaluate(state, update)
@@ -146,9 +143,10 @@ class _Run:
             with self._clock(clock):
                 state, metrics = self.program.step(state)
                 pending.append(jax.tree.map(np.asarray, metrics))  # waits for the update
-            clock = "train"
             update += 1
             self.step = self._steps(update)
+            if clock == "compile":  # the first update says nothing about the rate
+                clock, self._last_logged = "train", self.step
             rows: list[Row] = []
             if update % config.log_interval == 0 or update in self.evaluations:
                 rows, pending = self._log(pending), []
@@ -161,7 +159,8 @@ class _Run:
         self._mark_diverged(pending[-1]["diverged"])
         seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
         done = self.step - self._last_logged
-        rate = done * len(self.config.seeds) / max(self.seconds["train"] - self._last_seconds, 1e-9)
+        spent = self.seconds["train"] - self._last_seconds
+        rate = done * len(self.config.seeds) / spent if done else math.nan
         self._last_logged, self._last_seconds = self.step, self.seconds["train"]
         merged = merge_metrics(pending)
         rows = [
@@ -197,7 +196,8 @@ class _Run:
         """Evaluates each seed's best checkpoint again, on ten times the episodes."""
         best: dict[int, Row] = {}
         for row in self.folder.rows():
-            if row["kind"] == "eval" and row["return"] > best.get(row["seed"], _WORST)["return"]:
+            # of equally good ones the newest, like the checkpoints that are kept
+            if row["kind"] == "eval" and row["return"] >= best.get(row["seed"], _WORST)["return"]:
                 best[row["seed"]] = row
         final: dict[int, float] = {}
         for step in sorted({row["step"] for row in best.values()}):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from marsrl.errors import UserError
 from marsrl.types import PyTree
 
 
@@ -21,10 +22,16 @@ def use_cpu_cores() -> None:
 
 
 def seed_mesh(num_seeds: int, num_devices: int | None) -> jax.sharding.Mesh:
-    """A one-axis mesh over `num_devices`; by default the most that divide the seeds evenly."""
+    """A one-axis mesh over `num_devices`; by default the most that divide the seeds evenly.
+
+    Raises:
+        UserError: there are fewer devices than asked for.
+    """
     available = jax.local_device_count()
     if num_devices is None:
         num_devices = max(d for d in range(1, available + 1) if num_seeds % d == 0)
+    if num_devices > available:
+        raise UserError(f"devices = {num_devices}, but this machine offers {available}")
     return jax.sharding.Mesh(np.asarray(jax.local_devices()[:num_devices]), ("seeds",))
 
 

@@ -1,4 +1,4 @@
-"""What each of the three objectives must learn in seconds; which probe fails says what is broken."""
+"""What each of the three objectives must learn in seconds; the one that fails names the bug."""
 
 from __future__ import annotations
 

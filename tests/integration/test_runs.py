@@ -1,0 +1,223 @@
+"""Whole runs of a tiny task: resume, crashes, corruption, divergence, and what is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from environments import Scripted
+from marsrl.checkpoint import CheckpointError, Checkpoints
+from marsrl.config import Config
+from marsrl.errors import UserError
+from marsrl.runlog import RunFolder
+from marsrl.runner import evaluation_updates, resume, train
+from marsrl.trainer import Program
+
+pytestmark = pytest.mark.slow
+CONFIG = Config(
+    task="scripted",
+    seeds=(3, 5),
+    total_steps=6 * 32,
+    num_envs=4,
+    rollout_length=8,
+    chunk_length=4,
+    width=8,
+    num_minibatches=2,
+    update_epochs=2,
+    num_evaluations=6,
+    eval_episodes=4,
+    log_interval=2,
+    keep_checkpoints=2,
+)
+ENV = Scripted(terminates_at=3)
+LAST = CONFIG.num_updates
+
+
+def saved_state(path: Path, update: int = LAST):
+    checkpoints = Checkpoints(path / "checkpoints", CONFIG.seeds, CONFIG.keep_checkpoints)
+    state = checkpoints.restore(update, Program(CONFIG, ENV).template())
+    checkpoints.close()
+    return state
+
+
+def rows(path: Path) -> list[dict]:
+    """The log without what a clock measured."""
+    timing = ("seconds", "steps_per_second")
+    kept = RunFolder(path).rows()
+    return [{k: v for k, v in row.items() if k not in timing} for row in kept]
+
+
+def assert_same(a, b):
+    def words(x):
+        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(words(x), words(y)), a, b)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing interrupted."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    return train(CONFIG, path, env=ENV)
+
+
+CRASHING = """
+import os, signal, sys, threading
+import jax
+jax.config.update("jax_disable_most_optimizations", True)
+from pathlib import Path
+from test_runs import CONFIG, ENV
+from marsrl import checkpoint
+from marsrl.runlog import Silent
+from marsrl.runner import train
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Monitor(Silent):
+    def progress(self, step, rows):
+        if moment == "after an update" and step == 3 * 32:
+            die()
+
+moment, out = sys.argv[1], Path(sys.argv[2])
+if moment == "before the checksums":
+    real, calls = checkpoint.Checkpoints._checksums, []
+    def dying(self, update):
+        if update == 4:
+            die()
+        return real(self, update)
+    checkpoint.Checkpoints._checksums = dying
+if moment == "inside orbax":
+    def watch():
+        while not list((out / "checkpoints").glob("3.*tmp*")):
+            pass
+        die()
+    threading.Thread(target=watch, daemon=True).start()
+train(CONFIG, out, Monitor(), ENV)
+"""
+
+
+@pytest.mark.parametrize("moment", ["after an update", "before the checksums", "inside orbax"])
+def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, moment):
+    path = tmp_path / "killed"
+    tests = Path(__file__).parents[1]
+    env = {"PYTHONPATH": f"{tests}:{tests / 'integration'}", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", CRASHING, moment, str(path)]
+    process = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert RunFolder(path).status()["status"] == "running"
+    resume(path, env=ENV)
+    assert_same(saved_state(path), saved_state(whole.path))
+    assert rows(path) == rows(whole.path)
+
+
+def test_evaluated_logged_and_saved_parameters_are_the_same(whole):
+    program = Program(CONFIG, ENV)
+    actor = saved_state(whole.path).learner.params.actor
+    stats = program.evaluate(actor, CONFIG.eval_episodes)
+    logged = [row for row in rows(whole.path) if row["kind"] == "eval"]
+    last = [row["returns"] for row in logged if row["step"] == LAST * CONFIG.steps_per_update]
+    np.testing.assert_array_equal(np.asarray(stats.episode_return), np.float32(last))
+    assert {row["step"] for row in logged} == {
+        update * CONFIG.steps_per_update for update in evaluation_updates(CONFIG)
+    }
+
+
+def test_every_episode_counts_once(whole):
+    for row in rows(whole.path):
+        if row["kind"] == "eval":
+            assert len(row["returns"]) == CONFIG.eval_episodes
+            assert 3 <= row["length"] <= 5  # each one ended: at 3 (terminated) or 5 (truncated)
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(whole):
+    checkpoints = Checkpoints(whole.path / "checkpoints", CONFIG.seeds, CONFIG.keep_checkpoints)
+    kept = checkpoints.steps()
+    checkpoints.close()
+    for seed in CONFIG.seeds:
+        scores = {
+            row["step"] // CONFIG.steps_per_update: row["return"]
+            for row in rows(whole.path)
+            if row["kind"] == "eval" and row["seed"] == seed
+        }
+        assert any(scores[update] == max(scores.values()) for update in kept)
+    assert kept[-2:] == [LAST - 1, LAST]
+    assert len(kept) <= 2 + len(CONFIG.seeds)
+
+
+def test_a_corrupt_checkpoint_is_named_and_the_previous_one_used(whole, tmp_path):
+    path = copy_run(whole.path, tmp_path / "corrupt")
+    victim = max((path / "checkpoints" / str(LAST)).rglob("*"), key=lambda p: p.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    with pytest.raises(CheckpointError, match=f"{victim.name}.* is corrupt"):
+        saved_state(path)
+    resume(path, env=ENV)
+    assert_same(saved_state(path), saved_state(whole.path))
+
+
+def test_a_foreign_checkpoint_is_refused_by_the_name_of_its_leaf(whole):
+    other = dataclasses.replace(CONFIG, width=16)
+    checkpoints = Checkpoints(whole.path / "checkpoints", CONFIG.seeds, 2)
+    with pytest.raises(CheckpointError, match=r"leaf learner/.*float32\[2, .*8.*expected"):
+        checkpoints.restore(LAST, Program(other, ENV).template())
+    checkpoints.close()
+
+
+def copy_run(source: Path, target: Path) -> Path:
+    return Path(shutil.copytree(source, target))
+
+
+def test_a_finished_run_stays_as_it_is(whole, tmp_path):
+    path = copy_run(whole.path, tmp_path / "again")
+    resume(path, env=ENV)
+    assert rows(path) == rows(whole.path)
+
+
+def test_an_existing_folder_is_not_touched(whole):
+    before = (whole.path / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match="exists"):
+        train(CONFIG, whole.path, env=ENV)
+    assert (whole.path / "metrics.jsonl").read_bytes() == before
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisoned(Scripted):
+    """Pays NaN in one episode of many, so that one seed meets it before the other."""
+
+    def at(self, clock):
+        time_step = super().at(clock)
+        bad = (clock.start > 0.97) & (clock.t > 1)
+        return time_step._replace(reward=jnp.where(bad, jnp.nan, time_step.reward))
+
+
+def test_a_diverged_seed_stops_and_keeps_its_last_good_state(tmp_path):
+    config = dataclasses.replace(CONFIG, seeds=(0, 1, 2), total_steps=12 * 32)
+    result = train(config, tmp_path / "run", env=Poisoned())
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert result.diverged
+    for seed, step in result.diverged.items():
+        assert status["seeds"][str(seed)] == {"status": "diverged", "step": step}
+        after = [r for r in rows(result.path) if r["seed"] == seed and r["step"] >= step]
+        assert not [r for r in after if r["kind"] in ("train", "eval")]
+    checkpoints = Checkpoints(result.path / "checkpoints", config.seeds, 2)
+    state = checkpoints.restore(checkpoints.steps()[-1], Program(config, Poisoned()).template())
+    checkpoints.close()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
+
+
+def test_one_environment_and_one_agent(tmp_path):
+    config = dataclasses.replace(CONFIG, num_envs=1, num_minibatches=1, total_steps=16, seeds=(0,))
+    result = train(config, tmp_path / "run", env=Scripted(num_agents=1))
+    assert set(result.final_return) == {0}
