@@ -47,7 +47,7 @@ class Config:
 
     core: Literal["gru", "ff"] = "gru"
     """Recurrent or feed-forward networks."""
-    width: int = 64
+    width: int = 32
     """Units of every hidden layer and of the GRU."""
     critic: Literal["state", "obs", "both"] = "state"
     """What the critic sees: the global state, each agent's observation (IPPO), or both."""
@@ -66,7 +66,7 @@ class Config:
     """Value the true final observation where the clock ran out, instead of counting it as 0."""
     normalize_advantage: bool = True
     """Per minibatch, over live agents."""
-    ent_coef: float = 0.01
+    ent_coef: float = 0.003
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
@@ -74,9 +74,9 @@ class Config:
     """Largest value change that the value loss rewards; default: no clipping."""
     max_grad_norm: float = 0.5
     """Global-norm clip, for actor and critic each."""
-    actor_lr: float = 1e-3
+    actor_lr: float = 2e-3
     """Adam's step size for the actor."""
-    critic_lr: float = 1e-3
+    critic_lr: float = 2e-3
     """Adam's step size for the critic."""
     anneal_lr: bool = True
     """Linearly to zero over the run."""

@@ -12,8 +12,8 @@ from marsrl.errors import UserError
 from marsrl.report import figures
 from marsrl.report.runs import Run, lowest_once_diverged, read_run
 from marsrl.report.scores import Comparison, summarize
-from marsrl.report.stats import mean_band, mean_present
-from marsrl.report.table import interval, to_json, to_markdown
+from marsrl.report.stats import Floats, mean_band, mean_present
+from marsrl.report.table import to_json, to_markdown
 
 SHARED = (
     "task",
@@ -102,21 +102,42 @@ def _draw(runs: list[Run], comparison: Comparison) -> Figure:
         high = np.fmax.reduce(run.train["ratio/max"], axis=0)
         figures.span(ratios, run.train_step, low, high, color)
     figures.dress(ratios, "Ratio, smallest and largest", small=True)
-    corner = figure.add_subplot(cells[5])
-    corner.set_axis_off()
-    figures.legend(corner, returns, "Final score, mean [95 % interval]", loc="center left")
+    _draw_scores(figure.add_subplot(cells[5]), comparison)
     return figure
 
 
 def _draw_returns(ax: Axes, runs: list[Run], comparison: Comparison) -> None:
+    end = max(run.eval_step[-1] for run in runs)
     for run, row, color in zip(runs, comparison.rows, figures.COLORS, strict=False):
-        counted = lowest_once_diverged(
-            run, run.eval_step, run.eval_return, comparison.lowest_evaluation
-        )
+        step, counted = _counted(run, comparison.lowest_evaluation, end)
         diverged = f", {len(row.diverged)} diverged" if row.diverged else ""
-        label = f"{row.objective}{diverged}\n{interval(row.scores['final_score'])}"
+        label = f"{row.objective}{diverged}"
         figures.seed_curves(ax, run.eval_step, run.eval_return, color)
-        figures.curve(ax, run.eval_step, *mean_band(counted), label, color)
+        figures.curve(ax, step, *mean_band(counted), label, color)
         for i in np.flatnonzero(np.isfinite(run.diverged)):
             figures.mark_divergence(ax, run.eval_step, run.eval_return[i], color)
-    figures.dress(ax, f"{comparison.task}, {len(comparison.seeds)} seeds", "evaluation return")
+    seeds = ", ".join(map(str, comparison.seeds))
+    title = f"{comparison.task}, seeds {seeds}: mean and 95 % interval"
+    figures.dress(ax, title, "evaluation return")
+    figures.legend(ax)
+
+
+def _counted(run: Run, lowest: float, end: float) -> tuple[Floats, Floats]:
+    """Steps (V,) and returns (S, V) as they count: a diverged seed has the lowest one.
+
+    A run stops once all of its seeds have diverged; its curve goes on to the end all the same.
+    """
+    step, returns = run.eval_step, run.eval_return
+    if np.isfinite(run.diverged).all():
+        unseen = np.array([x for x in (run.diverged.max() + 1, end) if x > step[-1]])
+        step = np.append(step, unseen)
+        returns = np.pad(returns, ((0, 0), (0, len(unseen))), constant_values=np.nan)
+    return step, lowest_once_diverged(run, step, returns, lowest)
+
+
+def _draw_scores(ax: Axes, comparison: Comparison) -> None:
+    for place, (row, color) in enumerate(zip(comparison.rows, figures.COLORS, strict=False)):
+        final = row.scores["final_score"]
+        ends = np.array([final.low, final.high])
+        figures.score(ax, place, np.array(final.per_seed), ends, final.mean, color)
+    figures.dress_scores(ax, "Final score", len(comparison.rows))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, ScalarFormatter
 
 from marsrl.report.stats import Floats
 
@@ -69,12 +68,13 @@ def seed_curves(ax: Axes, step: Floats, values: Floats, color: str) -> None:
 
 def faint_curve(ax: Axes, step: Floats, mean: Floats, label: str) -> None:
     """A line for the background, (T,)."""
-    ax.plot(step, mean, color="#aaaaaa", linewidth=1.3, linestyle="--", zorder=1, label=label)
+    ax.plot(step, mean, ".--", color="#aaaaaa", linewidth=1.3, markersize=3, zorder=1, label=label)
 
 
 def line(ax: Axes, step: Floats, values: Floats, color: str) -> None:
     """A plain line of a small panel, (T,)."""
-    ax.plot(step, values, color=color, linewidth=1.5)
+    # markers keep a value visible that has no neighbours
+    ax.plot(step, values, color=color, linewidth=1.5, marker="o", markersize=1.5)
 
 
 def span(ax: Axes, step: Floats, low: Floats, high: Floats, color: str) -> None:
@@ -101,22 +101,34 @@ def mark_divergence(ax: Axes, step: Floats, values: Floats, color: str) -> None:
     )
 
 
-def legend(
-    ax: Axes,
-    source: Axes,
-    title: str | None = None,
-    loc: Literal["best", "center left"] = "best",
+def score(
+    ax: Axes, place: int, per_seed: Floats, interval: Floats, mean: float, color: str
 ) -> None:
-    """A legend on `ax` of the labelled marks of `source`, each label once, without a frame."""
-    by_label = dict(zip(*source.get_legend_handles_labels()[::-1], strict=True))
-    ax.legend(
-        by_label.values(),
-        by_label.keys(),
-        frameon=False,
-        fontsize=9,
-        title=title,
-        title_fontsize=9,
-        labelcolor=INK,
-        loc=loc,
-        alignment="left",
-    )
+    """One objective's row in a panel of scores: seeds as dots, mean and interval as a bar.
+
+    Args:
+        ax: the panel.
+        place: of the row, from the top.
+        per_seed: (S,).
+        interval: (2,) its ends.
+        mean: over the seeds.
+        color: the objective's.
+    """
+    ax.plot(interval, [place, place], color=color, linewidth=5, alpha=0.3, solid_capstyle="butt")
+    ax.plot(per_seed, np.full(len(per_seed), place), "o", markersize=3.5, color=color, alpha=0.7)
+    ax.plot([mean], [place], "|", markersize=13, markeredgewidth=2.5, color=color)
+
+
+def dress_scores(ax: Axes, title: str, places: int) -> None:
+    """The look of a panel of scores with this many rows, the first one on top."""
+    dress(ax, title, small=True)
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.set_ylim(places - 0.5, -0.5)
+    ax.set_yticks([])
+
+
+def legend(ax: Axes) -> None:
+    """The labelled marks, each label once, without a frame."""
+    handles, labels = ax.get_legend_handles_labels()
+    by_label = dict(zip(labels, handles, strict=True))
+    ax.legend(by_label.values(), by_label.keys(), frameon=False, fontsize=9, labelcolor=INK)

@@ -36,7 +36,7 @@ def learning_curve(run_dir: Path) -> Path:
     for i in np.flatnonzero(np.isfinite(run.diverged)):
         figures.mark_divergence(ax, run.eval_step, run.eval_return[i], color)
     figures.dress(ax, _title(run), "return")
-    figures.legend(ax, ax)
+    figures.legend(ax)
     return figures.save(figure, run.path / "learning_curve.png")
 
 

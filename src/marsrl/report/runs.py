@@ -75,6 +75,10 @@ def read_run(path: Path) -> Run:
     )
     finished, diverged = _read_status(path / "status.json", config.seeds)
     rows = _read_rows(path / "metrics.jsonl", config.seeds)
+    for kind in ("train", "eval"):
+        # a run whose seeds all diverge at once has nothing but the evaluation before training
+        if not rows[kind] and (kind == "eval" or np.isinf(diverged).any()):
+            raise UserError(f"{path / 'metrics.jsonl'} has no rows of kind {kind!r}")
     train_step, train = _grid(path, rows["train"], TRAIN_METRICS, config.seeds, diverged)
     eval_step, evaluation = _grid(path, rows["eval"], ("return",), config.seeds, diverged)
     eval_return = evaluation["return"]
@@ -104,7 +108,7 @@ def read_run(path: Path) -> Run:
 
 def lowest(*values: Floats) -> float:
     """The lowest of all numbers; NaN where there are none."""
-    return float(np.fmin.reduce(np.concatenate([x.ravel() for x in values])))
+    return float(np.fmin.reduce(np.concatenate([x.ravel() for x in values]), initial=np.nan))
 
 
 def lowest_once_diverged(run: Run, step: Floats, values: Floats, lowest: float) -> Floats:
@@ -127,8 +131,6 @@ def _grid(
 ) -> tuple[Floats, dict[str, Floats]]:
     """The logged steps (T,), and each key's values at them (S, T)."""
     steps = sorted({step for _, step in rows})
-    if not steps:
-        raise UserError(f"{path}: metrics.jsonl lacks rows of training or evaluation")
     values = {key: np.full((len(seeds), len(steps)), np.nan) for key in keys}
     for i, (seed, end) in enumerate(zip(seeds, diverged, strict=True)):
         for t, step in enumerate(steps):

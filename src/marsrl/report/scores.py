@@ -111,7 +111,7 @@ def summarize(runs: list[Run]) -> Comparison:
 
 def _seed_scores(run: Run, training: float, evaluation: float) -> dict[str, Floats]:
     """Every measure (S,), where a diverged seed has the lowest return of all."""
-    last_tenth = run.train_step > 0.9 * run.train_step[-1]
+    last_tenth = run.train_step > 0.9 * run.train_step.max(initial=0)
     ended = np.isfinite(run.diverged)
     return {
         "training_return": np.where(

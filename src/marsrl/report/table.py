@@ -54,7 +54,7 @@ def _scores(comparison: Comparison) -> str:
                 row.objective,
                 str(len(comparison.seeds)),
                 str(len(row.diverged)),
-                *(interval(row.scores[measure]) for measure in MEASURES),
+                *(_interval(row.scores[measure]) for measure in MEASURES),
             ]
             for row in comparison.rows
         ),
@@ -64,7 +64,7 @@ def _scores(comparison: Comparison) -> str:
 def _per_seed(comparison: Comparison) -> str:
     def cells(row: Row, measure: str) -> list[str]:
         scores = zip(comparison.seeds, row.scores[measure].per_seed, strict=True)
-        return [number(x) + (" (diverged)" if s in row.diverged else "") for s, x in scores]
+        return [_number(x) + (" (diverged)" if s in row.diverged else "") for s, x in scores]
 
     return _table(
         ["objective", "measure", *(f"seed {seed}" for seed in comparison.seeds)],
@@ -80,7 +80,7 @@ def _improvement(comparison: Comparison) -> str:
     return _table(
         ["than", *MEASURES.values()],
         (
-            [row.objective, *(number(row.beaten_by_first[measure]) for measure in MEASURES)]
+            [row.objective, *(_number(row.beaten_by_first[measure]) for measure in MEASURES)]
             for row in comparison.rows[1:]
         ),
     )
@@ -90,7 +90,7 @@ def _diagnostics(comparison: Comparison) -> str:
     return _table(
         ["objective", *(f"{key}, mean" for key in MEANS), "smallest ratio", "largest ratio"],
         (
-            [row.objective, *(number(x) for x in row.diagnostics.values())]
+            [row.objective, *(_number(x) for x in row.diagnostics.values())]
             for row in comparison.rows
         ),
     )
@@ -116,8 +116,8 @@ def _notes(comparison: Comparison) -> list[str]:
     if any(row.diverged for row in comparison.rows):
         notes.append(
             "A diverged seed is never dropped: it counts as the lowest return of all, at any step "
-            f"of any run (training {number(comparison.lowest_training)}, evaluation "
-            f"{number(comparison.lowest_evaluation)})."
+            f"of any run (training {_number(comparison.lowest_training)}, evaluation "
+            f"{_number(comparison.lowest_evaluation)})."
         )
     notes += [
         f"{row.objective}: seed {seed} diverged at step {step:,}."
@@ -131,14 +131,14 @@ def _notes(comparison: Comparison) -> list[str]:
     return notes
 
 
-def interval(score: Score) -> str:
-    """A mean and its interval, as the table and the legend of the figure print them."""
+def _interval(score: Score) -> str:
+    """A mean and the ends of its interval."""
     if math.isnan(score.mean):
-        return number(score.mean)
-    return f"{number(score.mean)} [{number(score.low)}, {number(score.high)}]"
+        return _number(score.mean)
+    return f"{_number(score.mean)} [{_number(score.low)}, {_number(score.high)}]"
 
 
-def number(x: float) -> str:
+def _number(x: float) -> str:
     """Four significant digits, or what says that there is no number."""
     return "missing" if math.isnan(x) else f"{x:.4g}"
 
