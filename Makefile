@@ -1,6 +1,6 @@
 # Two commands do everything on a machine with Python 3.11+, make and a package index:
 #   make demo    train MARS on PaxMen, draw its learning curve and the trained team
-#   make test    lint is in .ci/run; this runs the tests
+#   make test    run the tests (lint and types are `make lint`; `.ci/run` does both)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

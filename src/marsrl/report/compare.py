@@ -127,12 +127,13 @@ def _counted(run: Run, lowest: float, end: float) -> tuple[Floats, Floats]:
 
     A run stops once all of its seeds have diverged; its curve goes on to the end all the same.
     """
-    step, returns = run.eval_step, run.eval_return
+    step = run.eval_step
+    counted = lowest_once_diverged(run, step, run.eval_return, lowest)
     if np.isfinite(run.diverged).all():
-        unseen = np.array([x for x in (run.diverged.max() + 1, end) if x > step[-1]])
+        unseen = sorted({x for x in (run.diverged.max(), end) if x > step[-1]})
         step = np.append(step, unseen)
-        returns = np.pad(returns, ((0, 0), (0, len(unseen))), constant_values=np.nan)
-    return step, lowest_once_diverged(run, step, returns, lowest)
+        counted = np.pad(counted, ((0, 0), (0, len(unseen))), constant_values=lowest)
+    return step, counted
 
 
 def _draw_scores(ax: Axes, comparison: Comparison) -> None:

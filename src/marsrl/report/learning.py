@@ -15,8 +15,8 @@ def learning_curve(run_dir: Path) -> Path:
     """Draws return against environment steps into the run folder.
 
     Evaluation: each seed thin, their mean thick with its 95 % bootstrap interval. Training: the
-    mean, faint. A cross marks where a seed diverged; after that it counts in the means as the
-    run's lowest return.
+    mean, faint. A cross marks where a seed diverged; from then on it counts in the means
+    as the run's lowest return.
 
     Returns:
         The path of `learning_curve.png`.

@@ -34,10 +34,10 @@ class Run(NamedTuple):
         finished: True once every seed has finished or diverged.
         diverged: (S,) the environment step at which a seed diverged; infinite if it did not.
         train_step: (T,) environment steps.
-        train: (S, T) for each of `TRAIN_METRICS`; NaN where nothing was measured, and after a
-            seed has diverged.
+        train: (S, T) for each of `TRAIN_METRICS`; NaN where nothing was measured, and from the
+            step on at which a seed diverged.
         eval_step: (V,) environment steps.
-        eval_return: (S, V); NaN after a seed has diverged.
+        eval_return: (S, V); NaN from the step on at which a seed diverged.
         final: (S,) return of the best evaluation's parameters on new episodes; NaN if missing.
     """
 
@@ -112,7 +112,7 @@ def lowest(*values: Floats) -> float:
 
 
 def lowest_once_diverged(run: Run, step: Floats, values: Floats, lowest: float) -> Floats:
-    """Lets a diverged seed count as `lowest` after its divergence, instead of dropping it.
+    """Lets a diverged seed count as `lowest` from its divergence on, instead of dropping it.
 
     Args:
         run: knows who diverged, and when.
@@ -120,7 +120,7 @@ def lowest_once_diverged(run: Run, step: Floats, values: Floats, lowest: float) 
         values: (S, T).
         lowest: the lowest return of all.
     """
-    return np.where(step > run.diverged[:, None], lowest, values)
+    return np.where(step >= run.diverged[:, None], lowest, values)
 
 
 _Rows = dict[tuple[int, int], dict[str, Any]]
@@ -137,7 +137,7 @@ def _grid(
             row = rows.get((seed, step))
             if row is None and step < end:
                 raise UserError(f"{path}: seed {seed} has no row at step {step}, other seeds have")
-            if row is not None and step <= end:
+            if row is not None and step < end:
                 for key in keys:
                     name = f"{path}: the {row['kind']} row of seed {seed} at step {step}"
                     values[key][i, t] = _number(name, row, key)
