@@ -230,7 +230,7 @@ def test_a_run_that_diverged_at_once_is_reported(mars, mappo, out):
     row = compare([mappo.write(), path], out).rows[1]
     assert row.scores["final_score"].per_seed == (0.0, 0.0, 0.0)
     assert row.scores["training_return"].per_seed == (0.5, 0.5, 0.5)
-    assert "missing" in (out / "table.md").read_text()
+    assert "not measured" in (out / "table.md").read_text()
     assert json.loads((out / "table.json").read_text())["rows"][1]["diagnostics"] == {
         "gradient/dead": None,
         "gradient/corrective": None,
@@ -305,7 +305,7 @@ def test_returns_that_were_never_measured_are_missing(mars, mappo, out):
     assert comparison.rows[1].beaten_by_first["final_score"] > 0.5
     content = json.loads((out / "table.json").read_text())
     assert content["rows"][0]["scores"]["training_return"]["per_seed"] == [10.0, 20.0, None]
-    assert "| mars | 3 | 0 | missing |" in (out / "table.md").read_text()
+    assert "| mars | 3 | 0 | not measured |" in (out / "table.md").read_text()
 
 
 def test_other_settings_that_differ_are_named(mars, tmp_path, out):
@@ -496,3 +496,52 @@ def test_the_legend_names_a_divergence_once():
     figures.legend(ax)
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == ["diverged: counts as lowest"]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures in place of their files."""
+    kept = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: kept.append(figure) or path)
+    return kept
+
+
+def labelled(ax, label):
+    (found,) = [line for line in ax.lines if line.get_label() == label]
+    return found.get_xydata().tolist()
+
+
+def test_mean_falls_to_the_lowest_return_where_a_seed_diverged(mars, drawn):
+    mars.diverge(2, 500)
+    mars.change("eval", 0, 0, **{"return": -6.0})
+    mars.change("train", 0, 100, episode__return=-9.0)
+    learning_curve(mars.write())
+    (ax,) = drawn[0].axes
+    mean = labelled(ax, "evaluation, mean and 95 % interval")
+    assert mean == [[0.0, -2.0], [500.0, 3.0], [1000.0, 8.0]]
+    # seeds 0 and 1 return 5 and 10 at step 500, and the third counts as -9
+    assert labelled(ax, "training, mean")[4] == [500.0, 2.0]
+    assert labelled(ax, "diverged: counts as lowest") == [[0.0, 0.0]]
+
+
+def test_a_run_of_diverged_seeds_is_drawn_to_the_end(mars, mappo, out, drawn):
+    for seed in SEEDS:
+        mars.diverge(seed, 400)
+    mappo.change("eval", 0, 500, **{"return": -4.0})
+    compare([mars.write(), mappo.write()], out)
+    returns = drawn[0].axes[0]
+    assert labelled(returns, "mars, 3 diverged") == [[0.0, 0.0], [400.0, -4.0], [1000.0, -4.0]]
+    assert labelled(returns, "mappo")[-1] == [1000.0, 10.0]
+
+
+def test_panels_show_means_over_seeds_and_the_whole_range_of_the_ratio(mars, mappo, out, drawn):
+    mars.change("train", 1, 100, gradient__dead=0.55, ratio__min=0.1, ratio__max=9.0)
+    compare([mars.write(), mappo.write()], out)
+    panels = {ax.get_title(loc="left"): ax for ax in drawn[0].axes}
+    mean, other = panels["Dead gradients, share"].lines
+    assert mean.get_ydata()[:2] == pytest.approx([0.35, 0.25])
+    assert other.get_ydata()[:2] == pytest.approx([0.25, 0.25])
+    ratios = panels["Ratio, smallest and largest"]
+    assert [line.get_ydata()[0] for line in ratios.lines] == [0.1, 9.0, 0.5, 2.0]
+    assert ratios.get_yscale() == "log"
+    assert [line.get_xdata()[0] for line in panels["Final score"].lines[:3]] == [11.0, 11.0, 21.0]

@@ -140,7 +140,7 @@ def _interval(score: Score) -> str:
 
 def _number(x: float) -> str:
     """Four significant digits, or what says that there is no number."""
-    return "missing" if math.isnan(x) else f"{x:.4g}"
+    return "not measured" if math.isnan(x) else f"{x:.4g}"
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:
