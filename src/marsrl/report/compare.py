@@ -96,12 +96,14 @@ def _draw(runs: list[Run], comparison: Comparison) -> Figure:
         for run, color in zip(runs, figures.COLORS, strict=False):
             figures.line(ax, run.train_step, mean_present(run.train[key], axis=0), color)
         figures.dress(ax, title, small=True)
+        ax.set_xlim(returns.get_xlim())
     ratios = figure.add_subplot(cells[4])
     for run, color in zip(runs, figures.COLORS, strict=False):
         low = np.fmin.reduce(run.train["ratio/min"], axis=0)
         high = np.fmax.reduce(run.train["ratio/max"], axis=0)
         figures.span(ratios, run.train_step, low, high, color)
     figures.dress(ratios, "Ratio, smallest and largest", small=True)
+    ratios.set_xlim(returns.get_xlim())
     _draw_scores(figure.add_subplot(cells[5]), comparison)
     return figure
 

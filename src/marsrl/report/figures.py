@@ -46,7 +46,7 @@ def dress(ax: Axes, title: str, ylabel: str = "", small: bool = False) -> None:
     ax.set_xlabel("" if small else "environment steps", fontsize=size, color=INK)
     ax.set_ylabel(ylabel, fontsize=size, color=INK)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.tick_params(labelsize=size - 1, colors=INK, length=3)
+    ax.tick_params(which="both", labelsize=size - 1, colors=INK, length=3)
     ax.grid(color="#e3e3e3", linewidth=0.7)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
