@@ -40,7 +40,7 @@ class Policy:
         """The recurrent state at the start of an episode."""
         return self.networks.initial_carries(1)[0]
 
-    @partial(jax.jit, static_argnums=0, static_argnames="greedy")
+    @partial(jax.jit, static_argnums=(0, 4))  # the policy itself, greedy
     def act(
         self, carry: Carry, time_step: TimeStep, key: Key, greedy: bool = False
     ) -> tuple[Carry, Array]:
