@@ -146,6 +146,8 @@ class Compare:
         out = self.out or _default_folder(f"compare-{self.config.task.replace('/', '-')}")
         if out.exists() and not self.resume:
             raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
+        if not 2 <= len(set(self.objectives)) == len(self.objectives) <= 10:
+            raise UserError(f"objectives = {self.objectives} must be 2 to 10 different ones")
         configs = [dataclasses.replace(self.config, objective=name) for name in self.objectives]
         for config in configs:
             run = out / config.objective
