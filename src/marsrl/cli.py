@@ -1,4 +1,4 @@
-"""The command line: train, resume, evaluate, render, compare, envs, doctor."""
+"""The command line: train, resume, evaluate, render, compare, envs, check-env, doctor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.presets import preset
 from marsrl.runlog import ConsoleMonitor, Monitor
 
 _console = Console()
@@ -99,11 +100,11 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Render:
-    """Write an episode of a trained team as a GIF."""
+    """Write an episode of a trained team as a GIF or an MP4."""
 
     run: RunPath
     out: Path | None = None
-    """File to write; default: RUN/episode-SEED.gif."""
+    """File to write, .gif or .mp4; default: RUN/episode-SEED.gif."""
     seed: int | None = None
     """Which training of the run; default: the best."""
     checkpoint: Checkpoint = "best"
@@ -114,6 +115,8 @@ class Render:
     """The mode of the policy instead of samples."""
     fps: int = 8
     """Frames per second."""
+    every: int | None = None
+    """Draw every n-th step; default: as many as make 250 frames at most."""
 
     def __call__(self) -> None:
         """Renders and prints where."""
@@ -122,7 +125,7 @@ class Render:
 
         out = self.out or self.run / f"episode-{self.episode_seed}.gif"
         policy = load_policy(self.run, self.seed, self.checkpoint)
-        total = render(policy, out, self.episode_seed, self.greedy, self.fps)
+        total = render(policy, out, self.episode_seed, self.greedy, self.fps, self.every)
         _console.print(f"return {total:.2f}; wrote {out}")
 
 
@@ -165,24 +168,43 @@ class Envs:
     """List the tasks."""
 
     def __call__(self) -> None:
-        """Prints a table of every task."""
-        from marsrl.envs.registry import TASKS, make
-        from marsrl.types import Discrete
+        """Prints a table of the benchmark's tasks, then those of other installed packages."""
+        from marsrl.envs.registry import installed_tasks
+        from marsrl.envs.tasks import BOUNDS_VERSION, FAMILIES, TASKS
 
-        table = Table("task", "agents", "observation", "state", "actions", "horizon", "reward")
-        for task in TASKS:
-            spec = make(task).spec
-            kind = "discrete" if isinstance(spec.action, Discrete) else "continuous"
-            table.add_row(
-                task,
-                str(spec.num_agents),
-                "x".join(map(str, spec.obs_shape)),
-                "x".join(map(str, spec.state_shape)),
-                f"{spec.action.size} {kind}",
-                str(spec.max_steps),
-                "shared" if spec.shared_reward else "per agent",
-            )
-        _console.print(table)
+        columns = ("task", "agents", "obs", "state", "actions", "horizon", "random", "reference")
+        table = Table(*columns)
+        for name, task in TASKS.items():
+            sizes = (task.num_agents, task.obs_size, task.state_size, task.action, task.max_steps)
+            table.add_row(name, *map(str, sizes), f"{task.low:.4g}", f"{task.high:.4g}")
+        families = Table("family", "team reward", "end of an episode", "reference", show_lines=True)
+        for name, family in FAMILIES.items():
+            families.add_row(name, family.reward, family.ends, family.high)
+        others = installed_tasks()
+        installed = Table("task of another package", "factory")
+        for name, point in others.items():
+            installed.add_row(name, point.value)
+        _console.print(table, families, *([installed] if others else []))
+        _console.print(
+            "random, reference: mean returns of the random policy and of a good one, the bounds of "
+            f"normalised scores (version {BOUNDS_VERSION}).\n"
+            "Besides: any environment of JaxMARL as jaxmarl:NAME, your own as module:factory."
+        )
+
+
+@dataclass(frozen=True)
+class CheckEnv:
+    """Check that an environment keeps to the interface; every fault is a sentence."""
+
+    task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK|MODULE:FACTORY")]
+
+    def __call__(self) -> None:
+        """Makes and checks it."""
+        from marsrl.envs.check import check_env
+        from marsrl.envs.registry import make
+
+        check_env(make(self.task))
+        _console.print(f"{self.task} keeps to the interface", highlight=False)
 
 
 @dataclass(frozen=True)
@@ -206,13 +228,39 @@ class Doctor:
         _console.print("one update, evaluation and checkpoint: fine")
 
 
-Command = Train | Resume | Evaluate | Render | Compare | Envs | Doctor
+def _commands(args: list[str]) -> Any:
+    """The union of all commands; `train` and `compare` start from the preset of their task."""
+    task = _option(args, "--task", Config.task)
+    train = Train(preset(task))
+    compare = Compare(preset(task, seeds=(0, 1, 2, 3, 4), total_steps=3_000_000))
+    return (
+        Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        | Resume
+        | Evaluate
+        | Render
+        | Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
+        | Envs
+        | CheckEnv
+        | Doctor
+    )
+
+
+def _option(args: list[str], name: str, default: str) -> str:
+    """The value of an option, looked up before the real parsing, for which it sets defaults."""
+    for arg, following in zip(args, [*args[1:], default], strict=True):
+        if arg == name:
+            return following
+        if arg.startswith(f"{name}="):
+            return arg.partition("=")[2]
+    return default
 
 
 def main(args: list[str] | None = None) -> None:
     """The entry point of `marsrl`; exits with 2 and one line for anything a user can mend."""
+    args = sys.argv[1:] if args is None else args
+    sys.path.insert(0, str(Path.cwd()))  # where a user's own module:factory lives
     try:
-        command = tyro.cli(Command, args=args, prog="marsrl", description=__doc__)
+        command = tyro.cli(_commands(args), args=args, prog="marsrl", description=__doc__)
         _configure_jax()
         command()
     except UserError as error:
@@ -247,7 +295,6 @@ def _default_folder(name: str) -> Path:
 
 def _finish(run: Path) -> None:
     """Draws the curve and an episode of the best seed."""
-    from marsrl.envs.registry import make
     from marsrl.policy import load_policy
     from marsrl.render import Drawable, render
     from marsrl.report.learning import learning_curve
@@ -259,7 +306,7 @@ def _finish(run: Path) -> None:
     for seed, score in finals.items():
         _console.print(f"seed {seed}: return {score:.2f} (best checkpoint, 10x the episodes)")
     _console.print(f"learning curve: {curve}")
-    gif = run / "episode.gif"
-    if isinstance(make(folder.config().task), Drawable) and not gif.exists():
-        render(load_policy(run), gif)
+    gif, policy = run / "episode.gif", load_policy(run)
+    if isinstance(policy.env, Drawable) and not gif.exists():
+        render(policy, gif)
         _console.print(f"trained team: {gif}")

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
 from typeguard import TypeCheckError, check_type
@@ -20,7 +20,9 @@ class Config:
     """Everything that determines a run; the same config gives the same numbers on one machine."""
 
     task: str = "paxmen/4ag"
-    """Environment, as listed by `marsrl envs`."""
+    """Environment: a name that `marsrl envs` lists, jaxmarl:NAME, or your own module:factory."""
+    task_settings: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """Settings of the environment in place of the task's, as NAME VALUE pairs."""
     objective: str = "mars"
     """Per-sample surrogate: mars, maspo, mappo, or a variant (see docs/objectives.md)."""
     eps: float = 0.2
@@ -181,7 +183,7 @@ class Config:
         """
         if not isinstance(values, dict):
             raise UserError(f"a configuration must be a table of settings, not {values!r}")
-        names = [field.name for field in fields(Config)]
+        names = [f.name for f in fields(Config)]
         for key in values:
             if key not in names:
                 raise UserError(f"unknown setting {key!r}{near_misses(key, names)}")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
 from marsrl.envs.vector import EpisodeStats, select
 from marsrl.networks import Networks
-from marsrl.types import Array, Key, PyTree
+from marsrl.types import Array, EnvSpec, Key, PyTree, TimeStep
+
+Act = Callable[[Any, TimeStep, Array, Key], tuple[Any, Array]]
+"""A policy of a batch: (carry, time step (B, ...), first (B,) bool, key) -> (carry, action)."""
 
 
 def evaluate(
@@ -21,10 +26,7 @@ def evaluate(
     num_episodes: int,
     greedy: bool = False,
 ) -> EpisodeStats:
-    """Plays `num_episodes` episodes side by side, from reset to end.
-
-    A scan of fixed length with a mask of the episodes still running: none is dropped for being
-    long, none is counted twice.
+    """Plays `num_episodes` episodes of a trained team side by side; see `play`.
 
     Args:
         networks: actor and critic.
@@ -33,6 +35,39 @@ def evaluate(
         key: determines starts, transitions and sampled actions.
         num_episodes: how many.
         greedy: the mode of the policy instead of a sample.
+
+    Returns:
+        One entry per episode, (num_episodes,).
+    """
+
+    def act(carry: Any, now: TimeStep, first: Array, key: Key) -> tuple[Any, Array]:
+        carry, dist = networks.act_once(params, carry, now, first)
+        return carry, dist.env_action(dist.mode() if greedy else dist.sample(key))
+
+    return play(env, act, networks.initial_carries(num_episodes)[0], key, num_episodes)
+
+
+def random_policy(spec: EnvSpec) -> Act:
+    """Uniformly random legal actions; its carry is `()`."""
+
+    def act(carry: Any, now: TimeStep, first: Array, key: Key) -> tuple[Any, Array]:
+        return carry, random_action(key, spec.action, now.action_mask)
+
+    return act
+
+
+def play(env: Environment, act: Act, carry: Any, key: Key, num_episodes: int) -> EpisodeStats:
+    """Plays `num_episodes` episodes side by side, from reset to end.
+
+    A scan of fixed length with a mask of the episodes still running: none is dropped for being
+    long, none is counted twice.
+
+    Args:
+        env: the environment.
+        act: the policy.
+        carry: its carry before the first step, for all episodes.
+        key: determines starts, transitions and actions.
+        num_episodes: how many.
 
     Returns:
         One entry per episode, (num_episodes,).
@@ -50,14 +85,12 @@ def evaluate(
     def step(state: tuple[Any, ...], key: Key) -> tuple[tuple[Any, ...], None]:
         env_state, now, carry, first, stats = state
         action_key, env_key = jax.random.split(key)
-        carry, dist = networks.act_once(params, carry, now, first)
-        action = dist.env_action(dist.mode() if greedy else dist.sample(action_key))
+        carry, action = act(carry, now, first, action_key)
         keys = jax.random.split(env_key, num_episodes)
         env_state, outcome = jax.vmap(env.step)(keys, env_state, action)
         stats = _count(stats, outcome.reward.mean(-1), outcome.done, outcome.metrics)
         return (env_state, outcome, carry, jnp.zeros_like(first), stats), None
 
-    carry, _ = networks.initial_carries(num_episodes)
     state = (env_state, time_step, carry, first, stats)
     return jax.lax.scan(step, state, jax.random.split(key, env.spec.max_steps))[0][-1]
 

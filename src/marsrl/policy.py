@@ -86,7 +86,7 @@ def load_policy(run: str | Path, seed: int | None = None, checkpoint: str = "bes
         known = [str(s) for s in config.seeds]
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
     step = _find_step(checkpoint, {at: x for (s, at), x in scores.items() if s == seed}, saved)
-    program = Program(config, make(config.task))
+    program = Program(config, make(config.task, **config.task_settings))
     state = checkpoints.restore(step // config.steps_per_update, program.template())
     checkpoints.close()
     index = config.seeds.index(seed)

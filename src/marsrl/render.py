@@ -9,8 +9,12 @@ import jax
 import numpy as np
 from PIL import Image
 
+from marsrl.envs.adapters import require
 from marsrl.errors import UserError
 from marsrl.policy import Policy, record_episode
+
+MAX_FRAMES = 250
+"""Longer episodes are drawn with gaps, unless asked otherwise."""
 
 
 @runtime_checkable
@@ -23,37 +27,78 @@ class Drawable(Protocol):
 
 
 def render(
-    policy: Policy, out: Path, episode_seed: int = 0, greedy: bool = False, fps: int = 8
+    policy: Policy,
+    out: Path,
+    episode_seed: int = 0,
+    greedy: bool = False,
+    fps: int = 8,
+    every: int | None = None,
 ) -> float:
-    """Plays one episode and writes it as a GIF; returns the episode's return.
+    """Plays one episode and writes it as a GIF or an MP4; returns the episode's return.
+
+    Args:
+        policy: the team.
+        out: a file that does not exist, .gif or .mp4.
+        episode_seed: of the episode.
+        greedy: the mode of the policy instead of a sample.
+        fps: frames per second.
+        every: draw every n-th step, and the last; default: at most `MAX_FRAMES` frames.
 
     Raises:
-        UserError: the environment cannot draw, the file is no .gif, exists, or is unwritable.
+        UserError: the environment cannot draw, or the file has another ending, exists, or is
+            unwritable.
     """
     if not isinstance(policy.env, Drawable):
         raise UserError(f"{type(policy.env).__name__} has no draw method, so it cannot be rendered")
-    if out.suffix != ".gif":
-        raise UserError(f"cannot write {out}: expected a name that ends in .gif")
+    if out.suffix not in _WRITERS:
+        raise UserError(f"cannot write {out}: expected a name that ends in {' or '.join(_WRITERS)}")
     if out.exists():
         raise UserError(f"{out} exists; choose another --out")
+    for name, value in (("fps", fps), ("every", every)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} = {value} must be 1 or greater")
     states, total = record_episode(policy, jax.random.key(episode_seed), greedy)
+    every = every or -(-len(states) // MAX_FRAMES)
+    drawn = [*states[:-1:every], states[-1]]
     caption = f"{policy.step:,} steps of training"
-    frames = [Image.fromarray(policy.env.draw(state, caption)) for state in states]
-    # one palette for all frames, without dithering: smaller, and no flicker
-    palette = frames[0].quantize(64, dither=Image.Dither.NONE)
-    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    partial = out.with_suffix(".tmp")
+    frames = [policy.env.draw(state, caption) for state in drawn]
+    partial = out.with_name(f".{out.name}.partial")
     try:
-        frames[0].save(
-            partial,
-            format="GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=1000 // fps,
-            loop=0,
-            optimize=True,
-        )
+        _WRITERS[out.suffix](partial, frames, fps)
         partial.replace(out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from error
     return total
+
+
+def _write_gif(path: Path, frames: list[np.ndarray], fps: int) -> None:
+    images = [Image.fromarray(frame) for frame in frames]
+    # one palette for all frames, without dithering: smaller, and no flicker
+    palette = images[0].quantize(64, dither=Image.Dither.NONE)
+    first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    duration = 1000 // fps
+    first.save(
+        path,
+        format="GIF",
+        save_all=True,
+        append_images=rest,
+        duration=duration,
+        loop=0,
+        optimize=True,
+    )
+
+
+def _write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
+    ffmpeg: Any = require("imageio_ffmpeg", "video")
+    height, width = (side - side % 2 for side in frames[0].shape[:2])  # as the encoder demands
+    options = ["-f", "mp4"]  # the partial file's name does not say it
+    writer = ffmpeg.write_frames(
+        str(path), (width, height), fps=fps, macro_block_size=2, output_params=options
+    )
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame[:height, :width]))
+    writer.close()
+
+
+_WRITERS = {".gif": _write_gif, ".mp4": _write_mp4}

@@ -20,7 +20,7 @@ from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
 from marsrl.runlog import Monitor, Row, RunFolder, Silent
-from marsrl.trainer import ABSOLUTE_FACTOR, Program, TrainState
+from marsrl.trainer import FINAL_BATCHES, Program, TrainState
 
 
 class Result(NamedTuple):
@@ -54,7 +54,7 @@ def train(
     Raises:
         UserError: an unknown task, or a folder that exists or cannot be written.
     """
-    program = Program(config, env or make(config.task))
+    program = Program(config, env or make(config.task, **config.task_settings))
     return _Run(program, RunFolder.create(out, config), monitor or Silent()).go()
 
 
@@ -74,7 +74,11 @@ def resume(
     config = folder.config()
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
-    return _Run(Program(config, env or make(config.task)), folder, monitor or Silent()).go()
+    return _Run(
+        Program(config, env or make(config.task, **config.task_settings)),
+        folder,
+        monitor or Silent(),
+    ).go()
 
 
 def evaluation_updates(config: Config) -> list[int]:
@@ -182,7 +186,7 @@ class _Run:
         """Evaluates, logs and saves one and the same parameters, those after the update."""
         with self._clock("evaluate"):
             actor = state.learner.params.actor
-            stats = self.program.evaluate(actor, self.config.eval_episodes)
+            stats = self.program.evaluate(actor)
             rows = self._score_rows("eval", stats, range(len(self.config.seeds)), self.step)
         self.folder.append([row for row in rows if row["seed"] not in self.diverged])
         scores = {
@@ -205,8 +209,9 @@ class _Run:
                 step // self.config.steps_per_update, self.program.template()
             )
             with self._clock("evaluate"):
-                episodes = ABSOLUTE_FACTOR * self.config.eval_episodes
-                stats = self.program.evaluate(state.learner.params.actor, episodes)
+                actor = state.learner.params.actor
+                batches = [self.program.evaluate(actor, 1 + i) for i in range(FINAL_BATCHES)]
+                stats = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *batches)
             index = [i for i, s in enumerate(self.config.seeds) if best[s]["step"] == step]
             rows = self._score_rows("final", stats, index, step)
             self.folder.append(rows)

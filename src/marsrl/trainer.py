@@ -20,7 +20,7 @@ from marsrl.rollout import RolloutState, rollout
 from marsrl.types import Array, EnvSpec, Key, PyTree
 from marsrl.update import Learner, Metrics, make_optimizer, update
 
-ABSOLUTE_FACTOR = 10
+FINAL_BATCHES = 10
 """The final score of a seed is taken on this many times the episodes of an evaluation."""
 
 
@@ -123,10 +123,7 @@ class Program:
         objective = objective or config.make_objective()
         self._init = sharding.over_seeds(mesh, partial(init_state, *shared))
         self._step = sharding.over_seeds(mesh, partial(train_step, *shared, objective), donate=True)
-        self._evaluate = {
-            episodes: sharding.over_seeds(mesh, partial(self._evaluate_one, episodes))
-            for episodes in (config.eval_episodes, ABSOLUTE_FACTOR * config.eval_episodes)
-        }
+        self._evaluate = sharding.over_seeds(mesh, self._evaluate_one)
 
     def init(self) -> TrainState:
         """The states before the first update."""
@@ -140,11 +137,20 @@ class Program:
         """One rollout and update of every seed; `state` is consumed."""
         return self._step(state)
 
-    def evaluate(self, actor: PyTree, num_episodes: int) -> EpisodeStats:
-        """Plays the configured (or ten times as many) evaluation episodes: (S, num_episodes)."""
-        return self._evaluate[num_episodes](actor)
+    def evaluate(self, actor: PyTree, batch: int = 0) -> EpisodeStats:
+        """Plays one batch of evaluation episodes, (S, eval_episodes).
 
-    def _evaluate_one(self, num_episodes: int, actor: PyTree) -> EpisodeStats:
+        Args:
+            actor: parameters, (S, ...).
+            batch: which episodes: 0 are those of every evaluation, the others are for the final
+                score, so that one compiled program serves both.
+        """
+        return self._evaluate(actor, np.full(len(self._seeds), batch))
+
+    def _evaluate_one(self, actor: PyTree, batch: Array) -> EpisodeStats:
         # another stream than any training seed's, and the same episodes every time
-        key = jax.random.fold_in(jax.random.key(self.config.eval_seed), num_episodes)
-        return evaluate(self.networks, actor, self.env, key, num_episodes, self.config.eval_greedy)
+        key = jax.random.fold_in(jax.random.key(self.config.eval_seed), batch)
+        config = self.config
+        return evaluate(
+            self.networks, actor, self.env, key, config.eval_episodes, config.eval_greedy
+        )

@@ -452,7 +452,7 @@ def reachable(carved):
 @pytest.mark.parametrize("num_agents", [3, 7, 0])
 def test_unsupported_number_of_agents(num_agents):
     nearest = 6 if num_agents == 7 else 4
-    with pytest.raises(ValueError, match=rf"{num_agents}, expected .*4, 5, 6.*nearest: {nearest}"):
+    with pytest.raises(UserError, match=rf"{num_agents}, expected .*4, 5, 6.*nearest: {nearest}"):
         PaxMen(num_agents)
 
 

@@ -124,7 +124,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, moment):
 def test_evaluated_logged_and_saved_parameters_are_the_same(whole):
     program = Program(CONFIG, ENV)
     actor = saved_state(whole.path).learner.params.actor
-    stats = program.evaluate(actor, CONFIG.eval_episodes)
+    stats = program.evaluate(actor)
     logged = [row for row in rows(whole.path) if row["kind"] == "eval"]
     last = [row["returns"] for row in logged if row["step"] == LAST * CONFIG.steps_per_update]
     np.testing.assert_array_equal(np.asarray(stats.episode_return), np.float32(last))

@@ -1,0 +1,27 @@
+"""Hyperparameters per family: one setting for all tasks of an environment, and for all objectives.
+
+Starting points are what peers ship (Mava, MAGPO, JaxMARL; see docs/tasks.md), fitted to small
+machines. Feed-forward where an agent sees all that it needs, a GRU where it must remember.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marsrl.config import Config
+from marsrl.envs.tasks import TASKS
+
+_FAMILIES: dict[str, dict[str, Any]] = {}
+
+
+def preset(task: str, **settings: Any) -> Config:
+    """The configuration for a task: its family's preset, with `settings` in place of its own.
+
+    A task outside the benchmark gets the defaults of `Config`.
+
+    Raises:
+        UserError: a setting that `Config` refuses.
+    """
+    family = _FAMILIES.get(task.partition("/")[0], {}) if task in TASKS else {}
+    core = {"core": "gru" if TASKS[task].memory else "ff"} if task in TASKS else {}
+    return Config(**({"task": task} | core | family | settings))
