@@ -1,0 +1,137 @@
+"""The command line as a user meets it: what it refuses, and one short run through every command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+TINY = {
+    "--seeds": 0, "--total-steps": 64, "--num-envs": 4, "--rollout-length": 8, "--width": 8,
+    "--num-minibatches": 1, "--update-epochs": 1, "--num-evaluations": 2, "--eval-episodes": 2,
+}  # fmt: skip
+TINY = ["--no-stagger", *(str(word) for pair in TINY.items() for word in pair)]
+
+RUN_ALL = """
+import contextlib, io, json, sys
+import jax
+from marsrl.cli import main
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+for args in json.loads(sys.stdin.read()):
+    out, err = io.StringIO(), io.StringIO()
+    compiled.clear()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(args)
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    programs = sum("backend_compile" in name for name in compiled)
+    print(json.dumps([code, out.getvalue(), err.getvalue(), programs]))
+"""
+
+
+def run_all(commands, folder):
+    """Runs commands one after another in a process of their own.
+
+    Returns (exit code, stdout, stderr, programs compiled) of each.
+    """
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN_ALL],
+        input=json.dumps(commands),
+        cwd=folder,
+        env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+REFUSED = [
+    ("train --task paxmen/4agg", "unknown task 'paxmen/4agg'; did you mean paxmen/4ag"),
+    ("train --task paxman/4ag", "no known family; did you mean paxmen?"),
+    ("train --task nowhere:env", "cannot import 'nowhere'"),
+    ("train --task mine:nothing", "mine has no factory 'nothing'"),
+    ("train --task paxmen/4ag --task-settings num_agnts 5", "'num_agnts'; did you mean num_agents"),
+    ("train --task paxmen/4ag --task-settings num_agents 9", "num_agents is 9.*nearest: 6"),
+    ("train --objective marz", "nearest are: mars"),
+    ("train --rollout-length 50 --chunk-length 7", "chunk_length = 7 does not divide.*nearest.*5"),
+    ("train --eps -0.1", "-0.1"),
+    ("train --out full", "full exists.*marsrl resume full"),
+    ("train --out mine.py/run", "cannot create the run folder mine.py/run"),
+    ("resume full", "full is not a run folder"),
+    ("evaluate full", "full is not a run folder"),
+    ("compare --objectives mars mars", "must be 2 to 10 different ones"),
+    ("compare --out full", "full exists.*--resume"),
+    ("check-env smax/2s3", "unknown task 'smax/2s3'; did you mean smax/2s3z"),
+]
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "mine.py").write_text("def env():\n    pass\n")
+    (folder / "full").mkdir()
+    (folder / "full" / "precious").touch()
+    before = sorted(folder.rglob("*"))
+    results = run_all([c.split() for c, _ in REFUSED], folder)
+    left = [path for path in sorted(folder.rglob("*")) if "__pycache__" not in str(path)]
+    return dict(zip([c for c, _ in REFUSED], results, strict=True)), before, left
+
+
+@pytest.mark.parametrize(("command", "reason"), REFUSED)
+def test_bad_input_is_one_line_and_code_2(refusals, command, reason):
+    code, out, err, programs = refusals[0][command]
+    assert code == 2
+    assert programs == 0
+    assert re.search(reason, err), err
+    assert err.startswith("marsrl: ")
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_a_refusal_leaves_no_trace(refusals):
+    _, before, left = refusals
+    assert left == before
+
+
+@pytest.mark.parametrize(
+    ("args", "named"), [("--num-env 8", "--num-envs"), ("--num-envs many", "--num-envs")]
+)
+def test_flags_are_checked_by_name_and_type(tmp_path, args, named):
+    ((code, out, err, _),) = run_all([["train", *args.split()]], tmp_path)
+    assert code == 2
+    assert named in out + err
+
+
+def test_an_option_of_the_task_sets_the_defaults(tmp_path):
+    ((code, out, _, _),) = run_all([["train", "--task", "lbf/8x8-2p-2f-coop", "--help"]], tmp_path)
+    assert code == 0
+    assert "(default: lbf/8x8-2p-2f-coop)" in out
+    assert "(default: ff)" in out
+
+
+@pytest.mark.slow
+def test_every_command_runs(tmp_path):
+    commands = [
+        ["envs"],
+        ["train", *TINY, "--out", "run"],
+        ["resume", "run"],
+        ["evaluate", "run", "--episodes", "3", "--json"],
+        ["render", "run", "--out", "episode.gif", "--every", "20"],
+        ["compare", *TINY, "--objectives", "mars", "mappo", "--out", "both"],
+    ]
+    results = run_all(commands, tmp_path)
+    assert [code for code, *_ in results] == [0] * len(commands), results
+    assert "rware/tiny-2ag-hard" in results[0][1]
+    assert results[1][3] > 0  # programs compiled: the count above means something
+    assert len(json.loads(results[3][1])["returns"]) == 3
+    for made in ("run/learning_curve.png", "run/episode.gif", "episode.gif", "both/table.md"):
+        assert (tmp_path / made).stat().st_size > 0
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "finished"
