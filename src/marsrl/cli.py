@@ -261,7 +261,7 @@ def main(args: list[str] | None = None) -> None:
     sys.path.insert(0, str(Path.cwd()))  # where a user's own module:factory lives
     try:
         command = tyro.cli(_commands(args), args=args, prog="marsrl", description=__doc__)
-        _configure_jax()
+        configure_jax()
         command()
     except UserError as error:
         print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201
@@ -274,7 +274,7 @@ def main(args: list[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def _configure_jax() -> None:
+def configure_jax() -> None:
     """One device per core, and compiled programs kept between starts."""
     import jax
 

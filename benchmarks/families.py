@@ -1,0 +1,124 @@
+"""Trains MARS with its preset on one task of each family, and draws the eight learning curves.
+
+    python benchmarks/families.py --out runs/families
+
+Runs that are finished are kept, interrupted ones resumed; `--tasks` trains some of them only, so
+that several processes can share the work. The figure shows what is finished.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from marsrl.cli import configure_jax
+from marsrl.envs.tasks import TASKS
+from marsrl.errors import UserError
+from marsrl.presets import preset
+from marsrl.report import figures
+from marsrl.report.runs import Run, read_run
+from marsrl.report.stats import mean_band
+from marsrl.runlog import RunFolder
+from marsrl.runner import resume, train
+
+ONE_OF_EACH = (
+    "rware/tiny-2ag",
+    "lbf/8x8-2p-2f-coop",
+    "connector/5x5x3a",
+    "mpe/simple_spread_v3-3ag",
+    "smax/2s3z",
+    "mabrax/hopper_3x1",
+    "paxmen/4ag",
+    "aerojax/track-3ag",
+)
+
+
+@dataclass(frozen=True)
+class Args:
+    """Command line.
+
+    Attributes:
+        out: folder for the runs and the figure.
+        tasks: what to train.
+        seeds: of every run.
+    """
+
+    out: Path = Path("runs/families")
+    tasks: tuple[str, ...] = ONE_OF_EACH
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def folder(out: Path, task: str) -> Path:
+    """Where the run of a task is."""
+    return out / task.replace("/", "-")
+
+
+def ensure_trained(task: str, args: Args) -> None:
+    """Trains, resumes or keeps the run of a task."""
+    path = folder(args.out, task)
+    if not path.exists():
+        train(preset(task, seeds=args.seeds), path)
+    elif RunFolder.open(path).status()["status"] not in ("finished", "diverged"):
+        resume(path)
+
+
+def draw(runs: dict[str, Run], path: Path) -> None:
+    """One panel per task: evaluation returns, the random policy and the reference as lines."""
+    columns = min(4, len(runs))
+    rows = -(-len(runs) // columns)
+    figure = figures.new_figure(3.6 * columns, 2.9 * rows)
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for ax in axes[len(runs) :]:
+        ax.set_axis_off()
+    for ax, (task, run) in zip(axes, runs.items(), strict=False):
+        figures.seed_curves(ax, run.eval_step, run.eval_return, figures.COLORS[0])
+        figures.curve(
+            ax, run.eval_step, *mean_band(run.eval_return), "mean, 95 %", figures.COLORS[0]
+        )
+        ax.axhline(TASKS[task].low, color="#999999", linestyle=":", label="random")
+        figures.dress(ax, f"{task}, N = {TASKS[task].num_agents}", small=True)
+    figures.legend(axes[0])
+    figures.save(figure, path)
+
+
+def table(runs: dict[str, Run]) -> str:
+    """Budget, time and returns as Markdown."""
+    lines = [
+        "| task | core | steps per seed | minutes | random | first | last | reference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for task, run in runs.items():
+        seconds = sum(RunFolder(run.path).status()["seconds"].values())
+        first, last = run.eval_return[:, 0].mean(), run.eval_return[:, -1]
+        lines.append(
+            f"| `{task}` | {run.config.core} | {run.eval_step[-1]:,.0f} | {seconds / 60:.1f} | "
+            f"{TASKS[task].low:.4g} | {first:.4g} | {last.mean():.4g} "
+            f"({last.min():.4g} to {last.max():.4g}) | {TASKS[task].high:.4g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Trains what is missing, then draws what is there."""
+    args = tyro.cli(Args, description=__doc__)
+    configure_jax()
+    for task in args.tasks:
+        ensure_trained(task, args)
+    runs = {}
+    for task in ONE_OF_EACH:
+        try:
+            run = read_run(folder(args.out, task))
+        except UserError:
+            continue
+        if run.finished:
+            runs[task] = run
+    draw(runs, args.out / "families.png")
+    (args.out / "families.md").write_text(table(runs))
+    print(table(runs))
+
+
+if __name__ == "__main__":
+    main()
