@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marsrl.config import Config
+    from marsrl.envs.check import check_env
     from marsrl.envs.registry import make
     from marsrl.policy import Policy, load_policy
+    from marsrl.presets import preset
     from marsrl.runner import Result, resume, train
     from marsrl.types import Box, Discrete, EnvSpec, TimeStep
 
@@ -22,16 +24,20 @@ __all__ = [
     "Policy",
     "Result",
     "TimeStep",
+    "check_env",
     "load_policy",
     "make",
+    "preset",
     "resume",
     "train",
 ]
 
 _HOMES = {
     "marsrl.config": ("Config",),
+    "marsrl.envs.check": ("check_env",),
     "marsrl.envs.registry": ("make",),
     "marsrl.policy": ("Policy", "load_policy"),
+    "marsrl.presets": ("preset",),
     "marsrl.runner": ("Result", "resume", "train"),
     "marsrl.types": ("Box", "Discrete", "EnvSpec", "TimeStep"),
 }

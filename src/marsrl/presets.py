@@ -22,6 +22,8 @@ def preset(task: str, **settings: Any) -> Config:
     Raises:
         UserError: a setting that `Config` refuses.
     """
-    family = _FAMILIES.get(task.partition("/")[0], {}) if task in TASKS else {}
-    core = {"core": "gru" if TASKS[task].memory else "ff"} if task in TASKS else {}
-    return Config(**({"task": task} | core | family | settings))
+    values: dict[str, Any] = {"task": task}
+    if task in TASKS:
+        values["core"] = "gru" if TASKS[task].memory else "ff"
+        values |= _FAMILIES.get(task.partition("/")[0], {})
+    return Config(**(values | settings))

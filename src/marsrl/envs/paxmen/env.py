@@ -41,7 +41,7 @@ class PaxMen:
     rules are stated and implemented here in our own words.
 
     Raises:
-        ValueError: `num_agents` is not 4, 5 or 6.
+        UserError: `num_agents` is not 4, 5 or 6.
     """
 
     num_agents: int = 4

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from marsrl.errors import UserError
+
 NUM_LAYOUTS = 4
 ROOM_SIZE = 15
 DOTS_PER_ROOM = 3
@@ -68,10 +70,10 @@ class Layouts:
 
 @cache
 def build_layouts(num_agents: int) -> Layouts:
-    """Builds the layouts for 4, 5 or 6 agents; raises ValueError for any other number."""
+    """Builds the layouts for 4, 5 or 6 agents; raises UserError for any other number."""
     if num_agents not in HORIZON:
         nearest = min(HORIZON, key=lambda n: abs(n - num_agents))
-        raise ValueError(
+        raise UserError(
             f"num_agents is {num_agents!r}, expected one of {sorted(HORIZON)}; nearest: {nearest}"
         )
     hub_size = 2 * num_agents - 5
