@@ -73,8 +73,10 @@ def render(
 
 def _write_gif(path: Path, frames: list[np.ndarray], fps: int) -> None:
     images = [Image.fromarray(frame) for frame in frames]
-    # one palette for all frames, without dithering: smaller, and no flicker
-    palette = images[0].quantize(64, dither=Image.Dither.NONE)
+    # one palette for all frames, without dithering: smaller, and no flicker; colours may appear
+    # late in an episode, so the palette is taken from frames all along it
+    along = np.concatenate([*frames[:: -(-len(frames) // 8)], frames[-1]])
+    palette = Image.fromarray(along).quantize(128, dither=Image.Dither.NONE)
     first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     duration = 1000 // fps
     first.save(
