@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -97,7 +98,9 @@ def _write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
     writer = ffmpeg.write_frames(
         str(path), (width, height), fps=fps, macro_block_size=2, output_params=options
     )
-    writer.send(None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "os.fork")  # JAX's; the child runs the encoder only
+        writer.send(None)
     for frame in frames:
         writer.send(np.ascontiguousarray(frame[:height, :width]))
     writer.close()
