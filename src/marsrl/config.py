@@ -33,7 +33,7 @@ class Config:
     """Upper size, for the -flexible objectives only."""
     seeds: tuple[int, ...] = (0, 1)
     """One independent training per seed, all in one program."""
-    total_steps: int = 2_000_000
+    total_steps: int = 2_500_000
     """Environment steps per seed (not times agents), rounded up to whole updates."""
 
     num_envs: int = 128
@@ -43,13 +43,13 @@ class Config:
     chunk_length: int | None = None
     """Steps of back-propagation through time; default: the whole rollout, or 1 if feed-forward."""
     reset_pool: int | None = None
-    """Fresh starts drawn per rollout; default: twice num_envs for each horizon begun."""
+    """Fresh starts drawn per rollout; default: twice as many as the clock ends, rounded up."""
     stagger: bool = True
     """Start environments at random points of their first episode, so that phases mix."""
 
     core: Literal["gru", "ff"] = "gru"
     """Recurrent or feed-forward networks."""
-    width: int = 32
+    width: int = 64
     """Units of every hidden layer and of the GRU."""
     critic: Literal["state", "obs", "both"] = "state"
     """What the critic sees: the global state, each agent's observation (IPPO), or both."""
@@ -155,7 +155,7 @@ class Config:
 
     def pool_size(self, max_steps: int) -> int:
         """Fresh starts drawn per rollout of an environment with this horizon."""
-        return self.reset_pool or 2 * self.num_envs * -(-self.rollout_length // max_steps)
+        return self.reset_pool or self.num_envs * -(-2 * self.rollout_length // max_steps)
 
     @property
     def hash(self) -> str:

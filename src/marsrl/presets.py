@@ -11,7 +11,18 @@ from typing import Any
 from marsrl.config import Config
 from marsrl.envs.tasks import TASKS
 
-_FAMILIES: dict[str, dict[str, Any]] = {}
+_FAMILIES: dict[str, dict[str, Any]] = {
+    # Sparse reward and sudden ends: more exploration, and fresh starts for many short episodes.
+    "rware": {"total_steps": 8_000_000, "ent_coef": 0.01, "reset_pool": 512},
+    "lbf": {"total_steps": 1_000_000, "reset_pool": 256},
+    "connector": {"total_steps": 1_000_000},
+    "mpe": {"total_steps": 3_000_000},
+    "smax": {"total_steps": 2_000_000, "num_envs": 64},
+    # Episodes of 1000 steps make evaluations dear.
+    "mabrax": {"total_steps": 1_000_000, "num_envs": 64, "num_evaluations": 10},
+    "paxmen": {},
+    "aerojax": {"total_steps": 2_000_000, "num_envs": 64, "actor_lr": 1e-3, "critic_lr": 1e-3},
+}
 
 
 def preset(task: str, **settings: Any) -> Config:

@@ -182,9 +182,9 @@ def test_counts():
     assert Config(core="gru").sequence_length == Config().rollout_length
 
 
-def test_the_pool_holds_two_starts_for_each_horizon_begun():
+def test_the_pool_holds_twice_as_many_starts_as_the_clock_ends():
     config = Config(num_envs=8, rollout_length=50)
-    assert [config.pool_size(steps) for steps in (100, 50, 49, 25, 24)] == [16, 16, 32, 32, 48]
+    assert [config.pool_size(steps) for steps in (1000, 100, 99, 50, 25)] == [8, 8, 16, 16, 32]
     assert dataclasses.replace(config, reset_pool=5).pool_size(1) == 5
 
 
