@@ -13,6 +13,7 @@ import pytest
 from marsrl.envs.paxmen import PaxMen, State
 from marsrl.envs.paxmen.layout import build_layouts
 from marsrl.envs.paxmen.rules import draw_dots, ordered_triple
+from marsrl.errors import UserError
 
 UP, DOWN, RIGHT, LEFT, EAT = range(5)
 TEAMS = [4, 5, 6]

@@ -17,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from marsrl.envs.base import Environment
+from marsrl.envs.check import check_interface
 from marsrl.envs.tasks import FAMILIES, TASKS
 from marsrl.errors import UserError, near_misses
 
@@ -38,7 +39,10 @@ def make(task: str, **settings: Any) -> Environment:
     """
     factory, own = _find(task)
     _check_names(task, factory, settings)
-    return factory(**(own | settings))
+    env = factory(**(own | settings))
+    if task not in TASKS:
+        check_interface(env)
+    return env
 
 
 def installed_tasks() -> dict[str, EntryPoint]:

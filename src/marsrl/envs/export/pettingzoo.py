@@ -1,143 +1,20 @@
-"""Our environments behind the interfaces of JaxMARL and PettingZoo."""
+"""Our environments for PettingZoo."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from marsrl.envs.adapters import require
 from marsrl.envs.base import Environment
 from marsrl.errors import UserError
-from marsrl.types import Array, Discrete, Key, TimeStep
+from marsrl.types import Discrete, Key, TimeStep
 
 if TYPE_CHECKING:
-    from jaxmarl.environments.multi_agent_env import MultiAgentEnv
     from pettingzoo import ParallelEnv
-
-
-def agent_names(num_agents: int) -> list[str]:
-    """Names the agents `agent_0`, `agent_1`, ... as both libraries do."""
-    return [f"agent_{i}" for i in range(num_agents)]
-
-
-# --- JaxMARL --------------------------------------------------------------------------------------
-
-
-def to_jaxmarl(env: Environment) -> MultiAgentEnv:
-    """Wraps an environment for JaxMARL's wrappers and training scripts.
-
-    What its scripts rely on holds: dictionaries by agent, `obs["world_state"]` (*state_shape,) and
-    `state_size`, `done["__all__"]`, every entry of `info` (num_agents,), and a `step` that resets
-    by itself as all of JaxMARL's do (a whole reset at every step). See `JaxMARLMethods`.
-
-    Raises:
-        UserError: jaxmarl is not installed.
-    """
-    base = require("jaxmarl.environments.multi_agent_env", "jaxmarl").MultiAgentEnv
-    return type("JaxMARLEnv", (JaxMARLMethods, base), {})(env)
-
-
-class JaxMARLState(NamedTuple):
-    """State of an exported environment.
-
-    Attributes:
-        env: the environment's own state.
-        time_step: what the agents see in it.
-        step: () int32, transitions since the start.
-    """
-
-    env: Any
-    time_step: TimeStep
-    step: Array
-
-    @property
-    def done(self) -> Array:
-        """() bool, the episode is over."""
-        return self.time_step.done
-
-
-class JaxMARLMethods:
-    """What `to_jaxmarl` adds to JaxMARL's base class.
-
-    An agent is done where it takes no part (dead or padded) and when the episode ends. `info` has
-    the environment's metrics and `truncated`, repeated for each agent: JaxMARL itself does not tell
-    a time limit from an end.
-    """
-
-    def __init__(self, env: Environment) -> None:
-        spaces = require("jaxmarl.environments.spaces", "jaxmarl")
-        spec = env.spec
-        self.env = env
-        self.num_agents = spec.num_agents
-        self.agents = agent_names(spec.num_agents)
-        self.state_size = int(np.prod(spec.state_shape))
-        if isinstance(spec.action, Discrete):
-            action = spaces.Discrete(spec.action.num_actions)
-        else:
-            action = spaces.Box(spec.action.low, spec.action.high, (spec.action.num_dims,))
-        self.action_spaces = dict.fromkeys(self.agents, action)
-        obs = spaces.Box(-np.inf, np.inf, spec.obs_shape)
-        self.observation_spaces = dict.fromkeys(self.agents, obs)
-
-    @property
-    def name(self) -> str:
-        """The class of the exported environment."""
-        return type(self.env).__name__
-
-    @property
-    def agent_classes(self) -> dict[str, list[str]]:
-        """All agents in one class."""
-        return {"agent": self.agents}
-
-    @partial(jax.jit, static_argnums=0)
-    def reset(self, key: Key) -> tuple[dict[str, Array], JaxMARLState]:
-        """Starts an episode; `key` may be of either kind, typed or raw."""
-        state = JaxMARLState(*self.env.reset(_typed(key)), jnp.int32(0))
-        return self.get_obs(state), state
-
-    def step_env(
-        self, key: Key, state: JaxMARLState, actions: Mapping[str, Array]
-    ) -> tuple[Any, ...]:
-        """Moves one step on without a reset: (obs, state, rewards, dones, infos)."""
-        action = jnp.stack([actions[agent] for agent in self.agents])
-        env_state, time_step = self.env.step(_typed(key), state.env, action)
-        state = JaxMARLState(env_state, time_step, state.step + 1)
-        dones = self._by_agent(time_step.done | ~time_step.agent_mask)
-        infos = time_step.metrics | {"truncated": time_step.truncated}
-        return (
-            self.get_obs(state),
-            state,
-            self._by_agent(time_step.reward),
-            dones | {"__all__": time_step.done},
-            {name: jnp.full(self.num_agents, value) for name, value in infos.items()},
-        )
-
-    def get_obs(self, state: JaxMARLState) -> dict[str, Array]:
-        """Each agent's observation, and `world_state`."""
-        time_step = state.time_step
-        return self._by_agent(time_step.obs) | {"world_state": time_step.global_state}
-
-    def get_avail_actions(self, state: JaxMARLState) -> dict[str, Array]:
-        """Each agent's action mask, (A,) bool."""
-        return self._by_agent(state.time_step.action_mask)
-
-    def _by_agent(self, values: Array) -> dict[str, Array]:
-        return dict(zip(self.agents, values, strict=True))
-
-
-def _typed(key: Key) -> Key:
-    """A typed key; JaxMARL's scripts use raw ones."""
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    return jax.random.wrap_key_data(key)
-
-
-# --- PettingZoo -----------------------------------------------------------------------------------
 
 
 def to_pettingzoo(env: Environment, seed: int = 0) -> ParallelEnv:
@@ -155,7 +32,7 @@ def to_pettingzoo(env: Environment, seed: int = 0) -> ParallelEnv:
 
 
 class PettingZooMethods:
-    """What `to_pettingzoo` adds to PettingZoo's base class.
+    """What `to_pettingzoo` adds to PettingZoo's base class, which is imported on use only.
 
     - Observations are plain `Box` arrays. The legal actions are in `infos[agent]["action_mask"]`,
       (A,) int8, for discrete actions; the environment's metrics are in `infos` too.
@@ -179,7 +56,7 @@ class PettingZooMethods:
             "is_parallelizable": True,
         }
         self.render_mode = "rgb_array" if drawable else None
-        self.possible_agents = agent_names(spec.num_agents)
+        self.possible_agents = [f"agent_{i}" for i in range(spec.num_agents)]
         self.agents: list[str] = []
         self.state_space = spaces.Box(-np.inf, np.inf, spec.state_shape, np.float32)
         self.observation_spaces = {
@@ -192,6 +69,7 @@ class PettingZooMethods:
             else spaces.Box(spec.action.low, spec.action.high, (spec.action.num_dims,), np.float32)
             for agent in self.possible_agents
         }
+        self._dtype = np.int32 if isinstance(spec.action, Discrete) else np.float32
         self._key = jax.random.key(seed)
         self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
 
@@ -230,11 +108,8 @@ class PettingZooMethods:
         if missing or not acted:
             what = f"the actions lack {missing[0]}" if missing else "no agent is left; call reset()"
             raise UserError(f"cannot step {self.metadata['name']}: {what}")
-        fill = self._by_agent(self._fill())
-        action = np.stack([actions[a] if a in acted else fill[a] for a in self.possible_agents])
-        action = action.astype(
-            np.int32 if isinstance(self.env.spec.action, Discrete) else np.float32
-        )
+        played = self._by_agent(self._fill()) | {agent: actions[agent] for agent in acted}
+        action = np.stack([played[agent] for agent in self.possible_agents]).astype(self._dtype)
         self._take(self._step(self._next_key(), self._state, action))
         now = self._now
         terminated = self._by_agent(now.terminated | ~now.agent_mask)

@@ -1,0 +1,154 @@
+"""Third part of the check: random play."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marsrl.distributions import random_action
+from marsrl.envs.base import Environment
+from marsrl.envs.check.members import attempt
+from marsrl.envs.check.shapes import named
+from marsrl.types import Array, Discrete, EnvSpec, Key, TimeStep
+
+NUM_EPISODES = 4
+"""Played side by side."""
+LONGEST = 2000
+"""Steps of play by default, never beyond the horizon."""
+_RTOL, _ATOL = 1e-3, 1e-4  # compiled physics rounds differently; a wrong result is further off
+
+Moment = tuple[Any, TimeStep]
+"""What `reset` and `step` return, of NUM_EPISODES episodes."""
+
+
+def in_play(env: Environment, seed: int, num_steps: int | None) -> Iterator[str]:
+    """Failures in single calls, then in whole episodes of random legal actions."""
+    keys = jax.random.split(jax.random.key(seed), NUM_EPISODES)
+    reset = jax.jit(jax.vmap(env.reset))
+    advance = jax.jit(jax.vmap(partial(_advance, env), in_axes=(0, None, 0)))
+    start = attempt("reset, compiled and vmapped,", reset, keys)
+    yield from _unlike("reset", _first(start), "vmapped than alone", jax.jit(env.reset), keys[0])
+    played = attempt("step, compiled and vmapped,", advance, keys, 1, start)
+    step_key, _ = _keys(keys[0], 1)
+    state, action = _first((start[0], played[0]))
+    how = "compiled and vmapped than called plainly"
+    yield from _unlike("step", _first(played[1]), how, env.step, step_key, state, action)
+    length = min(env.spec.max_steps, num_steps or LONGEST)
+    yield from _in_episodes(env.spec, length, start, lambda t, now: advance(keys, t, now)[1])
+
+
+def _in_episodes(
+    spec: EnvSpec, length: int, now: Moment, advance: Callable[[int, Moment], Moment]
+) -> Iterator[str]:
+    """Each failure once, where it is first met; what follows the end of an episode is ignored."""
+    found: dict[str, int] = {}
+    running = np.ones(NUM_EPISODES, bool)
+    for t in range(length + 1):
+        now = attempt("step", advance, t, now) if t else now
+        time_step = jax.device_get(now[1])
+        for sentence, wrong in _rules(spec, time_step, t).items():
+            if (wrong & running).any():
+                found.setdefault(sentence, t)
+        if t:
+            running &= ~time_step.done
+        if not running.any():
+            break
+    yield from (f"{'step' if t else 'reset'}: {what} (at step {t})" for what, t in found.items())
+
+
+def _keys(key: Key, t: Array | int) -> tuple[Key, Key]:
+    """The keys of transition `t` and of the actions that lead to it."""
+    step_key, action_key = jax.random.split(jax.random.fold_in(key, t))
+    return step_key, action_key
+
+
+def _advance(env: Environment, key: Key, t: Array, now: Moment) -> tuple[Array, Moment]:
+    """Random legal actions, and what they lead to."""
+    state, time_step = now
+    step_key, action_key = _keys(key, t)
+    action = random_action(action_key, env.spec.action, time_step.action_mask)
+    return action, env.step(step_key, state, action)
+
+
+def _first(batch: Any) -> Any:
+    """The first of the episodes."""
+    return jax.tree.map(lambda leaf: leaf[0], batch)
+
+
+def _unlike(
+    what: str, batched: Any, how: str, function: Callable[..., Any], *args: Any
+) -> Iterator[str]:
+    """Where two calls for one episode differ from each other, or else from the vmapped one."""
+    alone, again = (attempt(what, function, *args) for _ in range(2))
+    if names := _differences(alone, again):
+        yield f"{what}: another {names} when called again with the same arguments"
+    elif names := _differences(alone, batched, _RTOL, _ATOL):
+        yield f"{what}: another {names} {how}; expected that only the arguments matter"
+
+
+def _differences(a: Any, b: Any, rtol: float = 0.0, atol: float = 0.0) -> str:
+    """The names of the leaves in which two results differ; the tolerance is for floats only."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return "structure"
+
+    def differ(x: np.ndarray, y: np.ndarray) -> bool:
+        tolerance = (rtol, atol) if x.dtype.kind == "f" else (0.0, 0.0)
+        return not np.isclose(x, y, *tolerance, equal_nan=True).all()
+
+    pairs = zip(named(*a), named(*b), strict=True)
+    return ", ".join(name for (name, x), (_, y) in pairs if differ(_numbers(x), _numbers(y)))
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+    """A leaf for NumPy; a typed PRNG key as its words."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
+
+
+def _rules(spec: EnvSpec, now: TimeStep, t: int) -> dict[str, np.ndarray]:
+    """What may be wrong at step `t` (0: a start) -> in which episodes it is, (NUM_EPISODES,) bool.
+
+    `now` has NumPy arrays with a leading axis of episodes.
+    """
+    floats = {"obs": now.obs, "global_state": now.global_state, "reward": now.reward}
+    floats |= {f"metrics[{name!r}]": value for name, value in now.metrics.items()}
+    rules = {
+        f"{name} has values that are not finite": ~_all(np.isfinite(value))
+        for name, value in floats.items()
+    }
+    has_action, live = np.asarray(now.action_mask).any(-1), np.asarray(now.agent_mask)
+    if isinstance(spec.action, Discrete):
+        rules["action_mask leaves an agent, dead or alive, without a legal action"] = ~_all(
+            has_action
+        )
+    else:
+        rules["action_mask leaves a live agent without a dimension"] = ~_all(has_action | ~live)
+    terminated, truncated = np.asarray(now.terminated), np.asarray(now.truncated)
+    if t == 0:
+        return rules | {
+            "reward is not zero": ~_all(now.reward == 0),
+            "terminated or truncated is True": terminated | truncated,
+            "agent_mask is all False": ~live.any(-1),
+        }
+    rules["terminated and truncated are both True"] = terminated & truncated
+    if spec.shared_reward:
+        same = np.isclose(now.reward, now.reward[:, :1], rtol=1e-6)
+        rules["rewards differ between agents although spec.shared_reward is True"] = ~_all(same)
+    horizon = f"spec.max_steps = {spec.max_steps}"
+    if t < spec.max_steps:
+        rules[f"truncated before {horizon}"] = truncated
+    else:
+        rules[f"the episode goes on at {horizon}"] = ~(terminated | truncated)
+    return rules
+
+
+def _all(x: Any) -> np.ndarray:
+    """Whether all is True, for each episode."""
+    x = np.asarray(x)
+    return x.reshape(len(x), -1).all(-1)

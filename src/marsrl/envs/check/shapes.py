@@ -1,0 +1,108 @@
+"""Second part of the check: shapes, dtypes and structures, found by tracing alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from marsrl.envs.base import Environment
+from marsrl.envs.check.members import attempt
+from marsrl.types import Discrete, EnvSpec, TimeStep
+
+_METRICS = ("float32", "int32", "bool")
+
+
+def in_shapes(env: Environment) -> Iterator[str]:
+    """Failures in the abstract results of `reset` and `step`; needs a sound spec."""
+    spec = env.spec
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    start = attempt("reset, traced by JAX,", jax.eval_shape, env.reset, key)
+    failures = list(_in_result("reset", spec, start))
+    yield from failures
+    if failures and not _is_result(start):
+        return
+    discrete = isinstance(spec.action, Discrete)
+    shape = (spec.num_agents,) if discrete else (spec.num_agents, spec.action.size)
+    action = jax.ShapeDtypeStruct(shape, jnp.int32 if discrete else jnp.float32)
+    after = attempt("step, traced by JAX,", jax.eval_shape, env.step, key, start[0], action)
+    yield from _in_result("step", spec, after)
+    if _is_result(after):
+        yield from _changes(start[0], after[0])
+    for name, value in getattr(env, "__dict__", {}).items():
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
+            yield f"it keeps a traced value in self.{name}; expected all that changes in the state"
+
+
+def _is_result(result: Any) -> bool:
+    return isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], TimeStep)
+
+
+def _types(result: Any) -> str:
+    if type(result) is not tuple:
+        return type(result).__name__
+    return f"({', '.join(type(x).__name__ for x in result)})"
+
+
+def _in_result(where: str, spec: EnvSpec, result: Any) -> Iterator[str]:
+    """Failures in the abstract result of `reset` or `step`."""
+    if not _is_result(result):
+        yield f"{where} returns {_types(result)}, expected (state, marsrl.TimeStep)"
+        return
+    time_step, N = result[1], spec.num_agents
+    expected = {
+        "obs": ((N, *spec.obs_shape), "float32"),
+        "global_state": (spec.state_shape, "float32"),
+        "action_mask": ((N, spec.action.size), "bool"),
+        "agent_mask": ((N,), "bool"),
+        "reward": ((N,), "float32"),
+        "terminated": ((), "bool"),
+        "truncated": ((), "bool"),
+    }
+    for field, (shape, dtype) in expected.items():
+        yield from _in_array(f"{where}: {field}", getattr(time_step, field), shape, (dtype,))
+    metrics = time_step.metrics
+    if not isinstance(metrics, dict) or set(metrics) != set(spec.metrics):
+        found = sorted(metrics) if isinstance(metrics, dict) else metrics
+        yield f"{where}: metrics has {found}, expected the keys of spec.metrics {spec.metrics}"
+        return
+    for name, value in metrics.items():
+        yield from _in_array(f"{where}: metrics[{name!r}]", value, (), _METRICS)
+
+
+def _in_array(
+    what: str, value: Any, shape: tuple[int, ...], dtypes: tuple[str, ...]
+) -> Iterator[str]:
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        yield f"{what} is {value!r}, expected an array"
+    elif value.shape != shape or value.dtype.name not in dtypes:
+        yield f"{what} is {_show(value)}, expected {shape} {' or '.join(dtypes)}"
+
+
+def _show(leaf: Any) -> str:
+    return f"{leaf.shape} {leaf.dtype.name}"
+
+
+def _changes(before: Any, after: Any) -> Iterator[str]:
+    """Where a step changes the structure of the state."""
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        yield (
+            f"step changes the structure of the state from {jax.tree.structure(before)} to "
+            f"{jax.tree.structure(after)}; expected no change"
+        )
+        return
+    for (name, x), (_, y) in zip(named(before), named(after), strict=True):
+        if (x.shape, x.dtype) != (y.shape, y.dtype):
+            yield f"step changes {name} from {_show(x)} to {_show(y)}; expected no change"
+
+
+def named(state: Any, time_step: TimeStep | None = None) -> list[tuple[str, Any]]:
+    """Leaves with names such as `state.position` or `time_step.obs`."""
+    return [
+        (prefix + jax.tree_util.keystr(path), leaf)
+        for prefix, tree in (("state", state), ("time_step", time_step))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]

@@ -1,0 +1,136 @@
+"""Every block of docs/your-environment.md, run in order in an empty folder, with a tiny budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from marsrl.envs.check import NonconformingEnvironment, check_env
+
+PAGE = (Path(__file__).parents[2] / "docs" / "your-environment.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SOURCE = next(text for language, text in BLOCKS if text.startswith("# levers.py\n"))
+NUM_STEPS = r"(total[_-]steps[ =])[\d_]+"
+
+RUN = """
+import json, shlex, sys
+from marsrl.cli import main
+from marsrl.sharding import use_cpu_cores
+use_cpu_cores()  # as the commands do, and before the first block starts a device
+names = {}
+for language, text in json.loads(sys.stdin.read()):
+    if language == "python":
+        exec(text, names)
+    if language == "sh":
+        for line in text.splitlines():
+            program, *args = shlex.split(line)
+            assert program == "marsrl"
+            main(args)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where `levers.py` lies, and its entry points as an installation would leave them."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    (folder / "levers.py").write_text(SOURCE)
+    (toml,) = (tomllib.loads(text) for language, text in BLOCKS if language == "toml")
+    ((group, points),) = toml["project"]["entry-points"].items()
+    installed = folder / "levers-0.1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: levers\nVersion: 0.1\n")
+    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (installed / "entry_points.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def output(folder):
+    """What all blocks print; they run in one process, so that it imports and compiles once."""
+    blocks = [
+        (language, re.sub(NUM_STEPS, r"\g<1>1", text))
+        for language, text in BLOCKS
+        if text != SOURCE
+    ]
+    settings = {
+        "COLUMNS": "200",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "MARSRL_CACHE": str(folder / "cache"),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN],
+        input=json.dumps(blocks),
+        cwd=folder,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def levers():
+    return load(SOURCE)
+
+
+def load(source: str) -> ModuleType:
+    module = ModuleType("levers")
+    exec(compile(source, "levers.py", "exec", dont_inherit=True), vars(module))
+    return module
+
+
+def test_the_budgets_are_cut():
+    assert len(re.findall(NUM_STEPS, PAGE)) == 2
+
+
+@pytest.mark.slow
+def test_every_block_runs(output, folder):
+    assert "levers:Levers keeps to the interface" in output
+    assert "levers/long keeps to the interface" in output
+    assert re.search(r"levers/short +│ levers:Levers", output)
+    assert re.search(r"levers/long +│ levers:long_corridor", output)
+    assert "num_agents=2" in output  # overcooked's spec
+    for run in ("levers", "levers-again"):
+        log = (folder / "runs" / run / "metrics.jsonl").read_text()
+        (final,) = (row for row in map(json.loads, log.splitlines()) if row["kind"] == "final")
+        assert 0 <= final["opened"] <= 1
+    assert (folder / "levers.gif").read_bytes().startswith(b"GIF")
+
+
+def test_the_failure_that_the_page_shows():
+    early = SOURCE.replace("state.step >= self.max_steps", "state.step >= self.max_steps - 1")
+    assert early != SOURCE
+    (shown,) = (text for language, text in BLOCKS if language == "text")
+    with pytest.raises(NonconformingEnvironment) as caught:
+        check_env(load(early).Levers())
+    assert str(caught.value) == shown.strip()
+
+
+def test_perfect_play_is_worth_what_the_page_says(levers):
+    """Both walk to their levers, whoever is nearer, and the last to arrive decides the time."""
+    last, starts = levers.Levers().num_cells - 1, range(levers.Levers().num_cells)
+    lengths = [1 + min(max(a, last - b), max(b, last - a)) for a, b in product(starts, repeat=2)]
+    assert f"perfect play would reach {1 - 0.02 * np.mean(lengths):.2f}" in PAGE
+
+
+def test_the_picture(levers):
+    state = levers.State(np.array([2, 0]), np.bool_(False), np.int32(0))
+    picture = levers.Levers().draw(state)
+    assert (picture.shape, picture.dtype) == ((72, 216, 3), np.uint8)
+    cells = picture[12::24, 12::24]
+    assert cells[0, 2].tolist() == [230, 160, 0]
+    assert cells[1, 0].tolist() == [0, 115, 180]

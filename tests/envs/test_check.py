@@ -1,0 +1,392 @@
+"""The conformance check: silent on sound environments, one sentence for each thing broken."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from environments import NEVER, Scripted
+from marsrl.envs.check import NonconformingEnvironment, check_env
+from marsrl.errors import UserError
+from marsrl.types import Box, Discrete
+
+SPEC = Scripted().spec
+
+
+def failures(env, **options) -> tuple[str, ...]:
+    with pytest.raises(NonconformingEnvironment) as caught:
+        check_env(env, **options)
+    return caught.value.failures
+
+
+# --- sound environments ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        Scripted(),
+        Scripted(death=(2, NEVER)),
+        Scripted(action=Box(2), num_agents=3, terminates_at=NEVER, shared_reward=False),
+    ],
+    ids=["terminates", "agents die", "continuous"],
+)
+def test_a_sound_environment_passes(env):
+    check_env(env)
+
+
+@dataclass(frozen=True)
+class KeyInState(Scripted):
+    """Has a typed key in its state, which is odd but harmless: `step` goes by its own."""
+
+    def reset(self, key):
+        clock, time_step = super().reset(key)
+        return (clock, key), time_step
+
+    def step(self, key, state, action):
+        clock, time_step = super().step(key, state[0], action)
+        return (clock, key), time_step
+
+
+def test_a_key_in_the_state_passes():
+    check_env(KeyInState())
+
+
+# --- members --------------------------------------------------------------------------------------
+
+
+class NoSpec:
+    reset = step = print
+
+
+class RaisingSpec(NoSpec):
+    @property
+    def spec(self):
+        raise KeyError("layout")
+
+
+def with_spec(**changes):
+    return SimpleNamespace(reset=print, step=print, spec=dataclasses.replace(SPEC, **changes))
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        (SimpleNamespace(spec=SPEC, reset=print), "it has no method step"),
+        (SimpleNamespace(spec=SPEC, reset=print, step=3), "it has no method step"),
+        (SimpleNamespace(spec=SPEC, step=print), "it has no method reset"),
+        (NoSpec(), "it has no attribute spec; expected a marsrl.EnvSpec"),
+        (SimpleNamespace(reset=print, step=print, spec=3), "spec is 3, expected a marsrl.EnvSpec"),
+        (RaisingSpec(), "spec raised KeyError: 'layout'"),
+        (with_spec(num_agents=0), "spec.num_agents is 0, expected a positive int"),
+        (with_spec(max_steps=5.0), "spec.max_steps is 5.0, expected a positive int"),
+        (with_spec(obs_shape=(3, 0)), "spec.obs_shape is (3, 0), expected a tuple of positive"),
+        (with_spec(obs_shape=3), "spec.obs_shape is 3, expected a tuple of positive ints"),
+        (with_spec(state_shape=()), "spec.state_shape is (), expected a tuple of positive ints"),
+        (with_spec(action=4), "spec.action is 4, expected Discrete"),
+        (with_spec(action=Discrete(0)), "spec.action is Discrete(num_actions=0), expected"),
+        (with_spec(action=Box(2, 1.0, 1.0)), "spec.action is Box(num_dims=2, low=1.0, high=1.0)"),
+        (with_spec(shared_reward=1), "spec.shared_reward is 1, expected a bool"),
+        (with_spec(metrics=("won", "won")), "spec.metrics is ('won', 'won'), expected a tuple"),
+        (with_spec(metrics="won"), "spec.metrics is 'won', expected a tuple of different strings"),
+    ],
+)
+def test_members(env, sentence):
+    found = failures(env)
+    assert len(found) == 1
+    assert found[0].startswith(sentence)
+
+
+def test_all_failures_are_reported_in_one_error():
+    env = with_spec(num_agents=0, max_steps=0)
+    with pytest.raises(UserError) as caught:
+        check_env(env)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "SimpleNamespace does not keep to the environment interface:"
+    assert lines[1:] == [
+        "- spec.num_agents is 0, expected a positive int",
+        "- spec.max_steps is 0, expected a positive int",
+    ]
+
+
+def test_the_original_exception_is_chained():
+    with pytest.raises(NonconformingEnvironment) as caught:
+        check_env(RaisingSpec())
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+# --- shapes and play ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Broken(Scripted):
+    """`Scripted` with its results put through `reset_change` and `step_change`.
+
+    Both take (state, time step, key) to (state, time step). The state of `Scripted` is a tuple
+    (start, t).
+    """
+
+    reset_change: object = None
+    step_change: object = None
+
+    def reset(self, key):
+        state, time_step = super().reset(key)
+        return self.reset_change(state, time_step, key) if self.reset_change else (state, time_step)
+
+    def step(self, key, state, action):
+        state, time_step = super().step(key, state, action)
+        return self.step_change(state, time_step, key) if self.step_change else (state, time_step)
+
+
+def replaced(**fields):
+    """A change that sets fields of the time step, to a value or to a function of (state, field)."""
+
+    def change(state, time_step, key):
+        new = {
+            name: value(state, getattr(time_step, name)) if callable(value) else value
+            for name, value in fields.items()
+        }
+        return state, time_step._replace(**new)
+
+    return change
+
+
+def at_step(t, value):
+    """A change of a field that happens at step `t` only."""
+    return lambda state, field: jnp.where(state.t == t, value, field)
+
+
+def untraceable(state, time_step, key):
+    if time_step.terminated:
+        return state, time_step
+    return state, time_step._replace(reward=-time_step.reward)
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        (
+            Broken(step_change=untraceable),
+            "step, traced by JAX, raised TracerBoolConversionError: Attempted boolean conversion",
+        ),
+        (
+            Broken(reset_change=lambda state, time_step, key: time_step),
+            "reset returns TimeStep, expected (state, marsrl.TimeStep)",
+        ),
+        (
+            Broken(reset_change=lambda state, time_step, key: (state, tuple(time_step))),
+            "reset returns (Clock, tuple), expected (state, marsrl.TimeStep)",
+        ),
+        (
+            Broken(step_change=lambda state, time_step, key: (state, time_step, 0.0)),
+            "step returns (Clock, TimeStep, ShapeDtypeStruct), expected (state, marsrl.TimeStep)",
+        ),
+        (
+            Broken(reset_change=lambda state, time_step, key: ("start", time_step)),
+            "reset, traced by JAX, raised TypeError:",
+        ),
+        (
+            Broken(step_change=replaced(obs=lambda _, x: x[:, :2])),
+            "step: obs is (2, 2) float32, expected (2, 3) float32",
+        ),
+        (
+            Broken(reset_change=replaced(obs=lambda _, x: x.astype(jnp.int32))),
+            "reset: obs is (2, 3) int32, expected (2, 3) float32",
+        ),
+        (
+            Broken(step_change=replaced(global_state=lambda _, x: jnp.stack([x, x]))),
+            "step: global_state is (2, 3) float32, expected (3,) float32",
+        ),
+        (
+            Broken(step_change=replaced(action_mask=lambda _, x: x.astype(jnp.float32))),
+            "step: action_mask is (2, 3) float32, expected (2, 3) bool",
+        ),
+        (
+            Broken(step_change=replaced(reward=lambda _, x: x[0])),
+            "step: reward is () float32, expected (2,) float32",
+        ),
+        (
+            Broken(step_change=replaced(terminated=lambda _, x: jnp.stack([x, x]))),
+            "step: terminated is (2,) bool, expected () bool",
+        ),
+        (Broken(reset_change=replaced(agent_mask=None)), "reset: agent_mask is None, expected an"),
+        (
+            Broken(step_change=replaced(metrics={})),
+            "step: metrics has [], expected the keys of spec.metrics ('won',)",
+        ),
+        (
+            Broken(step_change=replaced(metrics=None)),
+            "step: metrics has None, expected the keys of spec.metrics ('won',)",
+        ),
+        (
+            Broken(step_change=replaced(metrics=lambda state, x: {"won": jnp.zeros(2)})),
+            "step: metrics['won'] is (2,) float32, expected () float32 or int32 or bool",
+        ),
+        (
+            Broken(step_change=lambda state, time_step, key: ((state, 0), time_step)),
+            "step changes the structure of the state from PyTreeDef",
+        ),
+        (
+            Broken(step_change=lambda s, time_step, key: (s._replace(t=1.0 * s.t), time_step)),
+            "step changes state.t from () int32 to () float32; expected no change",
+        ),
+    ],
+)
+def test_shapes(env, sentence):
+    found = failures(env)
+    assert len(found) == 1
+    assert found[0].startswith(sentence)
+
+
+class Leaking(Scripted):
+    """Remembers on itself what it traced."""
+
+    def step(self, key, state, action):
+        object.__setattr__(self, "last", [action])
+        return super().step(key, state, action)
+
+
+def test_a_leaked_tracer():
+    assert failures(Leaking()) == (
+        "it keeps a traced value in self.last; expected all that changes in the state",
+    )
+
+
+def compiled_only(state, time_step, key):
+    shift = 1.0 if isinstance(time_step.obs, jax.core.Tracer) else 0.0
+    return state, time_step._replace(obs=time_step.obs + shift)
+
+
+def plainly_more(state, time_step, key):
+    extra = {} if isinstance(key, jax.core.Tracer) else {"steps": state.t}
+    return state, time_step._replace(metrics=time_step.metrics | extra)
+
+
+def not_compiled(state, time_step, key):
+    if not isinstance(key, jax.core.Tracer):
+        raise RuntimeError("compiled only")
+    return state, time_step
+
+
+def noisy(state, time_step, key):
+    return state, time_step._replace(obs=time_step.obs + np.float32(np.random.uniform()))  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        (
+            Broken(step_change=compiled_only),
+            "step: another time_step.obs compiled and vmapped than called plainly; expected that",
+        ),
+        (
+            Broken(step_change=plainly_more),
+            "step: another structure compiled and vmapped than called plainly; expected that",
+        ),
+        (Broken(step_change=not_compiled), "step raised RuntimeError: compiled only"),
+        (
+            Broken(step_change=noisy),
+            "step: another time_step.obs when called again with the same arguments",
+        ),
+        (
+            Broken(reset_change=noisy),
+            "reset: another time_step.obs vmapped than alone; expected that only the arguments",
+        ),
+        (
+            Broken(reset_change=replaced(reward=lambda _, x: x + 1)),
+            "reset: reward is not zero (at step 0)",
+        ),
+        (
+            Broken(reset_change=replaced(truncated=lambda _, x: ~x)),
+            "reset: terminated or truncated is True (at step 0)",
+        ),
+        (
+            Broken(reset_change=replaced(agent_mask=lambda _, x: ~x)),
+            "reset: agent_mask is all False (at step 0)",
+        ),
+        (
+            Broken(step_change=replaced(obs=at_step(2, jnp.nan))),
+            "step: obs has values that are not finite (at step 2)",
+        ),
+        (
+            Broken(step_change=replaced(global_state=at_step(1, jnp.inf))),
+            "step: global_state has values that are not finite (at step 1)",
+        ),
+        (
+            Broken(step_change=replaced(reward=at_step(3, -jnp.inf))),
+            "step: reward has values that are not finite (at step 3)",
+        ),
+        (
+            Broken(step_change=replaced(metrics=lambda *_: {"won": jnp.float32(jnp.nan)})),
+            "step: metrics['won'] has values that are not finite (at step 1)",
+        ),
+        (
+            Broken(
+                death=(1, NEVER), step_change=replaced(action_mask=lambda _, x: x.at[0].set(False))
+            ),
+            "step: action_mask leaves an agent, dead or alive, without a legal action (at step 1)",
+        ),
+        (
+            Broken(
+                action=Box(2), step_change=replaced(action_mask=lambda _, x: x.at[0].set(False))
+            ),
+            "step: action_mask leaves a live agent without a dimension (at step 1)",
+        ),
+        (
+            Broken(step_change=replaced(reward=lambda _, x: x.at[0].add(1))),
+            "step: rewards differ between agents although spec.shared_reward is True (at step 1)",
+        ),
+        (
+            Broken(step_change=replaced(terminated=lambda state, _: state.t >= 5)),
+            "step: terminated and truncated are both True (at step 5)",
+        ),
+        (
+            Broken(step_change=replaced(truncated=at_step(2, True))),
+            "step: truncated before spec.max_steps = 5 (at step 2)",
+        ),
+        (
+            Broken(terminates_at=NEVER, step_change=replaced(truncated=lambda _, x: x & False)),
+            "step: the episode goes on at spec.max_steps = 5 (at step 5)",
+        ),
+    ],
+)
+def test_play(env, sentence):
+    found = failures(env)
+    assert len(found) == 1
+    assert found[0].startswith(sentence)
+
+
+def test_a_dead_agent_needs_no_dimension():
+    check_env(
+        Broken(
+            action=Box(2),
+            death=(1, NEVER),
+            step_change=replaced(action_mask=lambda _, x: x.at[0].set(False)),
+        )
+    )
+
+
+def test_rewards_may_differ_if_they_are_not_shared():
+    check_env(Scripted(shared_reward=False))
+
+
+def test_what_happens_after_the_end_does_not_matter():
+    late = replaced(obs=lambda state, x: jnp.where(state.t > 3, jnp.nan, x))
+    ended = replaced(terminated=lambda state, _: state.t >= 3, truncated=lambda _, x: x & False)
+    check_env(Broken(step_change=lambda *args: late(*ended(*args), None)))
+
+
+def test_num_steps_limits_the_play():
+    env = Broken(terminates_at=NEVER, step_change=replaced(truncated=lambda _, x: x & False))
+    check_env(env, num_steps=4)
+    assert failures(env, num_steps=50) == (
+        "step: the episode goes on at spec.max_steps = 5 (at step 5)",
+    )
+    with pytest.raises(UserError, match=r"num_steps = 0 must be 1 or greater"):
+        check_env(env, num_steps=0)
