@@ -13,7 +13,13 @@ from marsrl.envs.tasks import TASKS
 
 _FAMILIES: dict[str, dict[str, Any]] = {
     # Sparse reward and sudden ends: more exploration, and fresh starts for many short episodes.
-    "rware": {"total_steps": 8_000_000, "ent_coef": 0.01, "reset_pool": 512},
+    "rware": {
+        "total_steps": 4_000_000,
+        "ent_coef": 0.01,
+        "actor_lr": 1e-3,
+        "critic_lr": 1e-3,
+        "reset_pool": 512,
+    },
     "lbf": {"total_steps": 1_000_000, "reset_pool": 256},
     "connector": {"total_steps": 1_000_000},
     "mpe": {"total_steps": 3_000_000},
