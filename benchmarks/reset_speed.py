@@ -21,8 +21,8 @@ from pathlib import Path
 
 import jax
 import tyro
-from env_speed import auto_reset_loop, checksum, no_reset_loop, processor
 
+from env_speed import auto_reset_loop, checksum, no_reset_loop, processor
 from marsrl.distributions import random_action
 from marsrl.envs.registry import make
 from marsrl.envs.vector import VectorEnv

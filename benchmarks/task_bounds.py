@@ -29,13 +29,13 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from references.families import reference
 
 from marsrl.envs import registry
 from marsrl.envs.base import Environment
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError, near_misses
 from marsrl.evaluate import play, random_policy
+from references.families import reference
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import task_bounds
-from references import connector, families, paxmen, rware, scripted, spread
-from references.graphs import steps_to
 
+import task_bounds
 from marsrl.envs import registry
 from marsrl.envs.paxmen import PaxMen
 from marsrl.envs.paxmen.layout import build_layouts
 from marsrl.envs.paxmen.rules import EAT, State
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
+from references import connector, families, paxmen, rware, scripted, spread
+from references.graphs import steps_to
 
 UP, DOWN, RIGHT, LEFT = range(4)
 
