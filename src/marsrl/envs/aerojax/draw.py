@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from marsrl.envs.aerojax.dynamics import GRAVITY
 from marsrl.envs.aerojax.rules import State
 from marsrl.envs.aerojax.scenarios import Scenario
+from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour
 
-Colour = tuple[int, ...]
 Points = Iterable[Iterable[float]]
 
 SIDE = 560
@@ -21,23 +21,11 @@ BAR = 26
 # Drawn larger and shrunk, which smooths all edges.
 _SCALE = 3
 
-# Okabe and Ito's colours, told apart with any colour vision; the eighth aircraft has the first.
-AGENT_COLOURS: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (213, 94, 0),
-    (0, 114, 178),
-    (204, 121, 167),
-    (240, 228, 66),
-)
 DISABLED: Colour = (150, 150, 150)
 GROUND: Colour = (250, 248, 240)
 GRID: Colour = (234, 231, 222)
 LINK: Colour = (150, 152, 158)
 RING: Colour = (205, 203, 196)
-INK: Colour = (20, 20, 20)
-PAPER: Colour = (255, 255, 255)
 
 GRID_SPACING = 100.0
 """Between grid lines, m."""

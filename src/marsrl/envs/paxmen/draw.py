@@ -7,31 +7,19 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour
 from marsrl.envs.paxmen.layout import HORIZON, build_layouts
 from marsrl.envs.paxmen.rules import State
-
-Colour = tuple[int, int, int]
 
 CELL = 12
 HEADER = 2 * CELL
 # Drawn larger and shrunk, which smooths the discs.
 _SCALE = 4
 
-# The agents' colours are those of Okabe and Ito, told apart with any colour vision.
-AGENT_COLOURS: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (213, 94, 0),
-    (0, 114, 178),
-    (204, 121, 167),
-)
 WALL: Colour = (52, 56, 64)
 CORRIDOR: Colour = (222, 221, 216)
 HUB: Colour = (204, 212, 220)
 ROOM: Colour = (250, 248, 240)
-INK: Colour = (20, 20, 20)
-PAPER: Colour = (255, 255, 255)
 
 
 def draw(state: State, caption: str = "") -> np.ndarray:

@@ -12,28 +12,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from marsrl.envs.adapters import require
-
-Colour = tuple[int, int, int]
+from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour
 
 WIDTH = 480
 HEADER = 24
 # Drawn larger and shrunk, which smooths the edges.
 _SCALE = 3
 
-# The colours are those of Okabe and Ito, told apart with any colour vision.
-AGENT_COLOURS: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (213, 94, 0),
-    (0, 114, 178),
-    (204, 121, 167),
-)
 ALLY: Colour = (86, 180, 233)
 ENEMY: Colour = (230, 159, 0)
-INK: Colour = (20, 20, 20)
 GREY: Colour = (150, 150, 150)
-PAPER: Colour = (255, 255, 255)
 GROUND: Colour = (240, 238, 230)
 SHADE: Colour = (216, 213, 203)
 
