@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,8 +39,8 @@ class Train:
         """Trains, then draws the learning curve and an episode of the trained team."""
         from marsrl.runner import train
 
-        name = f"{self.config.task.replace('/', '-')}-{self.config.objective}"
-        _finish(train(self.config, self.out or _default_folder(name), _monitor()).path)
+        out = self.out or _default_folder(f"{self.config.task}-{self.config.objective}")
+        _finish(train(self.config, out, _monitor()).path)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Compare:
         from marsrl.report.compare import compare
         from marsrl.runner import resume, train
 
-        out = self.out or _default_folder(f"compare-{self.config.task.replace('/', '-')}")
+        out = self.out or _default_folder(f"compare-{self.config.task}")
         if out.exists() and not self.resume:
             raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
         if not 2 <= len(set(self.objectives)) == len(self.objectives) <= 10:
@@ -290,7 +291,8 @@ def _monitor() -> Monitor:
 
 
 def _default_folder(name: str) -> Path:
-    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    slug = re.sub(r"[^\w.-]+", "-", name)  # tasks have slashes or colons
+    return Path("runs") / f"{slug}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _finish(run: Path) -> None:
