@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from marsrl.config import Config
 from marsrl.errors import UserError
@@ -173,16 +173,18 @@ class Envs:
         from marsrl.envs.registry import installed_tasks
         from marsrl.envs.tasks import BOUNDS_VERSION, FAMILIES, TASKS
 
-        columns = ("task", "agents", "obs", "state", "actions", "horizon", "random", "reference")
-        table = Table(*columns)
+        name_column = Column("task", no_wrap=True)
+        plain: Any = {"box": None, "pad_edge": False, "collapse_padding": True}  # 80 columns
+        columns = ("agents", "obs", "state", "actions", "horizon", "random", "reference")
+        table = Table(name_column, *columns, **plain)
         for name, task in TASKS.items():
             sizes = (task.num_agents, task.obs_size, task.state_size, task.action, task.max_steps)
-            table.add_row(name, *map(str, sizes), f"{task.low:.4g}", f"{task.high:.4g}")
+            table.add_row(name, *map(str, sizes), _short(task.low), _short(task.high))
         families = Table("family", "team reward", "end of an episode", "reference", show_lines=True)
         for name, family in FAMILIES.items():
             families.add_row(name, family.reward, family.ends, family.high)
         others = installed_tasks()
-        installed = Table("task of another package", "factory")
+        installed = Table(name_column, "of another package", **plain)
         for name, point in others.items():
             installed.add_row(name, point.value)
         _console.print(table, families, *([installed] if others else []))
@@ -202,9 +204,9 @@ class CheckEnv:
     def __call__(self) -> None:
         """Makes and checks it."""
         from marsrl.envs.check import check_env
-        from marsrl.envs.registry import make
+        from marsrl.envs.registry import make_unchecked
 
-        check_env(make(self.task))
+        check_env(make_unchecked(self.task))
         _console.print(f"{self.task} keeps to the interface", highlight=False)
 
 
@@ -250,16 +252,16 @@ def _option(args: list[str], name: str, default: str) -> str:
     """The value of an option, looked up before the real parsing, for which it sets defaults."""
     for arg, following in zip(args, [*args[1:], default], strict=True):
         if arg == name:
-            return following
-        if arg.startswith(f"{name}="):
-            return arg.partition("=")[2]
+            default = following
+        elif arg.startswith(f"{name}="):
+            default = arg.partition("=")[2]
     return default
 
 
 def main(args: list[str] | None = None) -> None:
     """The entry point of `marsrl`; exits with 2 and one line for anything a user can mend."""
     args = sys.argv[1:] if args is None else args
-    sys.path.insert(0, str(Path.cwd()))  # where a user's own module:factory lives
+    sys.path.append(str(Path.cwd()))  # where a user's own module:factory lives
     try:
         command = tyro.cli(_commands(args), args=args, prog="marsrl", description=__doc__)
         configure_jax()
@@ -268,7 +270,7 @@ def main(args: list[str] | None = None) -> None:
         print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
     except OSError as error:
-        print(f"marsrl: {error.strerror}: {error.filename}", file=sys.stderr)  # noqa: T201
+        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("marsrl: interrupted; go on with: marsrl resume RUN", file=sys.stderr)  # noqa: T201
@@ -284,6 +286,10 @@ def configure_jax() -> None:
     sharding.use_cpu_cores()
     cache = os.environ.get("MARSRL_CACHE", Path.home() / ".cache" / "marsrl")
     jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _monitor() -> Monitor:

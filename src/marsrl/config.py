@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
-from typeguard import TypeCheckError, check_type
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from marsrl.errors import UserError, near_misses
 from marsrl.objectives import Objective, make_objective
@@ -21,7 +21,7 @@ class Config:
 
     task: str = "paxmen/4ag"
     """Environment: a name that `marsrl envs` lists, jaxmarl:NAME, or your own module:factory."""
-    task_settings: dict[str, bool | int | float | str] = field(default_factory=dict)
+    task_settings: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     """Settings of the environment in place of the task's, as NAME VALUE pairs."""
     objective: str = "mars"
     """Per-sample surrogate: mars, maspo, mappo, or a variant (see docs/objectives.md)."""
@@ -114,6 +114,7 @@ class Config:
             value = getattr(self, name)
             _require(name, value, value is None or value > 0, "greater than 0")
         _require("seeds", self.seeds, len(self.seeds) > 0, "at least one seed")
+        _require("seeds", self.seeds, bool not in map(type, self.seeds), "whole numbers")
         _require("seeds", self.seeds, len(set(self.seeds)) == len(self.seeds), "distinct")
         _require(
             "seeds", self.seeds, all(0 <= s < 2**32 for s in self.seeds), "from 0 to 2**32 - 1"
@@ -214,7 +215,7 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
     try:
         if isinstance(value, bool) and hint is not bool:
             raise TypeCheckError("is a bool")
-        check_type(value, hint)
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError as error:
         expected = getattr(hint, "__name__", str(hint))
         raise UserError(f"{name} = {value!r} has the wrong type, expected {expected}") from error

@@ -61,13 +61,19 @@ class Policy:
         return carry, dist.env_action(action)[0]
 
 
-def load_policy(run: str | Path, seed: int | None = None, checkpoint: str = "best") -> Policy:
+def load_policy(
+    run: str | Path,
+    seed: int | None = None,
+    checkpoint: str = "best",
+    env: Environment | None = None,
+) -> Policy:
     """Loads a trained team from a run folder.
 
     Args:
         run: the run folder.
         seed: which training; default: the one whose evaluation was best.
         checkpoint: "best" (by evaluation return), "latest", or a number of environment steps.
+        env: the environment, if it was not one that the run's configuration names.
 
     Raises:
         UserError: not a run folder, or no such seed or checkpoint.
@@ -86,7 +92,7 @@ def load_policy(run: str | Path, seed: int | None = None, checkpoint: str = "bes
         known = [str(s) for s in config.seeds]
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
     step = _find_step(checkpoint, {at: x for (s, at), x in scores.items() if s == seed}, saved)
-    program = Program(config, make(config.task, **config.task_settings))
+    program = Program(config, env or make(config.task, **config.task_settings))
     state = checkpoints.restore(step // config.steps_per_update, program.template())
     checkpoints.close()
     index = config.seeds.index(seed)

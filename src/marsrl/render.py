@@ -55,6 +55,10 @@ def render(
         raise UserError(f"cannot write {out}: expected a name that ends in {' or '.join(_WRITERS)}")
     if out.exists():
         raise UserError(f"{out} exists; choose another --out")
+    if not out.parent.is_dir():
+        raise UserError(f"cannot write {out}: {out.parent} is no folder")
+    if out.suffix == ".mp4":
+        require("imageio_ffmpeg", "video")
     for name, value in (("fps", fps), ("every", every)):
         if value is not None and value < 1:
             raise UserError(f"{name} = {value} must be 1 or greater")
@@ -68,7 +72,9 @@ def render(
         _WRITERS[out.suffix](partial, frames, fps)
         partial.replace(out)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
+        raise UserError(f"cannot write {out}: {str(error).splitlines()[0]}") from error
+    finally:
+        partial.unlink(missing_ok=True)
     return total
 
 

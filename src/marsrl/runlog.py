@@ -113,7 +113,8 @@ def describe_machine() -> Row:
     """Versions, git commit and machine, for config.json and `marsrl doctor`."""
     import jax
 
-    names = ("marsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jaxmarl", "jumanji")
+    names = ("marsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+    names += ("jaxmarl", "jumanji", "brax", "mujoco")  # the rules of the environments
     device = jax.local_devices()[0]
     return {
         "versions": {name: _version(name) for name in names},

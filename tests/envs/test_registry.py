@@ -65,10 +65,15 @@ def test_a_task_of_an_installed_package(module, monkeypatch):
         ("zzz", {}, "no known family; known: rware, lbf, connector, mpe, smax, mabrax"),
         ("paxmen/4ag", {"num_agnets": 5}, "no setting 'num_agnets'; did you mean num_agents"),
         ("paxmen/4ag", {"num_agents": 7}, "num_agents is 7"),
-        ("no_such_module:env", {}, "cannot import 'no_such_module' of 'no_such_module:env'"),
+        ("no_such_module:env", {}, "importing 'no_such_module' of 'no_such_module:env' raised"),
+        ("own_module:", {}, "'own_module:' is no factory; expected module:factory"),
         ("own_module:thre", {}, "own_module has no factory 'thre'; did you mean three"),
         ("own_module:constant", {}, "own_module has no factory 'constant'"),
-        ("own_module:broken", {}, "object does not keep to the environment interface"),
+        (
+            "own_module:broken",
+            {},
+            "broken breaks the environment interface: it has no method reset",
+        ),
     ],
 )
 def test_bad_names_and_settings(module, task, settings, reason):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from marsrl.envs.tasks import TASKS
+
 TINY = {
     "--seeds": 0, "--total-steps": 64, "--num-envs": 4, "--rollout-length": 8, "--width": 8,
     "--num-minibatches": 1, "--update-epochs": 1, "--num-evaluations": 2, "--eval-episodes": 2,
@@ -30,11 +32,12 @@ for args in json.loads(sys.stdin.read()):
         except SystemExit as end:
             code = end.code
     programs = sum("backend_compile" in name for name in compiled)
+    assert not {"jumanji", "jaxmarl", "brax"} & set(sys.modules)  # imported on use only
     print(json.dumps([code, out.getvalue(), err.getvalue(), programs]))
 """
 
 
-def run_all(commands, folder):
+def run_all(commands, folder, columns=200):
     """Runs commands one after another in a process of their own.
 
     Returns (exit code, stdout, stderr, programs compiled) of each.
@@ -43,7 +46,7 @@ def run_all(commands, folder):
         [sys.executable, "-W", "error", "-c", RUN_ALL],
         input=json.dumps(commands),
         cwd=folder,
-        env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": "200"},
+        env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": str(columns)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -53,13 +56,26 @@ def run_all(commands, folder):
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
+MINE = {
+    "mine": "def env(): pass\ndef boom(): raise RuntimeError('no luck')\ndef needs(x): pass",
+    "broken": "def env(:",
+    "gone": "import no_such_thing",
+}
+
 REFUSED = [
     ("train --task paxmen/4agg", "unknown task 'paxmen/4agg'; did you mean paxmen/4ag"),
     ("train --task paxman/4ag", "no known family; did you mean paxmen?"),
-    ("train --task nowhere:env", "cannot import 'nowhere'"),
+    ("train --task nowhere:env", "importing 'nowhere' .*ModuleNotFoundError"),
+    ("train --task broken:env", "importing 'broken' .*SyntaxError"),
+    ("train --task gone:env", "importing 'gone' .*no_such_thing"),
     ("train --task mine:nothing", "mine has no factory 'nothing'"),
+    ("train --task mine:boom", "making 'mine:boom' raised RuntimeError: no luck"),
+    ("train --task mine:needs", "making 'mine:needs' raised TypeError"),
+    ("train --task mine:env", "mine:env breaks the environment interface.*check-env mine:env"),
+    ("check-env :env", "':env' is no factory; expected module:factory"),
+    ("check-env .mine:env", "'.mine:env' is no factory"),
     ("train --task paxmen/4ag --task-settings num_agnts 5", "'num_agnts'; did you mean num_agents"),
-    ("train --task paxmen/4ag --task-settings num_agents 9", "num_agents is 9.*nearest: 6"),
+    ("train --task paxmen/4ag --task-settings num_agents 9", "num_agents.*9.*nearest"),
     ("train --objective marz", "nearest are: mars"),
     ("train --rollout-length 50 --chunk-length 7", "chunk_length = 7 does not divide.*nearest.*5"),
     ("train --eps -0.1", "-0.1"),
@@ -76,7 +92,8 @@ REFUSED = [
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory):
     folder = tmp_path_factory.mktemp("refused")
-    (folder / "mine.py").write_text("def env():\n    pass\n")
+    for name, source in MINE.items():
+        (folder / f"{name}.py").write_text(f"{source}\n")
     (folder / "full").mkdir()
     (folder / "full" / "precious").touch()
     before = sorted(folder.rglob("*"))
@@ -114,6 +131,19 @@ def test_an_option_of_the_task_sets_the_defaults(tmp_path):
     ((code, out, _, _),) = run_all([["train", "--task", "lbf/8x8-2p-2f-coop", "--help"]], tmp_path)
     assert code == 0
     assert "(default: lbf/8x8-2p-2f-coop)" in out
+    assert "(default: ff)" in out
+
+
+def test_the_list_of_tasks_fits_a_terminal(tmp_path):
+    ((code, out, _, _),) = run_all([["envs"]], tmp_path, columns=80)
+    assert code == 0
+    for name in TASKS:
+        assert f"{name} " in out
+
+
+def test_the_last_option_counts(tmp_path):
+    tasks = ["--task", "paxmen/4ag", "--task", "lbf/8x8-2p-2f-coop"]
+    ((_, out, _, _),) = run_all([["train", *tasks, "--help"]], tmp_path)
     assert "(default: ff)" in out
 
 

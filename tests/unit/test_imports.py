@@ -12,7 +12,7 @@ import marsrl
 SOURCE = Path(marsrl.__file__).parent
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "marsrl."))
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax"}
-ENVIRONMENT_INTERFACE = {"base", "vector", "wrappers", "registry"}
+ENVIRONMENT_INTERFACE = {"base", "vector", "registry"}
 TRAINING = {
     f"marsrl.{name}"
     for name in ("networks", "rollout", "update", "trainer", "evaluate", "checkpoint", "sharding")

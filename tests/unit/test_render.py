@@ -69,7 +69,8 @@ def test_the_return_is_that_of_the_episode(policy, tmp_path):
         ("there.gif", {}, "exists"),
         ("a.gif", {"fps": 0}, "fps = 0 must be 1 or greater"),
         ("a.gif", {"every": 0}, "every = 0 must be 1 or greater"),
-        ("no/such/folder.gif", {}, "cannot write"),
+        ("no/such/folder.gif", {}, "no/such is no folder"),
+        ("no/such/folder.mp4", {}, "no/such is no folder"),
     ],
 )
 def test_bad_input(policy, tmp_path, name, options, reason):

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from marsrl.envs.base import Environment
-from marsrl.envs.check import check_interface
+from marsrl.envs.check import NonconformingEnvironment, check_interface
 from marsrl.envs.tasks import FAMILIES, TASKS
 from marsrl.errors import UserError, near_misses
 
@@ -35,14 +35,26 @@ def make(task: str, **settings: Any) -> Environment:
     Raises:
         UserError: an unknown name or setting (near misses named), a library that is not
             installed, a value that the environment cannot have, or an environment of somebody
-            else's that breaks the interface.
+            else's that cannot be made or breaks the interface.
     """
+    env = make_unchecked(task, **settings)
+    if task not in TASKS:
+        try:
+            check_interface(env)
+        except NonconformingEnvironment as error:
+            first, *more = error.failures
+            rest = f" (and {len(more)} more: marsrl check-env {task})" if more else ""
+            raise UserError(f"{task} breaks the environment interface: {first}{rest}") from error
+    return env
+
+
+def make_unchecked(task: str, **settings: Any) -> Environment:
+    """Makes an environment as `make` does, without a look at what came out."""
     factory, own = _find(task)
     _check_names(task, factory, settings)
-    env = factory(**(own | settings))
-    if task not in TASKS:
-        check_interface(env)
-    return env
+    if task in TASKS:
+        return factory(**(own | settings))
+    return _guarded(f"making {task!r}", factory, **(own | settings))
 
 
 def installed_tasks() -> dict[str, EntryPoint]:
@@ -55,31 +67,41 @@ def _find(task: str) -> tuple[Callable[..., Environment], dict[str, Any]]:
     if task in TASKS:
         return _load(FAMILIES[task.partition("/")[0]].factory), TASKS[task].settings
     if task in (others := installed_tasks()):
-        return _load(others[task].value), {}
+        return _guarded(f"loading {task!r}", others[task].load), {}
     module, colon, name = task.partition(":")
     if module == "jaxmarl" and colon:
         return partial(_load("marsrl.envs.adapters.jaxmarl:any_jaxmarl"), name), {}
     if colon:
         return _load(task), {}
-    family, names = task.partition("/")[0], [*TASKS, *others]
-    siblings = [name for name in names if name.startswith(f"{family}/")]
+    family, names = module.partition("/")[0], [*TASKS, *others]
+    siblings = [known for known in names if known.startswith(f"{family}/")]
     if siblings:
         raise UserError(f"unknown task {task!r}{near_misses(task, siblings)}")
-    families = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    families = list(dict.fromkeys(known.partition("/")[0] for known in names))
     raise UserError(f"task {task!r} is of no known family{near_misses(family, families)}")
 
 
 def _load(path: str) -> Callable[..., Environment]:
     """Imports "module:factory"."""
     module, _, name = path.partition(":")
-    try:
-        members = vars(import_module(module))
-    except ModuleNotFoundError as error:
-        raise UserError(f"cannot import {module!r} of {path!r}: {error}") from error
+    if not all(part.isidentifier() for part in [*module.split("."), name]):
+        raise UserError(f"{path!r} is no factory; expected module:factory, such as my_envs:make")
+    members = vars(_guarded(f"importing {module!r} of {path!r}", import_module, module))
     if not callable(members.get(name)):
         own = [n for n, x in members.items() if getattr(x, "__module__", None) == module]
         raise UserError(f"{module} has no factory {name!r}{near_misses(name, own)}")
     return members[name]
+
+
+def _guarded(what: str, call: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """Calls what others wrote; whatever it raises becomes one line."""
+    try:
+        return call(*args, **settings)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{what} raised {type(error).__name__}: {reason}") from error
 
 
 def _check_names(task: str, factory: Callable[..., Any], settings: dict[str, Any]) -> None:

@@ -56,8 +56,8 @@ class Task(NamedTuple):
 
     @property
     def action(self) -> str:
-        """The action space, in words."""
-        return f"{self.num_actions} continuous" if self.continuous else str(self.num_actions)
+        """The action space: a number of choices, or a box of so many dimensions."""
+        return f"box {self.num_actions}" if self.continuous else str(self.num_actions)
 
 
 FAMILIES: dict[str, Family] = {
