@@ -58,10 +58,14 @@ def folder(out: Path, task: str) -> Path:
 
 def ensure_trained(task: str, args: Args) -> None:
     """Trains, resumes or keeps the run of a task."""
-    path = folder(args.out, task)
+    path, config = folder(args.out, task), preset(task, seeds=args.seeds)
     if not path.exists():
-        train(preset(task, seeds=args.seeds), path)
-    elif RunFolder.open(path).status()["status"] not in ("finished", "diverged"):
+        train(config, path)
+        return
+    run = RunFolder.open(path)
+    if run.config() != config:
+        raise UserError(f"{path} is a run of another configuration; choose another --out")
+    if run.status()["status"] not in ("finished", "diverged"):
         resume(path)
 
 
@@ -78,7 +82,8 @@ def draw(runs: dict[str, Run], path: Path) -> None:
         figures.curve(
             ax, run.eval_step, *mean_band(run.eval_return), "mean, 95 %", figures.COLORS[0]
         )
-        ax.axhline(TASKS[task].low, color="#999999", linestyle=":", label="random")
+        ax.axhline(TASKS[task].low, color="#999999", linestyle=":", label="random policy")
+        ax.axhline(TASKS[task].high, color="#999999", linestyle="--", label="reference")
         figures.dress(ax, f"{task}, N = {TASKS[task].num_agents}", small=True)
     figures.legend(axes[0])
     figures.save(figure, path)

@@ -119,10 +119,11 @@ def table(results: dict[str, Any]) -> str:
     for name, result in results.items():
         task, low, high = TASKS[name], result["low"], result["high"]
         rate = round(low["steps_per_cpu_second"], -2)
+        reference = f"{high['mean']:,.0f}" if high["mean"] >= 1000 else f"{high['mean']:.4g}"
         lines.append(
             f"| `{name}` | {task.num_agents} | {task.obs_size} | {task.state_size} | "
             f"{task.action} | {task.max_steps} | {low['mean']:.4g} ± {low['stderr']:.2g} | "
-            f"{high['mean']:.4g} | {rate:,.0f} |"
+            f"{reference} | {rate:,.0f} |"
         )
     return "\n".join(lines) + "\n"
 

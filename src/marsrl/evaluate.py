@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,18 @@ from marsrl.types import Array, EnvSpec, Key, PyTree, TimeStep
 
 Act = Callable[[Any, TimeStep, Array, Key], tuple[Any, Array]]
 """A policy of a batch: (carry, time step (B, ...), first (B,) bool, key) -> (carry, action)."""
+
+
+class Team(Protocol):
+    """A team in one unbatched environment: a trained `Policy`, or a scripted one."""
+
+    def initial_carry(self) -> Any:
+        """What it knows at the start of an episode."""
+        ...
+
+    def act(self, carry: Any, time_step: TimeStep, key: Key) -> tuple[Any, Array]:
+        """Chooses the agents' actions: the next carry, and (N,) or (N, A)."""
+        ...
 
 
 def evaluate(
@@ -93,6 +105,28 @@ def play(env: Environment, act: Act, carry: Any, key: Key, num_episodes: int) ->
 
     state = (env_state, time_step, carry, first, stats)
     return jax.lax.scan(step, state, jax.random.split(key, env.spec.max_steps))[0][-1]
+
+
+def play_policy(env: Environment, policy: Team, key: Key, num_episodes: int) -> EpisodeStats:
+    """Plays `num_episodes` episodes of a team side by side; see `play`.
+
+    Args:
+        env: the environment.
+        policy: the team; its `act` is vmapped over episodes.
+        key: determines starts, transitions and actions.
+        num_episodes: how many.
+
+    Returns:
+        One entry per episode, (num_episodes,).
+    """
+
+    def act(carry: Any, now: TimeStep, first: Array, key: Key) -> tuple[Any, Array]:
+        return jax.vmap(policy.act)(carry, now, jax.random.split(key, num_episodes))
+
+    carry = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape)), policy.initial_carry()
+    )
+    return play(env, act, carry, key, num_episodes)
 
 
 def _count(

@@ -25,7 +25,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "lbf": {"total_steps": 1_000_000, "reset_pool": 512},
     "connector": {"total_steps": 1_000_000, "reset_pool": 512},
     "mpe": {"total_steps": 3_000_000},
-    "smax": {"total_steps": 1_500_000, "num_envs": 64, "reset_pool": 256},
+    "smax": {"total_steps": 1_000_000, "num_envs": 64, "reset_pool": 256},
     # Episodes of 1000 steps make evaluations dear.
     "mabrax": {"total_steps": 1_000_000, "num_envs": 64, "num_evaluations": 10},
     "paxmen": {},

@@ -560,21 +560,28 @@ def test_a_step_depends_on_its_key_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scenario": "trak-3ag"}, "unknown scenario 'trak-3ag'; did you mean track-3ag"),
-        ({"num_agent": 4}, "unknown parameter 'num_agent'; did you mean num_agents"),
+        (
+            {"scenario": "trak-3ag"},
+            "scenario is 'trak-3ag', expected one of track-3ag, track-5ag, pincer-4ag, pincer-6ag, "
+            "hetero-8ag; did you mean track-3ag",
+        ),
+        ({"scenario": ["track-3ag"]}, "scenario is ['track-3ag'], expected one of track-3ag"),
+        ({"num_agent": 4}, "track-3ag has no setting 'num_agent'; did you mean num_agents"),
+        ({"continous": True}, "track-3ag has no setting 'continous'; did you mean continuous?"),
         ({"num_agents": 11}, "num_agents is 11, expected 1 to 10; nearest: 10"),
-        ({"num_agents": 2.5}, "num_agents is 2.5, expected int"),
+        ({"num_agents": 2.5}, "num_agents is 2.5, expected a whole number, 1 to 10; nearest: 2"),
         ({"num_targets": 0}, "num_targets is 0, expected 1 to 16; nearest: 1"),
         ({"half_side": 50}, "half_side is 50, expected 200 to 5000; nearest: 200"),
-        ({"comm_range": "far"}, "comm_range is 'far', expected float"),
+        ({"comm_range": "far"}, "comm_range is 'far', expected a number, 1 to 20000"),
+        ({"comm_range": 0}, "comm_range is 0, expected 1 to 20000; nearest: 1"),
         ({"target_speed": float("nan")}, "target_speed is nan, expected 0 to 14"),
         ({"link_loss": 1.5}, "link_loss is 1.5, expected 0 to 1; nearest: 1"),
-        ({"evade": 1}, "evade is 1, expected bool"),
-        ({"quorum": True}, "quorum is True, expected int"),
+        ({"evade": 1}, "evade is 1, expected True or False"),
+        ({"quorum": True}, "quorum is True, expected a whole number, 1 to 3"),
         ({"quorum": 4}, "quorum is 4, expected 1 to 3; nearest: 3"),
         ({"num_scouts": 3}, "num_scouts is 3, expected 0 to 2; nearest: 2"),
         ({"max_steps": 0}, "max_steps is 0, expected 1 to"),
-        ({"continuous": "yes"}, "continuous is 'yes', expected bool"),
+        ({"continuous": "yes"}, "continuous is 'yes', expected True or False"),
     ],
 )
 def test_impossible_settings(changes, message):

@@ -5,48 +5,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marsrl.distributions import random_action
 from marsrl.envs.aerojax import SCENARIOS, aerojax
 from marsrl.envs.aerojax.guidance import Pose, hold_height, stay_inside, steer
 from marsrl.envs.aerojax.heuristic import Heuristic, Loiter
-from marsrl.evaluate import play
+from marsrl.evaluate import play, play_policy, random_policy
 
 EPISODES = 12
 """Of each team."""
 
 
-class Random:
-    """Uniformly random legal actions."""
-
-    def __init__(self, env):
-        self.env = env
-
-    def initial_carry(self):
-        return ()
-
-    def act(self, carry, time_step, key):
-        return carry, random_action(key, self.env.spec.action, time_step.action_mask)
-
-
 def tournament(env):
-    """Plays the same number of episodes of each team in one scan: (3, EPISODES) statistics."""
-    teams = Random(env), Loiter(env), Heuristic(env)
+    """Plays the same number of episodes of each team: (3, EPISODES) statistics."""
 
-    def act(carries, now, first, key):
-        keys = jax.random.split(key, EPISODES)
-        parts = [
-            jax.vmap(team.act)(carry, jax.tree.map(lambda leaf, i=i: leaf[i::3], now), keys)
-            for i, (team, carry) in enumerate(zip(teams, carries, strict=True))
-        ]
-        carries, actions = zip(*parts, strict=True)
-        return carries, jnp.stack(actions, 1).reshape(3 * EPISODES, *actions[0].shape[1:])
+    @jax.jit
+    def run(key):
+        return (
+            play(env, random_policy(env.spec), (), key, EPISODES),
+            play_policy(env, Loiter(env), key, EPISODES),
+            play_policy(env, Heuristic(env), key, EPISODES),
+        )
 
-    start = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (EPISODES, *leaf.shape)),
-        tuple(team.initial_carry() for team in teams),
-    )
-    stats = jax.jit(lambda key: play(env, act, start, key, 3 * EPISODES))(jax.random.key(0))
-    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(EPISODES, 3).T, stats)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *run(jax.random.key(0)))
 
 
 @pytest.mark.parametrize("task", SCENARIOS)

@@ -388,5 +388,5 @@ def test_num_steps_limits_the_play():
     assert failures(env, num_steps=50) == (
         "step: the episode goes on at spec.max_steps = 5 (at step 5)",
     )
-    with pytest.raises(UserError, match=r"num_steps = 0 must be 1 or greater"):
+    with pytest.raises(UserError, match=r"num_steps is 0, expected at least 1"):
         check_env(env, num_steps=0)

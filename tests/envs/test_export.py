@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 from environments import NEVER, Scripted
 from marsrl.distributions import random_action
 from marsrl.envs.adapters import require
+from marsrl.envs.aerojax import aerojax
 from marsrl.envs.export import to_jaxmarl, to_pettingzoo
 from marsrl.envs.paxmen import PaxMen
 from marsrl.envs.vector import select
@@ -39,17 +41,15 @@ def baselines():
     return require("jaxmarl.wrappers.baselines", "jaxmarl")
 
 
-def test_random_play_under_the_log_wrapper_equals_ours(baselines):
-    ours = PaxMen(4)
-    wrapped = baselines.LogWrapper(to_jaxmarl(ours))
+def side_by_side(ours, wrapped, num_steps):
+    """Random play of both, with JaxMARL's restarts; every step, as NumPy arrays."""
 
     @jax.jit
     def play(key):
-        """Both side by side for 105 steps, past the horizon of 100."""
         key, reset_key = jax.random.split(key)
 
         def step(carry, key):
-            obs, theirs, state, time_step = carry
+            theirs, state, time_step = carry
             key, action_key = jax.random.split(key)
             action = random_action(action_key, ours.spec.action, time_step.action_mask)
             actions = dict(zip(wrapped.agents, action, strict=True))
@@ -58,18 +58,33 @@ def test_random_play_under_the_log_wrapper_equals_ours(baselines):
             state, outcome = ours.step(step_key, state, action)
             fresh = ours.reset(again_key)
             state, time_step = select(outcome.done, fresh, (state, outcome))
-            seen = (obs, rewards, dones, infos, outcome, time_step)
-            return (obs, theirs, state, time_step), seen
+            masks = wrapped.get_avail_actions(getattr(theirs, "env_state", theirs))
+            seen = (obs, masks, rewards, dones, infos, outcome, time_step)
+            return (theirs, state, time_step), seen
 
-        obs, theirs = wrapped.reset(reset_key)
-        state, time_step = ours.reset(reset_key)
-        return jax.lax.scan(step, (obs, theirs, state, time_step), jax.random.split(key, 105))[1]
+        _, theirs = wrapped.reset(reset_key)
+        return jax.lax.scan(
+            step, (theirs, *ours.reset(reset_key)), jax.random.split(key, num_steps)
+        )[1]
 
-    obs, rewards, dones, infos, outcome, time_step = jax.device_get(play(jax.random.key(0)))
-    for i, agent in enumerate(wrapped.agents):
+    return jax.device_get(play(jax.random.key(0)))
+
+
+def assert_same(env, obs, masks, rewards, dones, outcome, time_step):
+    for i, agent in enumerate(env.agents):
         np.testing.assert_array_equal(rewards[agent], outcome.reward[:, i])
         np.testing.assert_array_equal(obs[agent], time_step.obs[:, i])
+        np.testing.assert_array_equal(masks[agent], time_step.action_mask[:, i])
+        np.testing.assert_array_equal(dones[agent], outcome.done | ~outcome.agent_mask[:, i])
     np.testing.assert_array_equal(obs["world_state"], time_step.global_state)
+    np.testing.assert_array_equal(dones["__all__"], outcome.done)
+
+
+def test_random_play_under_the_log_wrapper_equals_ours(baselines):
+    wrapped = baselines.LogWrapper(to_jaxmarl(PaxMen(4)))
+    # past the horizon of 100
+    obs, masks, rewards, dones, infos, outcome, time_step = side_by_side(PaxMen(4), wrapped, 105)
+    assert_same(wrapped, obs, masks, rewards, dones, outcome, time_step)
     assert np.flatnonzero(dones["__all__"]).tolist() == [99]
     assert all(dones[agent][99] for agent in wrapped.agents)
     assert infos["truncated"][99].tolist() == [True] * 4
@@ -77,6 +92,28 @@ def test_random_play_under_the_log_wrapper_equals_ours(baselines):
     assert total[0] < 0
     np.testing.assert_allclose(infos["returned_episode_returns"][99], total, rtol=1e-5)
     assert infos["returned_episode_lengths"][99].tolist() == [100] * 4
+
+
+@pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
+def test_random_play_with_deaths_and_several_episodes_equals_ours(continuous):
+    ours = aerojax("track-3ag", continuous=continuous, half_side=200, max_steps=60)
+    env = to_jaxmarl(ours)
+    obs, masks, rewards, dones, infos, outcome, time_step = side_by_side(ours, env, 150)
+    assert_same(env, obs, masks, rewards, dones, outcome, time_step)
+    assert dones["__all__"].sum() >= 2
+    assert outcome.terminated.any()
+    dead = ~outcome.agent_mask & ~outcome.done[:, None]
+    assert dead.any()  # and the others play on
+    if not continuous:
+        legal = np.stack([masks[agent] for agent in env.agents], 1)[dead]
+        assert (legal == (np.arange(9) == 4)).all()
+    np.testing.assert_array_equal(infos["lost"][:, 0], outcome.metrics["lost"])
+    np.testing.assert_array_equal(infos["truncated"][:, 0], outcome.truncated)
+
+
+def test_exporting_needs_no_brax(monkeypatch):
+    monkeypatch.setitem(sys.modules, "brax.envs", None)
+    assert to_jaxmarl(PaxMen(4)).num_agents == 4
 
 
 def test_sizes_and_spaces():
@@ -144,6 +181,7 @@ def test_either_kind_of_key_and_a_given_reset_state():
 
 ENVIRONMENTS = {
     "paxmen": PaxMen(4),
+    "aerojax": aerojax("track-3ag"),
     "dying": DYING,
     "continuous": Scripted(action=Box(2, 0.5, 3.0), num_agents=2, shared_reward=False),
 }

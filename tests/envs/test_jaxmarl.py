@@ -49,11 +49,13 @@ QUIET = """
 import contextlib, io, logging, os, sys, warnings
 
 from marsrl.envs.adapters.jaxmarl import mabrax
+from marsrl.envs.export import to_jaxmarl
+from marsrl.envs.paxmen import PaxMen
 
 real, filters = (sys.__stdout__, sys.__stderr__), list(warnings.filters)
 out, err = io.StringIO(), io.StringIO()
 with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    mabrax(robot="halfcheetah_6x1")  # MuJoCo warns of this one
+    {first}
     assert (sys.stdout, sys.stderr) == (out, err)
 assert (sys.stdout, sys.stderr) == (sys.__stdout__, sys.__stderr__) == real
 assert out.getvalue() == err.getvalue() == "", (out.getvalue(), err.getvalue())
@@ -76,10 +78,16 @@ print("printed")
 
 
 @pytest.mark.slow
-def test_imports_print_nothing_and_leave_streams_and_logging_alone(tmp_path):
+@pytest.mark.parametrize(
+    "first",
+    ['mabrax(robot="halfcheetah_6x1")', "to_jaxmarl(PaxMen(4))"],  # MuJoCo warns of the robot
+    ids=["robot", "export"],
+)
+def test_imports_print_nothing_and_leave_streams_and_logging_alone(tmp_path, first):
     """In a process of its own: an import prints only once."""
+    code = QUIET.replace("{first}", first)
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", QUIET], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == "printed\n"
@@ -103,20 +111,29 @@ def test_a_missing_library_is_one_line_that_says_what_to_type():
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
-        (lambda: mpe_spread(num_agents=0), ["num_agents is 0", "from 1"]),
+        (lambda: mpe_spread(num_agents=0), ["num_agents is 0", "at least 1"]),
         (lambda: mpe_spread(num_agents=2.5), ["num_agents is 2.5", "whole number"]),
         (lambda: mpe_spread(num_landmarks=-1), ["num_landmarks is -1"]),
-        (lambda: mpe_spread(local_ratio=1.5), ["local_ratio is 1.5", "from 0 to 1"]),
+        (lambda: mpe_spread(local_ratio=1.5), ["local_ratio is 1.5", "0 to 1; nearest: 1"]),
+        (lambda: mpe_spread(local_ratio="abc"), ["local_ratio is 'abc'", "a number, 0 to 1"]),
         (lambda: mpe_spread(action_type="continous"), ["'continous'", "mean continuous?"]),
         (lambda: mpe_spread(team_reward="sum"), ["'sum'", "mean, none"]),
-        (lambda: smax(scenario="2s3zz"), ["scenario '2s3zz'", "2s3z"]),
+        (lambda: smax(scenario="2s3zz"), ["scenario is '2s3zz'", "mean 2s3z"]),
+        (lambda: smax(scenario=3), ["scenario is 3", "2s3z"]),
+        (lambda: smax(scenario="3m", see_enemy_actions="no"), ["see_enemy_actions is 'no'"]),
+        (lambda: smax(scenario="3m", walls_cause_death=1), ["walls_cause_death is 1", "True or"]),
         (lambda: smax(scenario="3m", attack_mode="nearest"), ["'nearest'", "closest"]),
         (lambda: smax(scenario="3m", max_steps=0), ["max_steps is 0"]),
-        (lambda: mabrax(robot="humanoid_9_8"), ["robot 'humanoid_9_8'", "humanoid_9|8"]),
-        (lambda: mabrax(robot="hopper_3x1", backend="mjx"), ["backend 'mjx'", "positional"]),
+        (lambda: mabrax(robot="humanoid_9_8"), ["robot is 'humanoid_9_8'", "humanoid_9|8"]),
+        (lambda: mabrax(robot="hopper_3x1", backend="mjx"), ["backend is 'mjx'", "positional"]),
         (lambda: mabrax(robot="hopper_3x1", episode_length=0), ["episode_length is 0"]),
         (lambda: any_jaxmarl("overcoked"), ["'overcoked'", "overcooked"]),
-        (lambda: any_jaxmarl("overcooked", layout="ring"), ["layout 'ring'", "coord_ring"]),
+        (lambda: any_jaxmarl("overcooked", layout="ring"), ["layout is 'ring'", "mean coord_ring"]),
+        (lambda: any_jaxmarl("overcooked", layout=3), ["layout is 3", "coord_ring"]),
+        (lambda: any_jaxmarl("overcooked", max_steps="x"), ["max_steps is 'x'", "whole number"]),
+        (lambda: any_jaxmarl("overcooked", max_steps=0), ["max_steps is 0", "nearest: 1"]),
+        (lambda: any_jaxmarl("overcooked", name="x"), ["no setting 'name'", "layout"]),
+        (lambda: any_jaxmarl("coin_game", num_inner_steps=2.5), ["num_inner_steps is 2.5"]),
         (lambda: any_jaxmarl("overcooked", max_step=9), ["'max_step'", "max_steps"]),
         (lambda: any_jaxmarl("MPE_simple_tag_v3", num_adverseries=1), ["num_adversaries"]),
         (lambda: any_jaxmarl("overcooked", horizon=500), ["horizon is 500", "400 steps"]),
@@ -124,6 +141,7 @@ def test_a_missing_library_is_one_line_that_says_what_to_type():
         (lambda: any_jaxmarl("switch_riddle", num_agents=2), ["switch_riddle", "3"]),
         (lambda: any_jaxmarl("HeuristicEnemySMAX"), ["'scenario'"]),
         (lambda: any_jaxmarl("hopper_3x1", episode_lenth=5), ["episode_length"]),
+        (lambda: any_jaxmarl("hopper_3x1", robot="ant_4x2"), ["no setting 'robot'", "backend"]),
         (lambda: any_jaxmarl("LearnedPolicyEnemySMAX"), ["LearnedPolicyEnemySMAX", "'policy'"]),
         (lambda: any_jaxmarl("JaxRobotarium_rware"), ["jaxrobotarium", "not installed"]),
         (lambda: any_jaxmarl("storm"), ["jaxmarl:storm", "does not fit"]),

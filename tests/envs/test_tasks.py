@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import pytest
 
 from marsrl.envs.check import check_env
@@ -55,6 +56,7 @@ def test_a_task_is_what_the_table_says_and_keeps_to_the_interface(name):
     assert spec.max_steps == task.max_steps
     assert spec.shared_reward
     check_env(env, num_steps=20 if name.startswith("mabrax") else 230)
+    jax.clear_caches()  # else the programs of all tasks stay in memory
 
 
 def test_settings_are_plain_values():

@@ -1,6 +1,11 @@
-"""The colours that all pictures of environments share."""
+"""The colours and the font that all pictures of environments share."""
 
 from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from PIL import ImageFont
 
 Colour = tuple[int, ...]
 """Red, green, blue, and opacity where it matters; 0 to 255 each."""
@@ -17,3 +22,9 @@ AGENT_COLOURS: tuple[Colour, ...] = (
 """Those of Okabe and Ito, told apart with any colour vision; the eighth agent has the first."""
 INK: Colour = (20, 20, 20)
 PAPER: Colour = (255, 255, 255)
+
+
+@cache
+def font(size: int) -> Any:
+    """Pillow's own font, `size` pixels high."""
+    return ImageFont.load_default(size)

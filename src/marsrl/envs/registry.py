@@ -19,7 +19,7 @@ from typing import Any
 from marsrl.envs.base import Environment
 from marsrl.envs.check import NonconformingEnvironment, check_interface
 from marsrl.envs.tasks import FAMILIES, TASKS
-from marsrl.errors import UserError, near_misses
+from marsrl.errors import UserError, near_misses, reason
 
 ENTRY_POINTS = "marsrl.envs"
 """Group in which a package offers tasks: name "family/task", value "module:factory"."""
@@ -100,8 +100,7 @@ def _guarded(what: str, call: Callable[..., Any], *args: Any, **settings: Any) -
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{what} raised {type(error).__name__}: {reason}") from error
+        raise UserError(f"{what} raised {reason(error)}") from error
 
 
 def _check_names(task: str, factory: Callable[..., Any], settings: dict[str, Any]) -> None:

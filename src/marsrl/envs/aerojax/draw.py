@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from marsrl.envs.aerojax.dynamics import GRAVITY
 from marsrl.envs.aerojax.rules import State
 from marsrl.envs.aerojax.scenarios import Scenario
-from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour
+from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour, font
 
 Points = Iterable[Iterable[float]]
 
@@ -178,8 +178,8 @@ def _line(pen: ImageDraw.ImageDraw, points: Points, colour: Colour, width: int) 
 
 def _text(pen: ImageDraw.ImageDraw, at: Iterable[float], text: str, anchor: str) -> None:
     (spot,) = _scaled([at])
-    font = ImageFont.load_default(12 * _SCALE)
-    pen.text(spot, text, INK, font, anchor, stroke_width=2 * _SCALE, stroke_fill=(*PAPER, 160))
+    halo = {"stroke_width": 2 * _SCALE, "stroke_fill": (*PAPER, 160)}
+    pen.text(spot, text, INK, font(12 * _SCALE), anchor, **halo)
 
 
 def _scaled(points: Points) -> list[tuple[float, float]]:

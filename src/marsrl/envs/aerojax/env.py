@@ -10,7 +10,7 @@ import numpy as np
 from marsrl.envs.aerojax import rules, views
 from marsrl.envs.aerojax.rules import State
 from marsrl.envs.aerojax.scenarios import SCENARIOS, Scenario
-from marsrl.errors import UserError, near_misses
+from marsrl.errors import UserError, check_bool, check_choice, near_misses
 from marsrl.types import Array, Box, Discrete, EnvSpec, Key, TimeStep
 
 VERSION = "v1"
@@ -46,8 +46,7 @@ class AeroJAX:
     continuous: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.continuous, bool):
-            raise UserError(f"continuous is {self.continuous!r}, expected bool")
+        check_bool("continuous", self.continuous)
 
     @property
     def spec(self) -> EnvSpec:
@@ -115,12 +114,12 @@ def aerojax(scenario: str = "track-3ag", *, continuous: bool = False, **changes:
         **changes: fields of `Scenario` in place of the task's own.
 
     Raises:
-        UserError: no such scenario or field, or an impossible value.
+        UserError: no such scenario or setting, or an impossible value.
     """
-    if scenario not in SCENARIOS:
-        raise UserError(f"unknown scenario {scenario!r}{near_misses(scenario, SCENARIOS)}")
-    known = [field.name for field in fields(Scenario)]
+    check_choice("scenario", scenario, SCENARIOS)
+    changeable = [field.name for field in fields(Scenario)]
     for name in changes:
-        if name not in known:
-            raise UserError(f"unknown parameter {name!r}{near_misses(name, known)}")
+        if name not in changeable:
+            known = ("scenario", "continuous", *changeable)
+            raise UserError(f"aerojax/{scenario} has no setting {name!r}{near_misses(name, known)}")
     return AeroJAX(replace(SCENARIOS[scenario], **changes), continuous)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from marsrl.errors import UserError
+from marsrl.errors import check_bool, check_int, check_number
 
 TRIM_SPEED, SCOUT_TRIM_SPEED, TRACKER_TRIM_SPEED = 20.0, 25.0, 17.0
 """Speed of level flight, m/s: of a team of one kind; of scouts and trackers in a mixed one."""
@@ -47,32 +47,17 @@ class Scenario:
     max_steps: int = 200
 
     def __post_init__(self) -> None:
-        self._check_types()
-        # Scouts and quorum last: their limits follow from values that are checked by then.
-        for name, low, high in (
-            ("num_agents", 1, 10),
-            ("num_targets", 1, 16),
-            ("half_side", 200, 5000),
-            ("target_speed", 0, 14),
-            ("comm_range", 0, 20_000),
-            ("link_loss", 0, 1),
-            ("max_steps", 1, 100_000),
-            ("num_scouts", 0, self.num_agents - 1),
-            ("quorum", 1, self.num_agents - self.num_scouts),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                nearest = high if value > high else low
-                raise UserError(
-                    f"{name} is {value!r}, expected {low} to {high}; nearest: {nearest}"
-                )
-
-    def _check_types(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            wanted = {"int": int, "float": (int, float), "bool": bool}[str(field.type)]
-            if not isinstance(value, wanted) or isinstance(value, bool) != (field.type == "bool"):
-                raise UserError(f"{field.name} is {value!r}, expected {field.type}")
+        check_int("num_agents", self.num_agents, 1, 10)
+        check_int("num_targets", self.num_targets, 1, 16)
+        check_number("half_side", self.half_side, 200, 5000)
+        check_number("target_speed", self.target_speed, 0, 14)
+        check_number("comm_range", self.comm_range, 1, 20_000)
+        check_number("link_loss", self.link_loss, 0, 1)
+        check_bool("evade", self.evade)
+        check_int("max_steps", self.max_steps, 1, 100_000)
+        # Last, as their limits follow from values that are checked by now.
+        check_int("num_scouts", self.num_scouts, 0, self.num_agents - 1)
+        check_int("quorum", self.quorum, 1, self.num_agents - self.num_scouts)
 
     @property
     def is_scout(self) -> np.ndarray:

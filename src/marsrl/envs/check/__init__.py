@@ -9,7 +9,7 @@ from marsrl.envs.base import Environment
 from marsrl.envs.check.members import Raised, in_members
 from marsrl.envs.check.play import in_play
 from marsrl.envs.check.shapes import in_shapes
-from marsrl.errors import UserError
+from marsrl.errors import UserError, check_int
 
 __all__ = ["NonconformingEnvironment", "check_env", "check_interface"]
 
@@ -50,8 +50,8 @@ def check_env(env: Environment, *, seed: int = 0, num_steps: int | None = None) 
         NonconformingEnvironment: with a line for each failure.
         UserError: `num_steps` is not positive.
     """
-    if num_steps is not None and num_steps < 1:
-        raise UserError(f"num_steps = {num_steps} must be 1 or greater")
+    if num_steps is not None:
+        check_int("num_steps", num_steps, 1)
     _check(env, (in_members, in_shapes, partial(in_play, seed=seed, num_steps=num_steps)))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from marsrl.envs.base import Environment
+from marsrl.errors import reason
 from marsrl.types import Box, Discrete, EnvSpec
 
 
@@ -19,8 +20,7 @@ def attempt(what: str, function: Callable[..., Any], *args: Any) -> Any:
     try:
         return function(*args)
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise Raised(f"{what} raised {type(error).__name__}: {reason}") from error
+        raise Raised(f"{what} raised {reason(error)}") from error
 
 
 def in_members(env: Environment) -> Iterator[str]:

@@ -21,9 +21,8 @@ def in_shapes(env: Environment) -> Iterator[str]:
     spec = env.spec
     key = jax.eval_shape(lambda: jax.random.key(0))
     start = attempt("reset, traced by JAX,", jax.eval_shape, env.reset, key)
-    failures = list(_in_result("reset", spec, start))
-    yield from failures
-    if failures and not _is_result(start):
+    yield from _in_result("reset", spec, start)
+    if not _is_result(start):
         return
     discrete = isinstance(spec.action, Discrete)
     shape = (spec.num_agents,) if discrete else (spec.num_agents, spec.action.size)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marsrl.envs.adapters import require
+from marsrl.envs.adapters.jaxmarl.library import library
 from marsrl.envs.base import Environment
 from marsrl.types import Array, Discrete, Key, TimeStep
 
@@ -29,7 +29,7 @@ def to_jaxmarl(env: Environment) -> MultiAgentEnv:
     Raises:
         UserError: jaxmarl is not installed.
     """
-    base = require("jaxmarl.environments.multi_agent_env", "jaxmarl").MultiAgentEnv
+    base = library().environments.MultiAgentEnv
     return type("JaxMARLEnv", (JaxMARLMethods, base), {})(env)
 
 
@@ -61,7 +61,7 @@ class JaxMARLMethods:
     """
 
     def __init__(self, env: Environment) -> None:
-        spaces = require("jaxmarl.environments.spaces", "jaxmarl")
+        spaces = library().environments.spaces
         spec = env.spec
         self.env = env
         self.num_agents = spec.num_agents

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour
+from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour, font
 from marsrl.envs.paxmen.layout import HORIZON, build_layouts
 from marsrl.envs.paxmen.rules import State
 
@@ -97,8 +97,7 @@ def _text(
     anchor: str,
     fill: Colour = INK,
 ) -> None:
-    font = ImageFont.load_default(CELL * _SCALE)
-    pen.text((at[0] * _SCALE, at[1] * _SCALE), text, fill, font, anchor)
+    pen.text((at[0] * _SCALE, at[1] * _SCALE), text, fill, font(CELL * _SCALE), anchor)
 
 
 def _centre(pos: np.ndarray) -> tuple[float, float]:

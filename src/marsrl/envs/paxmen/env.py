@@ -10,6 +10,7 @@ import numpy as np
 from marsrl.envs.paxmen import rules
 from marsrl.envs.paxmen.layout import HORIZON, WINDOW, Layouts, build_layouts
 from marsrl.envs.paxmen.rules import State
+from marsrl.errors import check_int
 from marsrl.types import Array, Discrete, EnvSpec, Key, TimeStep
 
 
@@ -47,7 +48,7 @@ class PaxMen:
     num_agents: int = 4
 
     def __post_init__(self) -> None:
-        build_layouts(self.num_agents)
+        check_int("num_agents", self.num_agents, min(HORIZON), max(HORIZON))
 
     @property
     def layouts(self) -> Layouts:

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marsrl.errors import UserError
-
 NUM_LAYOUTS = 4
 ROOM_SIZE = 15
 DOTS_PER_ROOM = 3
@@ -70,12 +68,7 @@ class Layouts:
 
 @cache
 def build_layouts(num_agents: int) -> Layouts:
-    """Builds the layouts for 4, 5 or 6 agents; raises UserError for any other number."""
-    if num_agents not in HORIZON:
-        nearest = min(HORIZON, key=lambda n: abs(n - num_agents))
-        raise UserError(
-            f"num_agents is {num_agents!r}, expected one of {sorted(HORIZON)}; nearest: {nearest}"
-        )
+    """Builds the layouts for 4, 5 or 6 agents."""
     hub_size = 2 * num_agents - 5
     grid_size = 2 * _HUB_START + hub_size
     hub = _rectangle(_HUB_START, _HUB_START, hub_size, hub_size)

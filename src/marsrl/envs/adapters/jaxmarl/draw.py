@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from marsrl.envs.adapters import require
-from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour
+from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour, font
 
 WIDTH = 480
 HEADER = 24
@@ -195,13 +195,13 @@ class _Canvas:
 
     def text(self, at: Any, text: str, colour: Colour) -> None:
         x, y = self._pixel(at)
-        self._pen.text((x, y), text, colour, ImageFont.load_default(12 * _SCALE), "mm")
+        self._pen.text((x, y), text, colour, font(12 * _SCALE), "mm")
 
     def picture(self, left: str, right: str) -> np.ndarray:
         self._pen.rectangle([0, 0, self._image.width, HEADER * _SCALE], PAPER)
-        font, middle, edge = ImageFont.load_default(12 * _SCALE), HEADER * _SCALE / 2, 6 * _SCALE
-        self._pen.text((edge, middle), left, INK, font, "lm")
-        self._pen.text((self._image.width - edge, middle), right, INK, font, "rm")
+        middle, edge = HEADER * _SCALE / 2, 6 * _SCALE
+        self._pen.text((edge, middle), left, INK, font(12 * _SCALE), "lm")
+        self._pen.text((self._image.width - edge, middle), right, INK, font(12 * _SCALE), "rm")
         return np.asarray(self._image.reduce(_SCALE))
 
     def _circle(self, at: np.ndarray, radius: float, colour: Colour, **options: Any) -> None:

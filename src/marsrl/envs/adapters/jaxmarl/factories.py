@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Literal, get_args
 
 from marsrl.envs.adapters import require
@@ -13,14 +12,20 @@ from marsrl.envs.adapters.jaxmarl.families import MABrax, Particles, Smax
 from marsrl.envs.adapters.jaxmarl.library import (
     clock,
     construct,
-    first_line,
     library,
     longest_game,
-    one_of,
     setting_names,
 )
 from marsrl.envs.base import Environment
-from marsrl.errors import UserError, near_misses
+from marsrl.errors import (
+    UserError,
+    check_bool,
+    check_choice,
+    check_int,
+    check_number,
+    near_misses,
+    reason,
+)
 
 ActionType = Literal["continuous", "discrete"]
 AttackMode = Literal["closest", "random"]
@@ -61,12 +66,13 @@ def mpe_spread(
     Raises:
         UserError: a value out of range, or JaxMARL is not installed.
     """
+    check_int("num_agents", num_agents, 1)
     num_landmarks = num_agents if num_landmarks is None else num_landmarks
-    _at_least_one(num_agents=num_agents, num_landmarks=num_landmarks, max_steps=max_steps)
-    one_of("action_type", action_type, get_args(ActionType))
-    one_of("team_reward", team_reward, get_args(TeamReward))
-    if not 0 <= local_ratio <= 1:
-        raise UserError(f"local_ratio is {local_ratio}; expected a number from 0 to 1")
+    check_int("num_landmarks", num_landmarks, 1)
+    check_int("max_steps", max_steps, 1)
+    check_number("local_ratio", local_ratio, 0, 1)
+    check_choice("action_type", action_type, get_args(ActionType))
+    check_choice("team_reward", team_reward, get_args(TeamReward))
     env = construct(
         "MPE_simple_spread_v3",
         num_agents=num_agents,
@@ -111,8 +117,10 @@ def smax(
     Raises:
         UserError: an unknown scenario, a value out of range, or JaxMARL is not installed.
     """
-    _at_least_one(max_steps=max_steps)
-    one_of("attack_mode", attack_mode, get_args(AttackMode))
+    check_int("max_steps", max_steps, 1)
+    check_bool("see_enemy_actions", see_enemy_actions)
+    check_bool("walls_cause_death", walls_cause_death)
+    check_choice("attack_mode", attack_mode, get_args(AttackMode))
     env = construct(
         "HeuristicEnemySMAX",
         scenario=scenario,
@@ -154,10 +162,10 @@ def mabrax(
     Raises:
         UserError: an unknown robot, a value out of range, or JaxMARL is not installed.
     """
-    one_of("robot", robot, ROBOTS)
-    _at_least_one(episode_length=episode_length)
-    one_of("homogenisation_method", homogenisation_method, get_args(Homogenisation))
-    one_of("backend", backend, get_args(Backend))
+    check_choice("robot", robot, ROBOTS)
+    check_int("episode_length", episode_length, 1)
+    check_choice("homogenisation_method", homogenisation_method, get_args(Homogenisation))
+    check_choice("backend", backend, get_args(Backend))
     env = construct(
         robot,
         episode_length=episode_length,
@@ -168,44 +176,47 @@ def mabrax(
     return MABrax(env, episode_length, episode_length)
 
 
-def any_jaxmarl(name: str, **settings: Any) -> Environment:
+def any_jaxmarl(name: str, /, **settings: Any) -> Environment:
     """Makes any environment that JaxMARL registers.
 
     Args:
         name: its name there, such as "overcooked".
         settings: keyword arguments of its constructor; a scenario of SMAX and a layout of
-            Overcooked by name. For "HeuristicEnemySMAX" and robots, those of `smax` and `mabrax`.
-            For all others also two of ours: `horizon`, an earlier end, or the end of an
-            environment without a clock; and `team_reward`, "mean" (default) or "none", which
-            leaves every agent its own and is the choice for games between rivals.
+            Overcooked by name. For "HeuristicEnemySMAX" those of `smax`, and for robots those of
+            `mabrax` but `robot`. For all others also two of ours: `horizon`, an earlier end, or
+            the end of an environment without a clock; and `team_reward`, "mean" (default) or
+            "none", which leaves every agent its own and is the choice for games between rivals.
 
     Raises:
         UserError: an unknown name or setting, an environment without a clock and no horizon given,
             one that does not fit our interface, or a library that is not installed.
     """
-    one_of("JaxMARL environment", name, library().registered_envs)
+    if name not in (known := library().registered_envs):
+        raise UserError(f"unknown JaxMARL environment {name!r}{near_misses(name, known)}")
     if name == "HeuristicEnemySMAX":
         return _call(name, smax, settings)
     if name in ROBOTS:
-        return _call(name, partial(mabrax, robot=name), settings)
+        return _call(name, mabrax, settings, robot=name)
     return _adapt(name, **settings)
 
 
-def _call(name: str, factory: Callable[..., Environment], settings: dict[str, Any]) -> Environment:
-    """Calls a factory once its signature allows it."""
+def _call(
+    name: str, factory: Callable[..., Environment], settings: dict[str, Any], **fixed: Any
+) -> Environment:
+    """Calls a factory once its signature allows it; what is fixed is no setting."""
     signature = inspect.signature(factory)
-    _known_settings(name, settings, signature.parameters)
+    _known_settings(name, settings, signature.parameters.keys() - fixed.keys())
     try:
-        signature.bind(**settings)
+        signature.bind(**fixed, **settings)
     except TypeError as error:
         raise UserError(f"jaxmarl:{name}: {error}") from error
-    return factory(**settings)
+    return factory(**fixed, **settings)
 
 
 def _adapt(
-    name: str, horizon: int | None = None, team_reward: TeamReward = "mean", **settings: Any
+    name: str, /, horizon: int | None = None, team_reward: TeamReward = "mean", **settings: Any
 ) -> Environment:
-    one_of("team_reward", team_reward, get_args(TeamReward))
+    check_choice("team_reward", team_reward, get_args(TeamReward))
     if settings:
         _known_settings(name, settings, setting_names(construct(name)))
     env = construct(name, **settings)
@@ -214,7 +225,7 @@ def _adapt(
         horizon = end or longest_game(env)
     if horizon is None:
         raise UserError(f"jaxmarl:{name} has no clock of its own; expected a horizon, such as 100")
-    _at_least_one(horizon=horizon)
+    check_int("horizon", horizon, 1)
     if end is not None and horizon > end:
         raise UserError(f"horizon is {horizon}, but jaxmarl:{name} ends after {end} steps")
     particles = require("jaxmarl.environments.mpe.simple", "jaxmarl").SimpleMPE
@@ -225,8 +236,7 @@ def _adapt(
     except UserError:
         raise
     except Exception as error:  # whatever a foreign environment may raise
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"jaxmarl:{name} does not fit the interface: {reason}") from error
+        raise UserError(f"jaxmarl:{name} does not fit the interface: {reason(error)}") from error
     return adapted
 
 
@@ -236,9 +246,3 @@ def _known_settings(name: str, settings: Iterable[str], known: Iterable[str]) ->
             raise UserError(
                 f"jaxmarl:{name} has no setting {setting!r}{near_misses(setting, sorted(known))}"
             )
-
-
-def _at_least_one(**counts: int) -> None:
-    for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
-            raise UserError(f"{name} is {count}; expected a whole number from 1")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
 from marsrl.envs.adapters import quiet, require
-from marsrl.errors import UserError, near_misses
+from marsrl.errors import UserError, check_choice, check_int, reason
 
 _SCENARIOS = ("scenario", "jaxmarl.environments.smax.smax_env", "MAP_NAME_TO_SCENARIO")
 _BY_NAME = {
@@ -29,27 +29,30 @@ def library() -> ModuleType:
     """
     # it imports brax with the standard streams on a file that it then closes, and the log handlers
     # made meanwhile would keep that file
-    require("brax.envs", "jaxmarl")
+    with suppress(UserError):  # exports do without brax
+        require("brax.envs", "jaxmarl")
     return require("jaxmarl", "jaxmarl")
 
 
-def construct(name: str, **settings: Any) -> Any:
+def construct(name: str, /, **settings: Any) -> Any:
     """Makes an environment of the library, which takes scenarios and layouts by name here.
 
     Raises:
-        UserError: the library refuses, or does not know the scenario or layout.
+        UserError: the library fails, or does not know the scenario or layout.
     """
     make = library().make
     setting, module, table = _BY_NAME.get(name, ("", "", ""))
-    if isinstance(value := settings.get(setting), str):
+    if setting in settings:
         known = getattr(require(module, "jaxmarl"), table)
-        one_of(setting, value, known)
-        settings[setting] = known[value]
+        check_choice(setting, settings[setting], known)
+        settings[setting] = known[settings[setting]]
     try:
         with quiet(), _quiet_mujoco():
             return make(name, **settings)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"JaxMARL cannot make {name}: {first_line(error)}") from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever a foreign constructor may raise
+        raise UserError(f"JaxMARL cannot make {name}: {reason(error)}") from error
 
 
 @contextmanager
@@ -75,13 +78,24 @@ def setting_names(env: Any) -> set[str]:
 
 
 def clock(env: Any) -> int | None:
-    """The step at which the clock of an environment ends an episode; None: it has no clock."""
+    """The step at which the clock of an environment ends an episode; None: it has no clock.
+
+    Raises:
+        UserError: the clock was set to what is no whole number from 1.
+    """
     if hasattr(env, "num_inner_steps"):  # several games in a row, all of one length
-        return env.num_inner_steps * env.num_outer_steps
-    max_steps = getattr(env, "max_steps", None)
+        return _count(env, "num_inner_steps") * _count(env, "num_outer_steps")
+    if getattr(env, "max_steps", None) is None:
+        return None
     family = type(env).__module__.split(".")[2]
     # MPE and SMAX compare the clock before they move it
-    return None if max_steps is None else max_steps + (family in ("mpe", "smax"))
+    return _count(env, "max_steps") + (family in ("mpe", "smax"))
+
+
+def _count(env: Any, name: str) -> int:
+    count = getattr(env, name)
+    check_int(name, count, 1)
+    return count
 
 
 def longest_game(env: Any) -> int | None:
@@ -94,14 +108,3 @@ def longest_game(env: Any) -> int | None:
         return None
     played = int(env.deck_size) - env.num_agents * env.hand_size + env.num_agents + 1
     return 2 * played + env.max_info_tokens + env.num_colors
-
-
-def one_of(what: str, value: str, known: Iterable[str]) -> None:
-    """Raises a UserError unless the value is known."""
-    if value not in known:
-        raise UserError(f"unknown {what} {value!r}{near_misses(str(value), known)}")
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).splitlines()), "")

@@ -1,4 +1,4 @@
-"""What the games of jumanji have in common: the interface, pictures, and checks of arguments."""
+"""What the games of jumanji have in common: the interface and pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.envs.adapters import require
-from marsrl.errors import UserError, near_misses
 from marsrl.types import Array, Discrete, EnvSpec, Key, TimeStep
 
 TeamReward = Literal["sum", "none"]
@@ -142,21 +141,3 @@ def make_spec(
         shared_reward=shared_reward,
         metrics=metrics,
     )
-
-
-def check_range(name: str, value: int, low: int, high: int | None = None) -> None:
-    """Raises UserError unless `value` is a whole number from `low` to `high`."""
-    if not isinstance(value, int):
-        raise UserError(f"{name} is {value!r}, expected a whole number, such as {low}")
-    nearest = max(low, value) if high is None else min(max(low, value), high)
-    if value != nearest:
-        expected = f"at least {low}" if high is None else f"{low} to {high}"
-        raise UserError(f"{name} is {value}, expected {expected}; nearest: {nearest}")
-
-
-def is_shared(team_reward: str) -> bool:
-    """Whether all agents receive the same reward; raises UserError for an unknown choice."""
-    if team_reward not in ("sum", "none"):
-        known = near_misses(str(team_reward), ("sum", "none"))
-        raise UserError(f"team_reward is {team_reward!r}, expected sum or none{known}")
-    return team_reward == "sum"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,11 @@ import jax.numpy as jnp
 from marsrl.envs.adapters.jumanji.base import (
     JumanjiEnv,
     TeamReward,
-    check_range,
-    is_shared,
     load_environments,
     make_game,
     make_spec,
 )
+from marsrl.errors import check_choice, check_int
 from marsrl.types import Array
 
 VIEW = 2
@@ -100,16 +99,17 @@ def connector(
     Raises:
         UserError: there can be no such board, or jumanji is not installed.
     """
-    check_range("grid_size", grid_size, 2)
+    check_int("grid_size", grid_size, 2)
     # Agents take two adjacent cells each, one agent after the other. Such a pair meets at most 7 of
     # the 2 G (G-1) pairs of the board (itself included), so up to here there is one left for each.
-    check_range("num_agents", num_agents, 1, -(-2 * grid_size * (grid_size - 1) // 7))
+    check_int("num_agents", num_agents, 1, -(-2 * grid_size * (grid_size - 1) // 7))
     time_limit = grid_size**2 if time_limit is None else time_limit
-    check_range("time_limit", time_limit, 1)
-    shared = is_shared(team_reward)
+    check_int("time_limit", time_limit, 1)
+    check_choice("team_reward", team_reward, get_args(TeamReward))
 
     environments = load_environments()
     generators = environments.routing.connector.generator
     generator = generators.RandomWalkGenerator(grid_size=grid_size, num_agents=num_agents)
     game = make_game(environments.Connector, generator, time_limit)
+    shared = team_reward == "sum"
     return Connector(game, make_spec(game, 4 + 2 * (2 * VIEW + 1) ** 2, 5, shared, ("connected",)))

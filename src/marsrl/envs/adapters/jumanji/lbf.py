@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import jax.numpy as jnp
 
 from marsrl.envs.adapters.jumanji.base import (
     JumanjiEnv,
     TeamReward,
-    check_range,
-    is_shared,
     load_environments,
     make_game,
     make_spec,
 )
+from marsrl.errors import check_bool, check_choice, check_int
 from marsrl.types import Array
 
 
@@ -71,17 +70,18 @@ def lbf(
     Raises:
         UserError: there can be no such field, or jumanji is not installed.
     """
-    check_range("grid_size", grid_size, 5)
-    check_range("fov", fov, 1, grid_size)
-    check_range("max_agent_level", max_agent_level, 2)
-    check_range("time_limit", time_limit, 1)
+    check_int("grid_size", grid_size, 5)
+    check_int("fov", fov, 1, grid_size)
+    check_int("max_agent_level", max_agent_level, 2)
+    check_bool("force_coop", force_coop)
+    check_int("time_limit", time_limit, 1)
     inner = (grid_size - 2) ** 2
-    check_range("num_food", num_food, 1, (inner - 2) // 5)
+    check_int("num_food", num_food, 1, (inner - 2) // 5)
     # Food can close this many rows to starts; jumanji would then put agents on to food.
     closed = min(2 * num_food, grid_size - 2)
     most = min(inner - 5 * num_food - 1, grid_size * (grid_size - closed))
-    check_range("num_agents", num_agents, 1, most)
-    shared = is_shared(team_reward)
+    check_int("num_agents", num_agents, 1, most)
+    check_choice("team_reward", team_reward, get_args(TeamReward))
 
     environments = load_environments()
     generator = environments.routing.lbf.generator.RandomGenerator(
@@ -93,4 +93,5 @@ def lbf(
         force_coop=force_coop,
     )
     game = make_game(environments.LevelBasedForaging, generator, time_limit)
+    shared = team_reward == "sum"
     return Lbf(game, make_spec(game, 3 * (num_food + num_agents), 6, shared, ("eaten",)))
