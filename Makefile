@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/marsrl train
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
