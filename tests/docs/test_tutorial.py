@@ -101,8 +101,8 @@ def test_the_budgets_are_cut():
 def test_every_block_runs(output, folder):
     assert "levers:Levers keeps to the interface" in output
     assert "levers/long keeps to the interface" in output
-    assert re.search(r"levers/short +│ levers:Levers", output)
-    assert re.search(r"levers/long +│ levers:long_corridor", output)
+    assert re.search(r"levers/short +levers:Levers", output)
+    assert re.search(r"levers/long +levers:long_corridor", output)
     assert "num_agents=2" in output  # overcooked's spec
     for run in ("levers", "levers-again"):
         log = (folder / "runs" / run / "metrics.jsonl").read_text()
