@@ -173,10 +173,9 @@ class Envs:
         from marsrl.envs.registry import installed_tasks
         from marsrl.envs.tasks import BOUNDS_VERSION, FAMILIES, TASKS
 
-        name_column = Column("task", no_wrap=True)
         plain: Any = {"box": None, "pad_edge": False, "collapse_padding": True}  # 80 columns
         columns = ("agents", "obs", "state", "actions", "horizon", "random", "reference")
-        table = Table(name_column, *columns, **plain)
+        table = Table(Column("task", no_wrap=True), *columns, **plain)
         for name, task in TASKS.items():
             sizes = (task.num_agents, task.obs_size, task.state_size, task.action, task.max_steps)
             table.add_row(name, *map(str, sizes), _short(task.low), _short(task.high))
@@ -184,7 +183,7 @@ class Envs:
         for name, family in FAMILIES.items():
             families.add_row(name, family.reward, family.ends, family.high)
         others = installed_tasks()
-        installed = Table(name_column, "of another package", **plain)
+        installed = Table(Column("task", no_wrap=True), "of another package", **plain)
         for name, point in others.items():
             installed.add_row(name, point.value)
         _console.print(table, families, *([installed] if others else []))
