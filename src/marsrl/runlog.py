@@ -223,7 +223,9 @@ class ConsoleMonitor:
         self._progress.update(self._task, completed=step)
         if not rows:
             return
-        rate, detail = f"{rows[0]['steps_per_second']:,.0f} steps/s", _detail(rows)
+        speed = rows[0]["steps_per_second"]
+        rate = f"{speed:,.0f} steps/s" if math.isfinite(speed) else "first update"
+        detail = _detail(rows)
         self._progress.update(self._task, rate=rate, detail=detail)
         if not self._console.is_terminal:
             self._console.print(f"{step:>12,} steps  {rate}  {detail}", highlight=False)
