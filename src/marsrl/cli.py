@@ -90,7 +90,7 @@ class Evaluate:
         stats = play(policy.networks, policy.params, policy.env, key, self.episodes, self.greedy)
         returns = np.asarray(stats.episode_return)
         if self.json:
-            print(json.dumps({"step": policy.step, "returns": returns.tolist()}))  # noqa: T201
+            print(json.dumps({"step": policy.step, "returns": returns.tolist()}))  # noqa: T201 (what the user asked for or did)
             return
         _console.print(
             f"return {returns.mean():.2f} (standard deviation {returns.std():.2f}, "
@@ -266,13 +266,13 @@ def main(args: list[str] | None = None) -> None:
         configure_jax()
         command()
     except UserError as error:
-        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201
+        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
         raise SystemExit(2) from None
     except OSError as error:
-        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201
+        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("marsrl: interrupted; go on with: marsrl resume RUN", file=sys.stderr)  # noqa: T201
+        print("marsrl: interrupted; go on with: marsrl resume RUN", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
         raise SystemExit(130) from None
 
 

@@ -11,7 +11,7 @@ from marsrl.errors import reason
 from marsrl.types import Box, Discrete, EnvSpec
 
 
-class Raised(Exception):  # noqa: N818
+class Raised(Exception):  # noqa: N818 (a messenger; what users meet is a UserError)
     """The environment itself raised; the cause is chained."""
 
 

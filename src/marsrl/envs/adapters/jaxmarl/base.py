@@ -180,7 +180,7 @@ class JaxMARL:
             masks = jax.eval_shape(
                 lambda: self._available(self.library.reset(jax.random.key(0))[1])
             )
-        except NotImplementedError:
+        except NotImplementedError:  # the base class raises it where an environment has none
             return False
         agents = self.library.agents
         return all(masks[a].shape == (self.library.action_space(a).n,) for a in agents)
