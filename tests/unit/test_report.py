@@ -8,7 +8,7 @@ from matplotlib.image import imread
 
 from marsrl.config import Config
 from marsrl.errors import UserError
-from marsrl.report import figures, stats
+from marsrl.report import figures
 from marsrl.report.compare import compare
 from marsrl.report.learning import learning_curve
 from marsrl.report.runs import read_run
@@ -89,91 +89,6 @@ def mappo(tmp_path):
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "deep" / "out"
-
-
-# --- intervals and probabilities ---------------------------------------------------------------
-
-
-def test_interval_of_two_seeds_is_known_exactly():
-    # A resample's mean is 0, 1 or 2 with probability 1/4, 1/2 and 1/4.
-    low, high = stats.bootstrap_mean_interval([0.0, 2.0])
-    assert (low, high) == (0.0, 2.0)
-    low, high = stats.bootstrap_mean_interval([0.0, 2.0], confidence=0.4)
-    assert (low, high) == (1.0, 1.0)
-
-
-def test_interval_agrees_with_scipy():
-    from scipy.stats import bootstrap
-
-    x = np.random.default_rng(5).normal(size=12)
-    ours = stats.bootstrap_mean_interval(x, resamples=50_000)
-    theirs = bootstrap(
-        (x,), np.mean, n_resamples=50_000, method="percentile", rng=np.random.default_rng(6)
-    ).confidence_interval
-    np.testing.assert_allclose(ours, theirs, atol=0.02)
-
-
-def test_interval_of_one_seed_is_its_value():
-    x = np.array([[1.5, -0.1, 1e9]])
-    low, high = stats.bootstrap_mean_interval(x)
-    np.testing.assert_array_equal(low, x[0])
-    np.testing.assert_array_equal(high, x[0])
-
-
-def test_columns_are_resampled_alike_and_seeds_decide():
-    x = np.random.default_rng(0).normal(size=(5, 3))
-    both = np.array(stats.bootstrap_mean_interval(x, seed=3))
-    for column in range(3):
-        alone = stats.bootstrap_mean_interval(x[:, column], seed=3)
-        np.testing.assert_allclose(both[:, column], alone, rtol=1e-12)
-    assert (both != np.array(stats.bootstrap_mean_interval(x, seed=4))).any()
-
-
-@pytest.mark.parametrize(("seeds", "stated"), [(3, 0.75), (5, 0.84), (10, 0.90)])
-def test_coverage_is_what_the_table_states(seeds, stated):
-    x = np.random.default_rng(11).normal(size=(seeds, 2000))
-    low, high = stats.bootstrap_mean_interval(x, resamples=1000)
-    # four standard errors of a share of 2000
-    assert np.mean((low <= 0) & (high >= 0)) == pytest.approx(stated, abs=0.04)
-
-
-@pytest.mark.parametrize(
-    ("x", "settings", "message"),
-    [
-        ([1.0, math.nan], {}, r"x\[1\] = nan"),
-        ([[1.0], [math.inf]], {}, r"x\[1, 0\] = inf"),
-        ([], {}, r"shape \(0,\)"),
-        (1.0, {}, r"shape \(\)"),
-        ([1.0], {"confidence": 95}, "confidence = 95"),
-        ([1.0], {"resamples": 0}, "resamples = 0"),
-    ],
-)
-def test_interval_refuses(x, settings, message):
-    with pytest.raises(ValueError, match=message):
-        stats.bootstrap_mean_interval(x, **settings)
-
-
-def test_band_leaves_out_steps_that_a_seed_lacks():
-    x = np.array([[1.0, math.nan, 3.0], [3.0, 2.0, 5.0]])
-    mean, low, high = stats.mean_band(x)
-    np.testing.assert_array_equal(mean, [2.0, math.nan, 4.0])
-    np.testing.assert_array_equal(low, [1.0, math.nan, 3.0])
-    np.testing.assert_array_equal(high, [3.0, math.nan, 5.0])
-
-
-def test_mean_present_skips_what_is_missing():
-    x = np.array([[1.0, math.nan, 5.0], [math.nan] * 3])
-    np.testing.assert_array_equal(stats.mean_present(x, axis=1), [3.0, math.nan])
-
-
-def test_probability_of_improvement_counts_pairs():
-    # pairs: 1 < 2, 1 < 3, 2 = 2, 2 < 3: half a win of four
-    x, y = np.array([1.0, 2.0]), np.array([2.0, 3.0])
-    assert stats.probability_of_improvement(x, y) == 0.125
-    assert stats.probability_of_improvement(y, x) == 0.875
-    assert stats.probability_of_improvement(x, x) == 0.5
-    with pytest.raises(ValueError, match="NaN"):
-        stats.probability_of_improvement(x, np.array([math.nan, 1.0]))
 
 
 # --- the table ---------------------------------------------------------------------------------

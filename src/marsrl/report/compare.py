@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from marsrl.errors import UserError
 from marsrl.report import figures
+from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import Run, lowest_once_diverged, read_run
 from marsrl.report.scores import Comparison, summarize
-from marsrl.report.stats import Floats, mean_band, mean_present
+from marsrl.report.stats import Floats, mean_present
 from marsrl.report.table import to_json, to_markdown
 
 SHARED = (

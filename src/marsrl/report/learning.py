@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from marsrl.report import figures
+from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import Run, lowest, lowest_once_diverged, read_run
-from marsrl.report.stats import Floats, mean_band
+from marsrl.report.stats import Floats
 
 
 def learning_curve(run_dir: Path) -> Path:

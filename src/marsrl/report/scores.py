@@ -6,13 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from marsrl.report.bootstrap import bootstrap_mean_interval
 from marsrl.report.runs import Run, lowest
-from marsrl.report.stats import (
-    Floats,
-    bootstrap_mean_interval,
-    mean_present,
-    probability_of_improvement,
-)
+from marsrl.report.stats import Floats, mean_present, probability_of_improvement
 
 MEASURES = {
     "training_return": "training return",
@@ -129,7 +125,7 @@ def _score(x: Floats) -> Score:
 
 def _improvement(first: dict[str, Floats], other: dict[str, Floats]) -> dict[str, float]:
     return {
-        measure: probability_of_improvement(x, other[measure])
+        measure: float(probability_of_improvement(x[None], other[measure][None]))
         if np.isfinite([x, other[measure]]).all()
         else np.nan
         for measure, x in first.items()
