@@ -1,4 +1,4 @@
-"""The command line: train, resume, evaluate, render, compare, envs, check-env, doctor."""
+"""The command line: train, resume, evaluate, render, compare, bench, envs, check-env, doctor."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 from rich.table import Column, Table
 
+from marsrl.bench.commands import Bench
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.presets import preset
@@ -241,6 +242,7 @@ def _commands(args: list[str]) -> Any:
         | Evaluate
         | Render
         | Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
+        | Bench
         | Envs
         | CheckEnv
         | Doctor
@@ -263,7 +265,8 @@ def main(args: list[str] | None = None) -> None:
     sys.path.append(str(Path.cwd()))  # where a user's own module:factory lives
     try:
         command = tyro.cli(_commands(args), args=args, prog="marsrl", description=__doc__)
-        configure_jax()
+        if not isinstance(command, Bench):  # its processes use JAX, it does not
+            configure_jax()
         command()
     except UserError as error:
         print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)

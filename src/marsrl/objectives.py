@@ -24,8 +24,10 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from array_api_compat import array_namespace, is_jax_array, is_torch_array
 
 # No type is common to the arrays of JAX, PyTorch and NumPy, and naming one would import it.
@@ -252,10 +254,11 @@ OBJECTIVES: dict[str, tuple[Geometry, RegionKind]] = {
 def make_objective(
     name: str, eps: float = 0.2, eps_low: float | None = None, eps_high: float | None = None
 ) -> Objective:
-    """Makes the objective that `OBJECTIVES` lists under `name`.
+    """Makes the objective that `OBJECTIVES` lists under `name`, or that a factory of yours makes.
 
     Args:
-        name: a key of `OBJECTIVES`.
+        name: a key of `OBJECTIVES`, or "module:factory" of a function like `mars`: it takes `eps`
+            and returns an `Objective`, which is tried on a few samples.
         eps: width of an additive (0 < eps < 1) or geometric (eps > 0) region; a flexible one
             does not use it.
         eps_low: a flexible region's `1 - lower`, in (0, 1).
@@ -263,8 +266,13 @@ def make_objective(
 
     Raises:
         ValueError: for an unknown name, a width out of range, `eps_low` or `eps_high` missing
-            for a flexible objective, or either given to another.
+            for a flexible objective, or either given to another; or a factory that cannot be
+            imported, fails, or makes something else or what does not work.
     """
+    if ":" in name:
+        if eps_low is not None or eps_high is not None:
+            raise ValueError(f"{name} takes eps alone, got {eps_low=} and {eps_high=}")
+        return _own_objective(name, eps)
     if name not in OBJECTIVES:
         near = difflib.get_close_matches(name, OBJECTIVES) or OBJECTIVES
         raise ValueError(f"unknown objective {name!r}; the nearest are: {', '.join(near)}")
@@ -280,6 +288,38 @@ def make_objective(
         )
     make_region = TrustRegion.additive if kind == "additive" else TrustRegion.geometric
     return Objective(name, geometry, make_region(eps))
+
+
+def _own_objective(path: str, eps: float) -> Objective:
+    """Makes and tries an objective of a user's own; whatever fails is one line."""
+    module, _, factory = path.partition(":")
+    make = getattr(_guarded(f"importing {module!r}", import_module, module), factory, None)
+    if not callable(make):
+        raise ValueError(f"{module} has no function {factory!r}; expected one like marsrl's mars")
+    objective = _guarded(f"{path}({eps})", make, eps)
+    if not isinstance(objective, Objective):
+        raise ValueError(f"{path}({eps}) is {objective!r}, expected a marsrl.objectives.Objective")
+    log_ratio = np.linspace(-U_MAX, U_MAX, 12, dtype=np.float32).reshape(4, 3)
+    advantage = np.array([[-2], [0], [1], [2]], np.float32)
+    with np.errstate(all="ignore"):
+        value = np.asarray(_guarded(f"{path} on arrays", objective, log_ratio, advantage))
+    if value.shape != log_ratio.shape:
+        raise ValueError(f"{path} makes shape {value.shape} of shape {log_ratio.shape}")
+    if not np.isfinite(value).all():
+        where = tuple(np.argwhere(~np.isfinite(value))[0])
+        raise ValueError(
+            f"{path} is {value[where]} at log-ratio {log_ratio[where]:.3g}, "
+            f"advantage {advantage[where[0], 0]:.3g}; expected a finite number"
+        )
+    return objective
+
+
+def _guarded(what: str, call: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return call(*args)
+    except Exception as error:  # a user's code may raise anything
+        first = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{what} raised {type(error).__name__}: {first}") from error
 
 
 def mappo(eps: float = 0.2) -> Objective:

@@ -182,6 +182,72 @@ def test_factories_are_the_registry_with_the_same_default(name):
     assert factory(0.3) == make_objective(name, 0.3)
 
 
+OWN = """
+import numpy as np
+from marsrl.objectives import Objective, TrustRegion, quadratic
+
+region = TrustRegion(0.5, 2.0)
+number = 3
+
+def gentle(eps):
+    return Objective("gentle", quadratic, TrustRegion.additive(eps / 2))
+
+def plain(eps): return quadratic
+def boom(eps): raise RuntimeError("no luck\\nat all")
+def overflow(eps): return Objective("o", lambda u, a, region: np.exp(9 * u) * a, region)
+def summed(eps): return Objective("s", lambda u, a, region: u.sum(-1), region)
+def torn(eps): return Objective("t", lambda u, a, region: u.at[0], region)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_objectives.py").write_text(OWN)
+    (tmp_path / "own_broken.py").write_text("def f(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("own_objectives", None)
+
+
+@pytest.mark.usefixtures("own")
+def test_own_factory_makes_an_objective():
+    objective = make_objective("own_objectives:gentle", 0.4)
+    assert (objective.name, objective.region) == ("gentle", TrustRegion.additive(0.2))
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere:f", "importing 'nowhere' raised ModuleNotFoundError"),
+        (":f", "importing '' raised ValueError"),
+        ("own_broken:f", "importing 'own_broken' raised SyntaxError"),
+        ("own_objectives:gentl", "own_objectives has no function 'gentl'"),
+        ("own_objectives:number", "own_objectives has no function 'number'"),
+        ("own_objectives:boom", r"own_objectives:boom\(0\.2\) raised RuntimeError: no luck$"),
+        (
+            "own_objectives:plain",
+            r"is <function quadratic.*expected a marsrl\.objectives\.Objective",
+        ),
+        (
+            "own_objectives:overflow",
+            r"is inf at log-ratio 12\.7, advantage 2; expected a finite",
+        ),
+        ("own_objectives:summed", r"makes shape \(4,\) of shape \(4, 3\)"),
+        ("own_objectives:torn", "on arrays raised AttributeError"),
+    ],
+)
+def test_own_factory_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        make_objective(name)
+
+
+@pytest.mark.usefixtures("own")
+def test_own_factory_takes_one_width():
+    with pytest.raises(ValueError, match=r"takes eps alone, got eps_low=0\.1"):
+        make_objective("own_objectives:gentle", eps_low=0.1)
+
+
 def test_objective_is_hashable_so_that_jit_takes_it_as_a_static_argument():
     surrogate = jax.jit(lambda objective, u, a: objective(u, a), static_argnums=0)
     assert surrogate(objectives.mars(), jnp.zeros(2), jnp.ones(2)).tolist() == [1.0, 1.0]

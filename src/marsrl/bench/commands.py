@@ -1,0 +1,249 @@
+"""The command line of the benchmark: `marsrl bench ...`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from marsrl.bench import show
+from marsrl.bench.cluster import run_ray
+from marsrl.bench.launch import Outcome, run_local
+from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
+from marsrl.bench.measure import costs
+from marsrl.bench.plan import Job, adopt, plan, shard, store_suite, write_beside
+from marsrl.bench.process import gpus
+from marsrl.bench.progress import has_ended, strays
+from marsrl.bench.results import Results, collect, read, write
+from marsrl.bench.suite import Suite, read_suite, select_tasks
+from marsrl.errors import UserError, check_int
+
+_console = Console(highlight=False)
+
+StorePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+SuiteName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE|FILE.toml")]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say what a suite trains, and about how long it takes on this machine."""
+
+    suite: SuiteName
+    """nano, lite, full, or the path of your own."""
+    store: Path | None = None
+    """Folder of the runs: what it has is not counted again, and trials are kept in it."""
+    workers: int | None = None
+    """Processes at a time; default: one per GPU if there are any, else one per core."""
+    measure: bool = True
+    """Try a few updates of each task of which no job has ended yet."""
+
+    def __call__(self) -> None:
+        """Prints a row per task, and the sums."""
+        suite = read_suite(self.suite)
+        with tempfile.TemporaryDirectory() as nowhere:
+            store = self.store or Path(nowhere)
+            jobs = plan(suite, store)
+            known = costs(jobs, store, self.measure, _say)
+            _console.print(show.estimates(suite, jobs, known))
+            _say(show.total(suite, jobs, known, _workers(self.workers)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train what is missing; any number of these may work on one store at a time."""
+
+    suite: SuiteName
+    """nano, lite, full, or the path of your own."""
+    store: Path
+    """Folder of the runs."""
+    workers: int | None = None
+    """Processes at a time; default: one per GPU if there are any, else one per core."""
+    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
+    """Only the i-th of n shares of the jobs, for job arrays; i from 1 to n."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks, such as `lbf/*`; default: all."""
+    ray: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    """Train on a Ray cluster, by default the one that runs; --workers is then Ray's business."""
+    gpus: float = 0.0
+    """With --ray: GPUs per job; 0.5 lets two share one."""
+
+    def __call__(self) -> None:
+        """Trains, and says what became of it; exit code 1 if a job failed."""
+        store = self.store.absolute()  # for Ray, whose workers have folders of their own
+        suite = adopt(read_suite(self.suite), store)
+        jobs = _share(_selected(suite, store, self.tasks), self.shard)
+        todo = [job for job in jobs if not has_ended(job)]
+        _say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done, {len(todo)} to go")
+        try:
+            if self.ray is None:
+                outcomes = run_local(todo, _workers(self.workers), _tell)
+            else:
+                outcomes = run_ray(todo, *self._cluster(), _tell)
+        except KeyboardInterrupt:
+            _say("interrupted; the same command goes on where the checkpoints left off")
+            raise SystemExit(130) from None
+        _finish(outcomes, self.store)
+
+    def _cluster(self) -> tuple[str | None, float]:
+        if self.ray and len(self.ray) > 1:
+            raise UserError(f"ray is {' '.join(self.ray)!r}, expected one address")
+        return (self.ray[0] if self.ray else None), self.gpus
+
+
+@dataclass(frozen=True)
+class Status:
+    """Show how far a store has come."""
+
+    store: StorePath
+
+    def __call__(self) -> None:
+        """Prints a table of tasks by objectives, and what needs a look."""
+        suite = store_suite(self.store)
+        jobs = plan(suite, self.store)
+        table, totals = show.progress(suite, jobs)
+        _console.print(table)
+        _say(totals)
+        for job in jobs:
+            if job.failure.exists():
+                reason = job.failure.read_text().strip()
+                _say(f"failed: {job.name}: {reason}")
+        _say_strays(suite, self.store)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Collect the results of a store and write them as tables and as a page."""
+
+    store: StorePath
+    """A store, or a folder with the three files of results."""
+    out: Path | None = None
+    """Folder to write; default: the store."""
+
+    def __call__(self) -> None:
+        """Writes and says where."""
+        from marsrl.report.page import write_page
+
+        out = self.out or self.store
+        results = _load(self.store)
+        write(results, out)
+        _say_strays(results.suite, self.store)
+        _say(f"wrote {write_page(results, out)}")
+
+
+@dataclass(frozen=True)
+class Add:
+    """Add an objective of yours to a store; the next `bench run` trains it."""
+
+    objective: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODULE:FACTORY")]
+    store: Path
+    """Folder of the runs."""
+
+    def __call__(self) -> None:
+        """Tries it, then writes it into the store's suite."""
+        suite = store_suite(self.store)
+        new = dataclasses.replace(suite, objectives=(self.objective,))
+        new.check()
+        count = len(suite.tasks) * len(suite.seeds)
+        adopt(new, self.store)
+        _say(f"{self.objective} works; it is part of {self.store}: {count} runs")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the results of a store in marl-eval's JSON."""
+
+    store: StorePath
+    """A store, or a folder with the three files of results."""
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.json")]
+
+    def __call__(self) -> None:
+        """Writes and says where."""
+        write_beside(self.file, json.dumps(to_marl_eval(_load(self.store))).encode())
+        _say(f"wrote {self.file}")
+
+
+@dataclass(frozen=True)
+class Import:
+    """Read results in marl-eval's JSON; `bench report` makes a page of them."""
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.json")]
+    out: Path
+    """Folder to write, which must not hold other results."""
+
+    def __call__(self) -> None:
+        """Writes the three files of results."""
+        if (self.out / "runs.json").exists() or (self.out / "suite.toml").exists():
+            raise UserError(f"{self.out} holds results already; choose another --out")
+        try:
+            data = json.loads(self.file.read_text())
+        except ValueError as error:
+            raise UserError(f"{self.file} is not JSON: {error}") from error
+        write(from_marl_eval(data, self.file.stem), self.out)
+        _say(f"wrote {self.out}; see: marsrl bench report {self.out}")
+
+
+def _say(text: str) -> None:
+    _console.print(text, markup=False, soft_wrap=True)
+
+
+def _tell(outcome: Outcome) -> None:
+    _say(show.outcome_line(outcome))
+
+
+def _say_strays(suite: Suite, store: Path) -> None:
+    for folder in strays(suite, store):
+        _say(f"not of this suite, left out: {folder}")
+
+
+def _load(folder: Path) -> Results:
+    """Collects a store; of a folder without one, reads the files."""
+    return collect(folder) if (folder / "suite.toml").exists() else read(folder)
+
+
+def _workers(asked: int | None) -> int:
+    if asked is not None:
+        check_int("workers", asked, 1)
+    return asked or len(gpus()) or len(os.sched_getaffinity(0))
+
+
+def _selected(suite: Suite, store: Path, patterns: tuple[str, ...]) -> list[Job]:
+    chosen = select_tasks(patterns, suite.tasks) if patterns else suite.tasks
+    return [job for job in plan(suite, store) if job.config.task in chosen]
+
+
+def _share(jobs: list[Job], which: str | None) -> list[Job]:
+    if which is None:
+        return jobs
+    match = re.fullmatch(r"(\d+)/(\d+)", which)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"shard is {which!r}, expected I/N with I from 1 to N, such as 1/4")
+    return shard(jobs, int(match[1]), int(match[2]))
+
+
+def _finish(outcomes: Sequence[Outcome], store: Path) -> None:
+    counts = Counter(outcome.status for outcome in outcomes)
+    _say(", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to do")
+    _say(f"see: marsrl bench status {store}")
+    if counts["failed"]:
+        raise SystemExit(1)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Plan, train and report a benchmark: tasks x objectives x seeds."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[Plan | Run | Status | Report | Add | Export | Import]
+
+    def __call__(self) -> None:
+        """Does what the subcommand says."""
+        self.command()

@@ -1,0 +1,146 @@
+"""Training the jobs of a plan in processes of this machine, each on a core or a GPU of its own.
+
+Nothing but files says who trains what, so any number of launchers may share a store: whoever holds
+the lock of a job trains it. The lock belongs to the launcher and to the process that trains, and
+ends with them.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+from marsrl.bench.plan import Job
+from marsrl.bench.process import gpus, lock, on_gpu, start_worker
+from marsrl.bench.progress import has_ended
+
+_ATTEMPTS = 2
+_GRACE = 10.0  # seconds between asking a process to end and killing it
+
+
+class Outcome(NamedTuple):
+    """What became of a job.
+
+    Attributes:
+        job: the job.
+        status: done; failed, after two crashes; locked, somebody else trains it; or stopped.
+        minutes: how long it took here.
+        reason: why it failed, in one line.
+    """
+
+    job: Job
+    status: Literal["done", "failed", "locked", "stopped"]
+    minutes: float = 0.0
+    reason: str = ""
+
+
+def run_local(
+    jobs: Sequence[Job], workers: int, report: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """Trains jobs in processes of this machine, as many at a time as there are workers.
+
+    An exception in the meantime, such as Ctrl-C, ends the processes.
+
+    Args:
+        jobs: what to train, in this order.
+        workers: how many processes at a time; they share the GPUs, if there are any.
+        report: called with each outcome as it comes.
+    """
+    stop = threading.Event()
+    devices = gpus()
+    shares = -(-workers // max(1, len(devices)))
+    free: queue.Queue[dict[str, str]] = queue.Queue()
+    for worker in range(workers):
+        free.put(on_gpu(devices[worker % len(devices)], shares) if devices else {})
+
+    def train(job: Job) -> Outcome:
+        environment = free.get()
+        try:
+            return train_job(job, str(Path.cwd()), environment, stop)
+        finally:
+            free.put(environment)
+
+    outcomes: list[Outcome] = []
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for future in as_completed([pool.submit(train, job) for job in jobs]):
+                outcomes.append(future.result())
+                report(outcomes[-1])
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return outcomes
+
+
+def train_job(
+    job: Job, path: str, environment: dict[str, str], stop: threading.Event | None = None
+) -> Outcome:
+    """Trains one job to its end in a process of its own, which dies with this thread.
+
+    Args:
+        job: what to train; whatever it has reached already is kept.
+        path: where a user's modules are.
+        environment: variables of the process besides this one's, such as its GPU.
+        stop: once set, the process is ended.
+    """
+    started = time.monotonic()
+    stop = stop or threading.Event()
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    with job.lock.open("a") as file:
+        if not lock(file):
+            return Outcome(job, "locked")
+        job.failure.unlink(missing_ok=True)
+        if has_ended(job):  # since the plan was made
+            return Outcome(job, "done")
+        code = -1
+        for _ in range(_ATTEMPTS):
+            code = _attempt(job, path, environment, stop, file)
+            if code == 0 or stop.is_set():
+                break
+        minutes = (time.monotonic() - started) / 60
+        if code == 0:
+            return Outcome(job, "done", minutes)
+        if stop.is_set():
+            return Outcome(job, "stopped", minutes)
+        reason = _reason(job, code)
+        job.failure.write_text(f"{reason}\n")
+        return Outcome(job, "failed", minutes, reason)
+
+
+def _attempt(
+    job: Job, path: str, environment: dict[str, str], stop: threading.Event, held: IO[str]
+) -> int:
+    """Runs the job's process once; returns its exit code, minus the signal if one killed it."""
+    with job.log.open("a") as log:
+        log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        log.flush()
+        words, locks = (str(job.folder),), (held.fileno(),)
+        return _wait(start_worker(job.config, words, path, environment, log, locks), stop)
+
+
+def _wait(process: subprocess.Popen[str], stop: threading.Event) -> int:
+    try:
+        while process.poll() is None and not stop.wait(0.2):
+            pass
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.kill()  # nothing, if it has ended
+    return process.wait()
+
+
+def _reason(job: Job, code: int) -> str:
+    lines = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()]
+    ended = f"killed by {signal.Signals(-code).name}; last line: " if code < 0 else ""
+    return f"{ended}{lines[-1].strip()} ({job.log})"

@@ -1,0 +1,92 @@
+"""What the jobs of a plan will take: from jobs that ended in the store, else from a short trial."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from marsrl.bench.plan import Job, write_beside
+from marsrl.bench.process import start_worker
+from marsrl.bench.progress import has_ended, read_json
+from marsrl.config import Config
+from marsrl.errors import UserError
+
+
+class Cost(NamedTuple):
+    """What one job takes from its start to its end.
+
+    Attributes:
+        seconds: wall time on one core or GPU.
+        peak_memory_mb: of its process.
+    """
+
+    seconds: float
+    peak_memory_mb: float
+
+
+def costs(
+    jobs: Sequence[Job], store: Path, measure: bool, tell: Callable[[str], None]
+) -> dict[Job, Cost]:
+    """Estimates what jobs take; all objectives of a task are taken to cost the same.
+
+    Args:
+        jobs: of one plan.
+        store: where trials are kept, in measurements.json.
+        measure: whether to try the tasks of which no job has ended yet.
+        tell: called with what is being tried.
+
+    Returns:
+        The estimates; without those of tasks of which nothing is known.
+
+    Raises:
+        UserError: a trial fails.
+    """
+    ended: dict[tuple[str, int], list[Cost]] = {}
+    for job in jobs:
+        if has_ended(job):
+            status = read_json(job.folder / "status.json")
+            cost = Cost(sum(status["seconds"].values()), status["peak_memory_mb"])
+            ended.setdefault(_kind(job), []).append(cost)
+    known = {
+        kind: Cost(sum(c.seconds for c in cs) / len(cs), max(c.peak_memory_mb for c in cs))
+        for kind, cs in ended.items()
+    }
+    for job in jobs:
+        if measure and _kind(job) not in known:
+            known[_kind(job)] = _tried(job.config, store, tell)
+    return {job: known[_kind(job)] for job in jobs if _kind(job) in known}
+
+
+def seconds_left(job: Job, cost: Cost) -> float:
+    """What is left of a job that may have come some way."""
+    step = read_json(job.folder / "status.json").get("step", 0)
+    return 0.0 if has_ended(job) else cost.seconds * max(0.0, 1 - step / job.config.total_steps)
+
+
+def _kind(job: Job) -> tuple[str, int]:
+    return job.config.task, len(job.config.seeds)
+
+
+def _tried(config: Config, store: Path, tell: Callable[[str], None]) -> Cost:
+    """The cost that a trial tells, or told last time."""
+    path = store / "measurements.json"
+    kept = read_json(path)
+    key = f"{config.task} {config.hash} {len(config.seeds)}"
+    if key not in kept:
+        tell(f"trying {config.task} ...")
+        kept[key] = _try(config)
+        store.mkdir(parents=True, exist_ok=True)
+        write_beside(path, json.dumps(kept, indent=2).encode())
+    return Cost(**kept[key])
+
+
+def _try(config: Config) -> dict[str, float]:
+    process = start_worker(config, (), str(Path.cwd()), {}, subprocess.PIPE)
+    output, _ = process.communicate()
+    lines = output.splitlines() or [""]
+    if process.returncode:
+        raise UserError(f"the trial of {config.task} failed: {lines[-1]}")
+    return json.loads(lines[-1])

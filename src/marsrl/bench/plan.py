@@ -1,0 +1,198 @@
+"""The jobs of a suite in a store, how far each has come, and in which order they start.
+
+A store is a folder: `suite.toml`, and under `runs/TASK/OBJECTIVE-ID/` a run folder `seeds-0-1-2`
+for each job, with its output in `.log` beside it, a `.lock` that its process holds, and a `.failed`
+with the reason if it crashed twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from marsrl.bench.suite import Suite, read_suite
+from marsrl.config import Config
+from marsrl.errors import UserError
+
+T = TypeVar("T")
+
+
+class Job(NamedTuple):
+    """One process that trains some seeds of a cell in one program.
+
+    Attributes:
+        config: the cell's configuration with the job's seeds.
+        folder: its run folder.
+    """
+
+    config: Config
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """The output of its processes, one after another."""
+        return self.folder.with_suffix(".log")
+
+    @property
+    def lock(self) -> Path:
+        """Locked by whoever trains it, until its process has ended."""
+        return self.folder.with_suffix(".lock")
+
+    @property
+    def failure(self) -> Path:
+        """Why it failed, if it did."""
+        return self.folder.with_suffix(".failed")
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        seeds = " ".join(map(str, self.config.seeds))
+        return f"{self.config.task} {self.config.objective}, seeds {seeds}"
+
+
+def plan(suite: Suite, store: Path) -> list[Job]:
+    """All jobs of a suite, in the order in which they should start.
+
+    Tasks take turns by family, and all objectives of a task follow each other: a benchmark that
+    stops early has whole comparisons, of every family. (Longest first would fill the last hour
+    better, but leave the short families for the end.) With few seeds per job, all cells get their
+    first seeds before any gets more.
+
+    Run folders keep the seeds that they were started with; the seeds that no folder has are split
+    into new jobs.
+
+    Args:
+        suite: what to train.
+        store: where; it need not exist.
+    """
+    families: dict[str, list[str]] = {}
+    for task in suite.tasks:
+        families.setdefault(task.partition("/")[0], []).append(task)
+    cells = [
+        _cell_jobs(suite, store, suite.config(task, objective))
+        for task in _take_turns(families.values())
+        for objective in suite.objectives
+    ]
+    return _take_turns(cells)
+
+
+def shard(jobs: Sequence[T], index: int, count: int) -> list[T]:
+    """The share `index` (from 1) of `count`; together the shares are all jobs, each once."""
+    return list(jobs[index - 1 :: count])
+
+
+def cell_folder(store: Path, config: Config) -> Path:
+    """Where the jobs of a cell are."""
+    return task_folder(store, config.task) / f"{_slug(config.objective)}-{config.hash}"
+
+
+def task_folder(store: Path, task: str) -> Path:
+    """Where the cells of a task are."""
+    return store / "runs" / _slug(task)
+
+
+def store_suite(store: Path) -> Suite:
+    """The suite of a store.
+
+    Raises:
+        UserError: the folder is no store, or its suite is wrong.
+    """
+    path = store / "suite.toml"
+    if not path.is_file():
+        raise UserError(f"{store} is no store: it has no suite.toml; marsrl bench run makes one")
+    return read_suite(path)
+
+
+def adopt(suite: Suite, store: Path) -> Suite:
+    """Makes a suite the store's; what the store's has beyond it in tasks, objectives, seeds stays.
+
+    Returns:
+        The suite that the store has now.
+
+    Raises:
+        UserError: a cell that has begun would get other settings.
+    """
+    if (store / "suite.toml").exists():
+        old = store_suite(store)
+        suite = dataclasses.replace(
+            suite,
+            tasks=_union(old.tasks, suite.tasks),
+            objectives=_union(old.objectives, suite.objectives),
+            seeds=_union(old.seeds, suite.seeds),
+        )
+        for task in old.tasks:
+            for objective in old.objectives:
+                _check_same(store, old.config(task, objective), suite.config(task, objective))
+        if suite == old:
+            return suite
+    store.mkdir(parents=True, exist_ok=True)
+    write_beside(store / "suite.toml", suite.to_toml().encode())
+    return suite
+
+
+def write_beside(path: Path, content: bytes) -> None:
+    """Writes a file so that readers see all of it or nothing, and the last of many writers wins."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The settings that differ between two configurations, in words; empty if none does."""
+    return ", ".join(
+        f"{key} = {old.get(key)} and {new.get(key)}"
+        for key in old | new
+        if old.get(key) != new.get(key) and key != "seeds"
+    )
+
+
+def seeds_of(folder: Path) -> tuple[int, ...]:
+    """The seeds that the name of a job's folder tells; none if it is no job's folder."""
+    if not re.fullmatch(r"seeds(-\d+)+", folder.name) or not folder.is_dir():
+        return ()
+    return tuple(map(int, folder.name.split("-")[1:]))
+
+
+def _cell_jobs(suite: Suite, store: Path, config: Config) -> list[Job]:
+    cell = cell_folder(store, config)
+    begun = [seeds for folder in sorted(cell.glob("seeds-*")) if (seeds := seeds_of(folder))]
+    begun = [seeds for seeds in begun if set(seeds) & set(suite.seeds)]
+    taken = {seed for seeds in begun for seed in seeds}
+    left = [seed for seed in suite.seeds if seed not in taken]
+    size = suite.seeds_per_job or len(suite.seeds)
+    new = [tuple(left[i : i + size]) for i in range(0, len(left), size)]
+    return [
+        Job(
+            dataclasses.replace(config, seeds=seeds),
+            cell / f"seeds-{'-'.join(map(str, seeds))}",
+        )
+        for seeds in (*begun, *new)
+    ]
+
+
+def _check_same(store: Path, old: Config, new: Config) -> None:
+    if new.hash != old.hash and cell_folder(store, old).exists():
+        raise UserError(
+            f"{store} has begun {old.objective} on {old.task} with other settings "
+            f"({differences(old.to_dict(), new.to_dict())}); choose another --store"
+        )
+
+
+def _take_turns(groups: Iterable[Iterable[T]]) -> list[T]:
+    """The first of each group, then the second of each, and so on."""
+    nothing = object()
+    rounds = zip_longest(*groups, fillvalue=nothing)
+    return [item for items in rounds for item in items if item is not nothing]  # pyright: ignore[reportReturnType] (the filler is left out)
+
+
+def _union(old: tuple[T, ...], new: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys((*old, *new)))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)

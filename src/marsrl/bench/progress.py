@@ -1,0 +1,73 @@
+"""How far the jobs of a store have come, as their files tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from marsrl.bench.plan import Job, cell_folder, seeds_of, task_folder
+from marsrl.bench.suite import Suite
+
+RunStatus = Literal["done", "running", "failed", "diverged", "missing"]
+
+
+class State(NamedTuple):
+    """How far one seed has come.
+
+    Attributes:
+        status: running if it was started and has not ended, whether or not a process is alive.
+        step: environment steps at its last evaluation, or at its end.
+        diverged_step: the step at which it diverged, if it did.
+    """
+
+    status: RunStatus
+    step: int = 0
+    diverged_step: int | None = None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of a run folder; empty if it is not there, or cut off by a crash of the machine."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def has_ended(job: Job) -> bool:
+    """Whether every seed of the job has finished or diverged."""
+    return read_json(job.folder / "status.json").get("status") in ("finished", "diverged")
+
+
+def seed_states(job: Job) -> dict[int, State]:
+    """How far each seed of a job has come."""
+    status = read_json(job.folder / "status.json")
+    return {seed: _state(job, status, str(seed)) for seed in job.config.seeds}
+
+
+def strays(suite: Suite, store: Path) -> list[Path]:
+    """Folders of a suite's tasks with runs that the suite does not plan: another configuration."""
+    planned = {
+        cell_folder(store, suite.config(task, objective))
+        for task in suite.tasks
+        for objective in suite.objectives
+    }
+    return [
+        cell
+        for task in suite.tasks
+        for cell in sorted(task_folder(store, task).glob("*"))
+        if cell not in planned and any(map(seeds_of, cell.glob("seeds-*")))
+    ]
+
+
+def _state(job: Job, status: dict[str, Any], seed: str) -> State:
+    of_seed = status.get("seeds", {}).get(seed, {})
+    step = of_seed.get("step", 0)
+    match of_seed.get("status"):
+        case "diverged":
+            return State("diverged", step, step)
+        case "finished":
+            return State("done", step)
+    if job.failure.exists():
+        return State("failed", step)
+    return State("running" if job.folder.exists() else "missing", step)

@@ -1,0 +1,108 @@
+"""Rows of run folders as rows of the results' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from marsrl.bench.plan import Job
+from marsrl.config import Config
+from marsrl.envs.adapters import require
+from marsrl.errors import UserError
+from marsrl.runlog import Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DIAGNOSTICS = (
+    "gradient/dead",
+    "gradient/corrective",
+    "ratio/collapsed",
+    "ratio/min",
+    "ratio/max",
+)
+"""The failure modes that a curve tells, as `marsrl.objectives.diagnostics` measures them."""
+
+_RUN_COLUMNS = {
+    "family": "string",
+    "task": "string",
+    "objective": "string",
+    "run": "string",
+    "seed": "int32",
+    "step": "int64",
+}
+EPISODE_COLUMNS = _RUN_COLUMNS | {"phase": "string", "episode": "int32", "return": "float64"}
+CURVE_COLUMNS = (
+    _RUN_COLUMNS
+    | {"seconds": "float64", "phase": "string"}
+    | dict.fromkeys(("return", "length", "entropy", "approx_kl", *DIAGNOSTICS), "float64")
+)
+
+
+def episode_table(rows: Iterable[Row]) -> pa.Table:
+    """Makes `Results.episodes` of rows that have its columns."""
+    return table_of(rows, EPISODE_COLUMNS)
+
+
+def curve_table(rows: Iterable[Row]) -> pa.Table:
+    """Makes `Results.curves` of rows that have some of its columns; the others become null."""
+    return table_of(rows, CURVE_COLUMNS)
+
+
+def table_of(rows: Iterable[Row], columns: dict[str, str]) -> pa.Table:
+    """Makes a table with these columns, name -> type."""
+    arrow = require("pyarrow", "bench")
+    schema = arrow.schema([(name, getattr(arrow, kind)()) for name, kind in columns.items()])
+    return arrow.Table.from_pylist(list(rows), schema)
+
+
+def check_finite(job: Job, rows: list[Row]) -> None:
+    """Raises UserError if an evaluation episode has no finite return."""
+    for row in rows:
+        if row["kind"] != "train" and None in row["returns"]:
+            raise UserError(
+                f"{job.folder}: the evaluation of seed {row['seed']} at step {row['step']} has an "
+                "episode without a finite return"
+            )
+
+
+def episode_rows(job: Job, rows: list[Row]) -> Iterator[Row]:
+    """A row for each evaluation episode."""
+    for row in rows:
+        if row["kind"] != "train":
+            head = _head(job.config, row) | {"phase": row["kind"]}
+            for number, value in enumerate(row["returns"]):
+                yield head | {"episode": number, "return": value}
+
+
+def curve_rows(job: Job, rows: list[Row]) -> Iterator[Row]:
+    """A row for each logged point of training, and for each evaluation."""
+    earlier = seconds = (
+        0.0  # of the sessions before, because each counts from its own start; so far
+    )
+    for row in rows:
+        if row["kind"] == "train":
+            if row["seconds"] < seconds - earlier:
+                earlier = seconds
+            seconds = earlier + row["seconds"]
+            measured = {
+                "return": row["episode/return"],
+                "length": row["episode/length"],
+                **{name: row[name] for name in ("entropy", "approx_kl", *DIAGNOSTICS)},
+            }
+        elif row["kind"] == "eval":
+            measured = {"return": row["return"], "length": row["length"]}
+        else:
+            continue
+        yield _head(job.config, row) | {"seconds": seconds, "phase": row["kind"]} | measured
+
+
+def _head(config: Config, row: Row) -> Row:
+    return {
+        "family": config.task.partition("/")[0],
+        "task": config.task,
+        "objective": config.objective,
+        "run": config.hash,
+        "seed": row["seed"],
+        "step": row["step"],
+    }

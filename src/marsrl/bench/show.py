@@ -1,0 +1,89 @@
+"""What the benchmark's commands print."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.table import Column, Table
+
+from marsrl.bench.launch import Outcome
+from marsrl.bench.measure import Cost, seconds_left
+from marsrl.bench.plan import Job
+from marsrl.bench.progress import has_ended, seed_states
+from marsrl.bench.suite import Suite
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """When which job ended how."""
+    said = {
+        "done": f"done in {outcome.minutes:.1f} min",
+        "failed": f"failed: {outcome.reason}",
+        "locked": "is being trained by another process",
+        "stopped": "stopped",
+    }[outcome.status]
+    return f"{time.strftime('%H:%M')} {outcome.job.name}: {said}"
+
+
+def estimates(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost]) -> Table:
+    """A row for each task: its jobs, and what those that are left will take."""
+    table = Table(
+        Column("task", no_wrap=True), "jobs", "left", "steps per run", "hours left", "memory"
+    )
+    for task in suite.tasks:
+        own = [job for job in jobs if job.config.task == task]
+        left = [job for job in own if not has_ended(job)]
+        numbers = f"{len(own)}", f"{len(left)}", f"{own[0].config.total_steps:,}"
+        table.add_row(task, *numbers, *_estimate(left, known))
+    return table
+
+
+def _estimate(jobs: Sequence[Job], known: dict[Job, Cost]) -> tuple[str, str]:
+    """Hours of one worker and memory of one process, as far as known."""
+    mine = [(job, known[job]) for job in jobs if job in known]
+    if len(mine) < len(jobs):
+        return "not measured", "not measured"
+    hours = sum(seconds_left(job, cost) for job, cost in mine) / 3600
+    memory = max((cost.peak_memory_mb for _, cost in mine), default=0.0)
+    return f"{hours:.2f}", f"{memory:,.0f} MB"
+
+
+def total(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost], workers: int) -> str:
+    """The sums over a plan, and the time and memory that is left, if all of it is known."""
+    runs = len(suite.tasks) * len(suite.objectives) * len(suite.seeds)
+    steps = sum(job.config.total_steps * len(job.config.seeds) for job in jobs)
+    left = [job for job in jobs if not has_ended(job)]
+    text = f"{suite.name}: {len(jobs)} jobs, {runs} runs, {steps:,} environment steps"
+    if any(job not in known for job in left):
+        return f"{text}; {len(left)} jobs left, of unknown length"
+    hours = sum(seconds_left(job, known[job]) for job in left) / 3600 / workers
+    memory = sorted((known[job].peak_memory_mb for job in left), reverse=True)[:workers]
+    return (
+        f"{text}; {len(left)} jobs left, about {hours:.1f} hours with {workers} workers, and up to "
+        f"{sum(memory):,.0f} MB of memory"
+    )
+
+
+def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:
+    """The table of tasks by objectives, and the totals."""
+    cells: dict[tuple[str, str], Counter[str]] = {}
+    shares: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        cell = job.config.task, job.config.objective
+        for seed, state in seed_states(job).items():
+            if seed in suite.seeds:
+                cells.setdefault(cell, Counter())[state.status] += 1
+                if state.status == "running":
+                    shares.setdefault(cell, []).append(state.step / job.config.total_steps)
+    table = Table(Column("task", no_wrap=True), *suite.objectives)
+    for task in suite.tasks:
+        texts = []
+        for objective in suite.objectives:
+            parts = [f"{n} {status}" for status, n in cells[task, objective].items()]
+            if running := shares.get((task, objective)):
+                parts.append(f"({sum(running) / len(running):.0%})")
+            texts.append(" ".join(parts))
+        table.add_row(task, *texts)
+    totals = sum(cells.values(), Counter())
+    return table, ", ".join(f"{count} {status}" for status, count in totals.items())

@@ -1,0 +1,126 @@
+"""The process of one job: `python -m marsrl.bench.worker CONFIG_JSON RUN_FOLDER`.
+
+Without a folder it tries a few updates and prints what the whole training would take. Started by
+`marsrl.bench.launch`; nothing else needs to know that it exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marsrl.bench.progress import read_json
+from marsrl.errors import UserError
+
+if TYPE_CHECKING:
+    from marsrl.config import Config
+    from marsrl.runlog import Monitor
+
+_MEASURED_UPDATES = 3
+_PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+
+
+def main() -> None:
+    """Trains a new run folder, or goes on with one that exists; a user's error is one line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("config")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--parent", type=int, help="die with this process")
+    parser.add_argument("--core", type=int, help="stay on this core, so that JAX sees one device")
+    parser.add_argument("--path", help="where a user's modules are")
+    args = parser.parse_args()
+    if args.parent is not None:
+        _die_with(args.parent)
+    if args.core is not None:
+        os.sched_setaffinity(0, {args.core})
+    if args.path is not None:
+        sys.path.append(args.path)
+    try:
+        from marsrl.cli import configure_jax
+        from marsrl.config import Config
+
+        configure_jax()
+        config = Config.from_dict(json.loads(args.config))
+        if args.folder is None:
+            print(json.dumps(_measure(config)))  # noqa: T201 (what it was started for)
+        else:
+            _train(config, args.folder)
+    except UserError as error:
+        sys.exit(f"marsrl: {error}")
+
+
+def _train(config: Config, folder: Path) -> None:
+    from rich.console import Console
+
+    from marsrl.checkpoint import CheckpointError
+    from marsrl.runlog import ConsoleMonitor
+    from marsrl.runner import resume, train
+
+    monitor = ConsoleMonitor(Console(width=160))
+    if folder.exists() and not read_json(folder / "config.json"):  # ended before it was written
+        _set_aside(folder, monitor, "its config.json is missing or cut off")
+    if folder.exists():
+        try:
+            resume(folder, monitor, expected=config)
+            return
+        except (CheckpointError, json.JSONDecodeError) as error:  # no sound one, or rows
+            _set_aside(folder, monitor, str(error))
+    train(config, folder, monitor)
+
+
+def _measure(config: Config) -> dict[str, float]:
+    """Seconds and memory of a whole training, from a few updates and one evaluation."""
+    import jax
+
+    from marsrl.envs.registry import make
+    from marsrl.trainer import FINAL_BATCHES, Program
+
+    program = Program(config, make(config.task, **config.task_settings))
+
+    def timed(call: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+        started = time.perf_counter()
+        result = jax.block_until_ready(call(*args))
+        return time.perf_counter() - started, result
+
+    init, state = timed(program.init)
+    first_update, (state, _) = timed(program.step, state)
+    updates = []
+    for _ in range(_MEASURED_UPDATES):
+        seconds, (state, _) = timed(program.step, state)
+        updates.append(seconds)
+    first_evaluation, _ = timed(program.evaluate, state.learner.params.actor)
+    evaluation, _ = timed(program.evaluate, state.learner.params.actor)
+    evaluations = config.num_evaluations + FINAL_BATCHES * len(config.seeds)  # the latter at most
+    seconds = init + first_update + first_evaluation + evaluations * evaluation
+    seconds += (config.num_updates - 1) * sum(updates) / len(updates)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_memory_mb": memory}
+
+
+def _set_aside(folder: Path, monitor: Monitor, reason: str) -> None:
+    """Renames a folder that nothing can go on from; nothing is ever deleted."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.broken-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    monitor.message(f"starts anew, the old folder is now {aside.name}: {reason}")
+
+
+def _die_with(parent: int) -> None:
+    """Has the kernel kill this process when the thread that started it ends, however it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        sys.exit(f"marsrl: process {parent}, which started this one, is gone")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,355 @@
+"""The benchmark's launcher: with pretended workers, and with real trainings that are killed."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from marsrl.bench import launch
+from marsrl.bench.plan import adopt, plan, store_suite
+from marsrl.bench.progress import has_ended, seed_states
+from marsrl.bench.results import collect
+from marsrl.bench.suite import Suite
+from marsrl.cli import main
+
+SETTINGS = {
+    "total_steps": 32 * 60, "num_envs": 4, "rollout_length": 8, "width": 8, "core": "ff",
+    "num_minibatches": 1, "update_epochs": 1, "num_evaluations": 12, "eval_episodes": 2,
+    "stagger": False, "log_interval": 1,
+}  # fmt: skip
+SUITE = Suite("tiny", ("paxmen/4ag",), ("mars",), (0, 1), SETTINGS)
+WAIT = 90.0  # seconds, for what takes a few
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + WAIT
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    return found
+
+
+# --- with pretended workers -----------------------------------------------------------------------
+
+# Writes what the real worker leaves, and notes that it ran; `what` may make it crash or hang first.
+PRETEND = """
+import json, pathlib, sys, time
+folder, what, seeds = pathlib.Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+notes = folder.with_suffix(".notes")
+before = len(notes.read_text().splitlines()) if notes.exists() else 0
+with notes.open("a") as file: file.write("started\\n")
+if what == "hang": time.sleep(600)
+if what == "crash" or what == "crash once" and before == 0:
+    sys.exit("some words\\n\\nno luck\\n")
+time.sleep(0.3)
+folder.mkdir(exist_ok=True)
+seeds = {str(seed): {"status": "finished", "step": 9} for seed in seeds}
+status = {"status": "finished", "step": 9, "seeds": seeds}
+(folder / "status.json").write_text(json.dumps(status))
+"""
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Replaces workers by ones of which `pretend[objective]` says what they do."""
+    what = {}
+
+    def start(config, words, path, environment, output, held):
+        words = [*words, what.get(config.objective, "finish"), json.dumps(config.seeds)]
+        command = [sys.executable, "-c", PRETEND, *words]
+        return subprocess.Popen(command, stdout=output, stderr=output, pass_fds=held, text=True)
+
+    monkeypatch.setattr(launch, "start_worker", start)
+    return what
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    suite = Suite("small", ("paxmen/4ag",), ("mars", "maspo", "mappo"), (0, 1), SETTINGS)
+    return plan(adopt(suite, tmp_path), tmp_path)
+
+
+def starts(job):
+    return job.folder.with_suffix(".notes").read_text().splitlines().count("started")
+
+
+def free(job):
+    with job.lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_a_crash_is_tried_once_more_and_the_others_go_on(jobs, pretend):
+    pretend |= {"mars": "crash", "maspo": "crash once"}
+    told = []
+    outcomes = {o.job.config.objective: o for o in launch.run_local(jobs, 2, told.append)}
+    assert {name: o.status for name, o in outcomes.items()} == {
+        "mars": "failed", "maspo": "done", "mappo": "done",
+    }  # fmt: skip
+    assert len(told) == 3
+    mars = jobs[0]
+    assert [starts(job) for job in jobs] == [2, 2, 1]
+    assert outcomes["mars"].reason == f"no luck ({mars.log})"
+    assert mars.failure.read_text().startswith("no luck")
+    assert [seed_states(job)[1].status for job in jobs] == ["failed", "done", "done"]
+    pretend.clear()
+    (again,) = launch.run_local([mars], 1, told.append)
+    assert again.status == "done"
+    assert not mars.failure.exists()
+
+
+def test_two_launchers_train_each_job_once(tmp_path, pretend):
+    suite = Suite("small", ("paxmen/*",), ("mars", "maspo", "mappo"), (0, 1), SETTINGS, {}, {}, 1)
+    suite = Suite.from_dict(suite.to_dict())
+    jobs = plan(adopt(suite, tmp_path), tmp_path)
+    outcomes = []
+    launchers = [
+        threading.Thread(target=launch.run_local, args=(jobs, 2, outcomes.append)) for _ in range(2)
+    ]
+    for launcher in launchers:
+        launcher.start()
+    for launcher in launchers:
+        launcher.join()
+    assert [starts(job) for job in jobs] == [1] * 18
+    assert all(map(has_ended, jobs))
+    assert Counter(outcome.job for outcome in outcomes) == dict.fromkeys(jobs, 2)
+    assert {outcome.status for outcome in outcomes} <= {"done", "locked"}
+
+
+def test_an_interruption_ends_the_processes(jobs, pretend):
+    pretend |= {"maspo": "hang"}
+
+    def interrupt(outcome):
+        wait_for(lambda: jobs[1].log.exists() and not free(jobs[1]))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch.run_local(jobs, 2, interrupt)
+    assert all(map(free, jobs))
+    assert not has_ended(jobs[1])
+    assert not jobs[1].failure.exists()
+
+
+def test_a_killed_worker_names_the_signal(jobs, pretend, monkeypatch):
+    killed = "import os; os.kill(os.getpid(), 9)"
+
+    def start(config, words, path, environment, output, held):
+        return subprocess.Popen([sys.executable, "-c", killed], pass_fds=held, text=True)
+
+    monkeypatch.setattr(launch, "start_worker", start)
+    (outcome,) = launch.run_local(jobs[:1], 1, print)
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith("killed by SIGKILL; last line: ---")
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("plan nanno", "'nanno'; did you mean nano"),
+        ("run nano --store {store} --shard 3/2", "shard is '3/2', expected I/N"),
+        ("run nano --store {store} --shard 0/2", "shard is '0/2', expected I/N"),
+        ("run nano --store {store} --tasks lbg/*", r"unknown task 'lbg/\*'"),
+        ("run nano --store {store} --workers 0", "workers is 0, expected at least 1"),
+        ("run nano --store {store} --ray a b", "ray is 'a b', expected one address"),
+        ("status {store}", "is no store"),
+        ("report {store}", "holds no results"),
+        ("add mars --store {store}", "is no store"),
+        ("import {store}/none.json --out {store}", "No such file"),
+    ],
+)
+def test_refusals_are_one_line(args, message, tmp_path, capsys):
+    store = tmp_path / "store"
+    with pytest.raises(SystemExit) as end:
+        main(["bench", *args.format(store=store).split()])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(f"^marsrl: .*{message}", line)
+
+
+def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys):
+    suite = tmp_path / "small.toml"
+    suite.write_text(Suite("small", ("paxmen/4ag",), ("mars", "mappo"), (0,), SETTINGS).to_toml())
+    (tmp_path / "mine.py").write_text("from marsrl.objectives import maspo as gentle")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    pretend |= {"mappo": "crash"}
+
+    def bench(*words):
+        code = 0
+        try:
+            main(["bench", *words])
+        except SystemExit as end:
+            code = end.code
+        return code, capsys.readouterr().out
+
+    code, out = bench("run", "small.toml", "--store", "store", "--shard", "1/2")
+    assert (code, "0 of 1 jobs are done, 1 to go" in out) == (0, True)
+    code, out = bench("run", "small.toml", "--store", "store")
+    assert (code, "1 of 2 jobs are done" in out, "1 failed" in out) == (1, True, True)
+    code, out = bench("status", "store")
+    assert "1 done, 1 failed" in out
+    assert "failed: paxmen/4ag mappo, seeds 0: no luck" in out
+    code, out = bench("add", "mine:gentle", "--store", "store")
+    assert (code, "mine:gentle works" in out) == (0, True)
+    assert store_suite(tmp_path / "store").objectives == ("mars", "mappo", "mine:gentle")
+    pretend.clear()
+    code, out = bench("run", "small.toml", "--store", "store")
+    assert (code, "2 done" in out) == (0, True)
+    code, out = bench("plan", "small.toml", "--no-measure")
+    assert "small: 2 jobs, 2 runs, 3,840 environment steps; 2 jobs left, of unknown length" in out
+
+
+# --- real trainings -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Starts `marsrl bench run` on a store of its own; all share compiled programs."""
+    root = tmp_path_factory.mktemp("real")
+    (root / "tiny.toml").write_text(SUITE.to_toml())
+    environment = os.environ | {
+        "MARSRL_CACHE": str(root / "cache"),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+    def start(store, suite="tiny.toml", **options):
+        command = [sys.executable, "-c", "from marsrl.cli import main; main()"]
+        command += ["bench", "run", suite, "--store", store]
+        return subprocess.Popen(command, cwd=root, env=environment, **options)
+
+    start.root = root
+    return start
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(run):
+    assert run("whole").wait(WAIT) == 0
+    return run.root / "whole"
+
+
+def job_of(store):
+    (job,) = plan(store_suite(store), store)
+    return job
+
+
+def begun(store):
+    """The job of a store, once it has a checkpoint from the middle and one is being trained."""
+
+    def has_checkpoint():
+        if not (store / "suite.toml").exists():
+            return None
+        job = job_of(store)
+        saved = [int(p.parent.name) for p in job.folder.glob("checkpoints/*/checksums.json")]
+        return job if saved and max(saved) >= 10 else None
+
+    return wait_for(has_checkpoint)
+
+
+def workers_of(launcher):
+    """The processes that a launcher's threads have started."""
+    tasks = Path(f"/proc/{launcher.pid}/task").glob("*/children")
+    return [int(pid) for children in tasks for pid in children.read_text().split()]
+
+
+def measured(store):
+    """What a job logged, apart from times."""
+    lines = (job_of(store).folder / "metrics.jsonl").read_text().splitlines()
+    rows = map(json.loads, lines)
+    times = ("seconds", "steps_per_second")
+    return [{k: v for k, v in row.items() if k not in times} for row in rows]
+
+
+def restarts(store):
+    return job_of(store).log.read_text().count("--- ")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_goes_on_and_ends_like_an_uninterrupted_one(run, uninterrupted):
+    launcher, store = run("worker"), run.root / "worker"
+    begun(store)
+    (worker,) = workers_of(launcher)
+    os.kill(worker, signal.SIGKILL)
+    assert launcher.wait(WAIT) == 0
+    assert restarts(store) == 2
+    assert measured(store) == measured(uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_killed_launcher_leaves_nothing_behind(run, uninterrupted):
+    launcher, store = run("launcher"), run.root / "launcher"
+    job = begun(store)
+    assert not free(job)
+    launcher.kill()
+    launcher.wait()
+    wait_for(lambda: free(job))  # the lock ends with the worker
+    assert not has_ended(job)
+    assert run("launcher").wait(WAIT) == 0
+    assert restarts(store) == 2
+    assert measured(store) == measured(uninterrupted)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(run):
+    launcher = run("interrupted", stdout=subprocess.PIPE, text=True)
+    (worker,) = wait_for(lambda: workers_of(launcher))
+    launcher.send_signal(signal.SIGINT)
+    said, _ = launcher.communicate(timeout=WAIT)
+    assert launcher.returncode == 130
+    assert "interrupted; the same command goes on" in said
+    assert not Path(f"/proc/{worker}").exists()
+    assert free(job_of(run.root / "interrupted"))
+
+
+@pytest.mark.slow
+def test_a_folder_that_nothing_can_go_on_from_is_set_aside(run, uninterrupted):
+    store = run.root / "broken"
+    adopt(SUITE, store)
+    job = job_of(store)
+    job.folder.mkdir(parents=True)
+    (job.folder / "config.json").touch()
+    assert run("broken").wait(WAIT) == 0
+    assert [path.name for path in job.folder.parent.glob("*.broken-*")] == ["seeds-0-1.broken-1"]
+    assert "starts anew" in job.log.read_text()
+    assert measured(store) == measured(uninterrupted)
+
+
+@pytest.mark.slow
+def test_an_objective_of_your_own_is_trained(run, uninterrupted, monkeypatch):
+    monkeypatch.syspath_prepend(run.root)
+    (run.root / "elsewhere.py").write_text("from marsrl.objectives import mars as factory")
+    suite = SUITE.to_toml().replace('"mars"', '"elsewhere:factory"')
+    (run.root / "mine.toml").write_text(suite)
+    assert run("mine", "mine.toml").wait(WAIT) == 0
+    assert job_of(run.root / "mine").folder.parent.name.startswith("elsewhere-factory-")
+    assert measured(run.root / "mine") == measured(uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_real_store_is_collected(uninterrupted):
+    results = collect(uninterrupted)
+    assert [(r.seed, r.status, r.step) for r in results.runs] == [
+        (0, "done", 1920),
+        (1, "done", 1920),
+    ]
+    assert results.runs[0].machine["num_devices"] == 1  # pinned
+    steps = set(results.episodes.column("step").to_pylist())
+    assert len(steps) == 13
+    finals = [row for row in results.episodes.to_pylist() if row["phase"] == "final"]
+    assert Counter(row["seed"] for row in finals) == {0: 20, 1: 20}
+    assert results.curves.num_rows == 2 * (60 + 13)

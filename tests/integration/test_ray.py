@@ -1,0 +1,97 @@
+"""The benchmark on a real cluster of two nodes on this machine, one of which is killed."""
+
+import json
+import logging
+import sys
+import threading
+import time
+
+import pytest
+
+from marsrl.bench.cluster import run_ray
+from marsrl.bench.plan import adopt, plan
+from marsrl.bench.progress import has_ended
+from marsrl.bench.suite import Suite
+from marsrl.errors import UserError
+
+pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray has its own
+
+SUITE = Suite(
+    "tiny",
+    ("paxmen/4ag",),
+    ("mars",),
+    (0, 1, 2),
+    {
+        "total_steps": 32 * 300, "num_envs": 4, "rollout_length": 8, "width": 8, "core": "ff",
+        "num_minibatches": 1, "update_epochs": 1, "num_evaluations": 20, "eval_episodes": 2,
+        "stagger": False,
+    },
+    seeds_per_job=1,
+)  # fmt: skip
+WAIT = 90.0
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Two nodes with a CPU each."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("MARSRL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    settings = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args=settings | {"include_dashboard": False})
+    cluster.add_node(**settings)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    logging.getLogger("ray").handlers.clear()
+
+
+def begun(job):
+    """Whether a job has a checkpoint from after its first update."""
+    return any(p.parent.name != "0" for p in job.folder.glob("checkpoints/*/checksums.json"))
+
+
+def finals(job):
+    rows = map(json.loads, (job.folder / "metrics.jsonl").read_text().splitlines())
+    return [row["seed"] for row in rows if row["kind"] == "final"]
+
+
+def test_every_run_finishes_once_although_a_node_dies(cluster, tmp_path):
+    store = tmp_path / "store"
+    jobs = plan(adopt(SUITE, store), store)
+    _, node = cluster.list_all_nodes()
+
+    def kill():
+        deadline = time.monotonic() + WAIT
+        while sum(map(begun, jobs)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    outcomes = run_ray(jobs, cluster.address, 0.0, lambda outcome: None)
+    killer.join()
+    assert {outcome.job for outcome in outcomes} == set(jobs)
+    assert len(outcomes) == len(jobs)
+    assert {outcome.status for outcome in outcomes} == {"done"}, outcomes
+    assert all(map(has_ended, jobs))
+    assert [finals(job) for job in jobs] == [[0], [1], [2]]
+    starts = [job.log.read_text().count("--- ") for job in jobs]
+    assert sorted(starts) == [1, 1, 2]  # the lost one went on elsewhere
+    assert list(store.glob("runs/*/*/*.broken-*")) == []
+
+
+def test_no_cluster_is_refused():
+    with pytest.raises(UserError, match="cannot reach Ray at auto: ConnectionError"):
+        run_ray([], "auto", 0.0, lambda outcome: None)
+
+
+def test_ray_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install 'marsrl\[ray\]'"):
+        run_ray([], None, 0.0, lambda outcome: None)

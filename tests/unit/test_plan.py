@@ -1,0 +1,192 @@
+import json
+from collections import Counter
+
+import pytest
+
+from marsrl.bench.measure import Cost, costs, seconds_left
+from marsrl.bench.plan import adopt, cell_folder, plan, shard, store_suite
+from marsrl.bench.progress import State, has_ended, seed_states, strays
+from marsrl.bench.suite import Suite
+from marsrl.errors import UserError
+
+
+def suite_of(**changes):
+    defaults = {
+        "name": "small",
+        "tasks": ("lbf/10x10-3p-3f", "lbf/15x15-3p-5f", "paxmen/4ag"),
+        "objectives": ("mars", "mappo"),
+        "seeds": (0, 1, 2),
+        "settings": {"total_steps": 1000},
+    }
+    return Suite(**(defaults | changes))
+
+
+def begin(job, status=None, **more):
+    job.folder.mkdir(parents=True)
+    content = {"config": job.config.to_dict(), "hash": job.config.hash}
+    (job.folder / "config.json").write_text(json.dumps(content))
+    if status:
+        seeds = {str(seed): status for seed in job.config.seeds}
+        run = {"status": status["status"], "step": status["step"], "seeds": seeds} | more
+        (job.folder / "status.json").write_text(json.dumps(run))
+
+
+def described(jobs):
+    return [(j.config.task, j.config.objective, j.config.seeds) for j in jobs]
+
+
+# --- jobs and their order ------------------------------------------------------------------------
+
+
+def test_families_take_turns_and_objectives_stay_together(tmp_path):
+    order = [job.config.task for job in plan(suite_of(), tmp_path)]
+    assert order[::2] == order[1::2] == ["lbf/10x10-3p-3f", "paxmen/4ag", "lbf/15x15-3p-5f"]
+    objectives = [job.config.objective for job in plan(suite_of(), tmp_path)]
+    assert objectives == ["mars", "mappo"] * 3
+
+
+def test_every_run_is_planned_once_whatever_the_grouping(tmp_path):
+    for per_job in (None, 1, 2, 7):
+        suite = suite_of(seeds_per_job=per_job)
+        jobs = plan(suite, tmp_path)
+        runs = Counter((t, o, seed) for t, o, seeds in described(jobs) for seed in seeds)
+        assert set(runs.values()) == {1}
+        assert len(runs) == 3 * 2 * 3
+        assert len({job.folder for job in jobs}) == len(jobs)
+
+
+def test_first_seeds_come_before_more_seeds(tmp_path):
+    jobs = plan(suite_of(seeds_per_job=2), tmp_path)
+    assert [job.config.seeds for job in jobs] == [(0, 1)] * 6 + [(2,)] * 6
+
+
+def test_folders_say_what_is_in_them(tmp_path):
+    job = plan(suite_of(), tmp_path)[0]
+    cell = tmp_path / "runs" / "lbf-10x10-3p-3f" / f"mars-{job.config.hash}"
+    assert job.folder == cell / "seeds-0-1-2"
+    assert (job.log, job.lock) == (cell / "seeds-0-1-2.log", cell / "seeds-0-1-2.lock")
+
+
+def test_begun_jobs_keep_their_seeds_and_new_seeds_get_new_jobs(tmp_path):
+    begin(plan(suite_of(seeds=(0, 1)), tmp_path)[0])
+    first, *others = plan(suite_of(seeds=(0, 1, 2, 3)), tmp_path)
+    assert first.config.seeds == (0, 1)
+    extra = [job for job in others if job.folder.parent == first.folder.parent]
+    assert [job.config.seeds for job in extra] == [(2, 3)]
+    assert len(others) == 1 + 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 50])
+def test_shards_are_a_partition(count, tmp_path):
+    jobs = plan(suite_of(seeds_per_job=1), tmp_path)
+    shares = [shard(jobs, index, count) for index in range(1, count + 1)]
+    assert Counter(job for share in shares for job in share) == Counter(jobs)
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+# --- how far they are ----------------------------------------------------------------------------
+
+
+def test_states_follow_the_files(tmp_path):
+    missing, running, stopped, done, torn, failed = plan(suite_of(), tmp_path)
+    begin(running)
+    begin(stopped, {"status": "stopped", "step": 500})
+    begin(done, {"status": "finished", "step": 1000})
+    begin(torn)
+    (torn.folder / "status.json").write_text("")
+    failed.folder.parent.mkdir(parents=True, exist_ok=True)
+    failed.failure.write_text("no luck")
+    states = [seed_states(job)[0] for job in (missing, running, stopped, done, torn, failed)]
+    assert states == [
+        State("missing"), State("running"), State("running", 500), State("done", 1000),
+        State("running"), State("failed"),
+    ]  # fmt: skip
+    assert [has_ended(job) for job in (stopped, done, torn)] == [False, True, False]
+
+
+def test_a_diverged_seed_does_not_hide_the_others(tmp_path):
+    job = plan(suite_of(), tmp_path)[0]
+    begin(job, {"status": "running", "step": 500})
+    status = json.loads((job.folder / "status.json").read_text())
+    status["seeds"]["1"] = {"status": "diverged", "step": 320}
+    (job.folder / "status.json").write_text(json.dumps(status))
+    running = State("running", 500)
+    assert seed_states(job) == {0: running, 1: State("diverged", 320, 320), 2: running}
+
+
+# --- the store's suite ---------------------------------------------------------------------------
+
+
+def test_a_store_keeps_and_grows_its_suite(tmp_path):
+    store = tmp_path / "store"
+    assert adopt(suite_of(), store) == suite_of() == store_suite(store)
+    more = suite_of(objectives=("maspo",), seeds=(2, 9), tasks=("smax/2s3z",))
+    grown = adopt(more, store)
+    assert grown == store_suite(store)
+    assert grown.objectives == ("mars", "mappo", "maspo")
+    assert grown.seeds == (0, 1, 2, 9)
+    assert grown.tasks[-1] == "smax/2s3z"
+    assert adopt(suite_of(), store) == grown
+    assert {path.name for path in store.iterdir()} == {"suite.toml"}
+
+
+def test_settings_may_change_until_a_cell_has_begun(tmp_path):
+    adopt(suite_of(), tmp_path)
+    changed = suite_of(settings={"total_steps": 2000})
+    assert adopt(changed, tmp_path) == changed
+    begin(plan(changed, tmp_path)[0])
+    with pytest.raises(UserError, match=r"begun mars on lbf/10x10.*steps = 2000 and 1000"):
+        adopt(suite_of(), tmp_path)
+    assert store_suite(tmp_path) == changed
+
+
+def test_a_folder_without_a_suite_is_no_store(tmp_path):
+    with pytest.raises(UserError, match=r"is no store: it has no suite\.toml"):
+        store_suite(tmp_path)
+
+
+def test_runs_of_another_configuration_are_strays(tmp_path):
+    other = suite_of(settings={"total_steps": 2000})
+    begin(plan(other, tmp_path)[0])
+    begin(plan(suite_of(), tmp_path)[0])
+    cell = cell_folder(tmp_path, other.config("lbf/10x10-3p-3f", "mars"))
+    assert strays(suite_of(), tmp_path) == [cell]
+    assert strays(other, tmp_path) == [
+        cell_folder(tmp_path, suite_of().config(other.tasks[0], "mars"))
+    ]
+
+
+# --- estimates -----------------------------------------------------------------------------------
+
+
+def test_jobs_that_ended_are_measurements(tmp_path):
+    jobs = plan(suite_of(), tmp_path)
+    end = {"status": "finished", "step": 1000}
+    for job, train, memory in zip(jobs[:2], (10.0, 30.0), (500, 700), strict=True):
+        seconds = {"compile": 5.0, "train": train, "evaluate": 1.0}
+        begin(job, end, seconds=seconds, peak_memory_mb=memory)
+    begin(jobs[2], {"status": "stopped", "step": 250})
+    known = costs(jobs, tmp_path, measure=False, tell=print)
+    assert known == dict.fromkeys(jobs[:2], Cost(26.0, 700))
+    assert seconds_left(jobs[0], known[jobs[0]]) == 0
+    assert seconds_left(jobs[2], Cost(100.0, 1)) == 75.0
+
+
+def test_trials_are_kept(tmp_path, monkeypatch):
+    tried = []
+
+    def pretend(config):
+        tried.append(config.task)
+        return {"seconds": 60.0, "peak_memory_mb": 100.0}
+
+    monkeypatch.setattr("marsrl.bench.measure._try", pretend)
+    jobs = plan(suite_of(), tmp_path)
+    for _ in range(2):
+        known = costs(jobs, tmp_path, measure=True, tell=tried.append)
+        assert set(known.values()) == {Cost(60.0, 100.0)}
+        assert set(known) == set(jobs)
+    assert tried == [
+        word for task in ("lbf/10x10-3p-3f", "paxmen/4ag", "lbf/15x15-3p-5f")
+        for word in (f"trying {task} ...", task)
+    ]  # fmt: skip

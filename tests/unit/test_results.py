@@ -1,0 +1,345 @@
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
+from marsrl.bench.plan import adopt, plan
+from marsrl.bench.results import collect, read, write
+from marsrl.bench.rows import DIAGNOSTICS
+from marsrl.bench.suite import Suite
+from marsrl.envs.tasks import BOUNDS_VERSION
+from marsrl.errors import UserError
+
+SUITE = Suite(
+    "small",
+    ("paxmen/4ag", "lbf/10x10-3p-3f"),
+    ("mars", "mappo"),
+    (0, 1),
+    {"total_steps": 1000, "num_evaluations": 2},
+)
+STEPS = (0, 500, 1000)
+MEASURED = {"entropy": 1.0, "approx_kl": 0.5, **dict.fromkeys(DIAGNOSTICS, 0.25)}
+
+
+def episodes(seed, step):
+    return [seed + step / 1000, seed + step / 1000 + 2]
+
+
+class Folder:
+    """A run folder as the runner leaves it, to be bent before it is written."""
+
+    def __init__(self, job, steps=STEPS, status="finished", seconds=None):
+        self.job = job
+        seeds = job.config.seeds
+        self.seeds = {str(seed): {"status": status, "step": steps[-1]} for seed in seeds}
+        self.status = {"status": status, "step": steps[-1], "seeds": self.seeds}
+        self.status |= {"seconds": {"compile": 1.0, "train": 2.0, "evaluate": 3.0}}
+        self.status |= {"peak_memory_mb": 512}
+        self.rows = []
+        for step in steps:
+            if step:
+                spent = step / 100 if seconds is None else seconds[step]
+                self.rows += [self.train(seed, step, spent) for seed in seeds]
+            self.rows += [self.evaluation("eval", seed, step) for seed in seeds]
+        if status == "finished":
+            self.rows += [self.evaluation("final", seed, steps[-1]) for seed in seeds]
+
+    @staticmethod
+    def train(seed, step, seconds):
+        head = {"kind": "train", "seed": seed, "step": step, "seconds": seconds}
+        return head | {"episode/return": 7.0, "episode/length": None} | MEASURED
+
+    @staticmethod
+    def evaluation(kind, seed, step):
+        returns = episodes(seed, step)
+        head = {"kind": kind, "seed": seed, "step": step, "greedy": False}
+        return head | {"return": sum(returns) / 2, "length": 9.0, "returns": returns}
+
+    def write(self):
+        folder, config = self.job.folder, self.job.config
+        folder.mkdir(parents=True)
+        machine = {"versions": {"jax": "1"}, "machine": {"cores": 1}, "git": None}
+        content = {"config": config.to_dict(), "hash": config.hash} | machine
+        (folder / "config.json").write_text(json.dumps(content))
+        (folder / "status.json").write_text(json.dumps(self.status))
+        lines = [json.dumps(row) + "\n" for row in self.rows]
+        (folder / "metrics.jsonl").write_text("".join(lines))
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """The jobs of a new store: paxmen and lbf, mars and mappo of each."""
+    return plan(adopt(SUITE, tmp_path), tmp_path)
+
+
+@pytest.fixture
+def complete(jobs, tmp_path):
+    for job in jobs:
+        Folder(job).write()
+    return collect(tmp_path)
+
+
+def select(table, **wanted):
+    rows = table.to_pylist()
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+# --- collecting -----------------------------------------------------------------------------------
+
+
+def test_a_complete_store(complete):
+    runs = complete.runs
+    assert [(r.task, r.objective, r.seed) for r in runs] == [
+        (task, objective, seed)
+        for task in SUITE.tasks for objective in SUITE.objectives for seed in SUITE.seeds
+    ]  # fmt: skip
+    assert {r.status for r in runs} == {"done"}
+    first = runs[0]
+    assert first.run == SUITE.config("paxmen/4ag", "mars").hash
+    assert (first.step, first.diverged_step, first.seeds_in_program) == (1000, None, 2)
+    assert (first.seconds["train"], first.peak_memory_mb) == (2.0, 512)
+    assert first.config["total_steps"] == 1000
+    assert (first.versions, first.machine, first.git) == ({"jax": "1"}, {"cores": 1}, None)
+    assert complete.episodes.num_rows == 8 * 2 * 4
+    assert complete.curves.num_rows == 8 * (3 + 2)
+
+
+def test_rows_say_where_they_are_from(complete):
+    who = {"task": "lbf/10x10-3p-3f", "objective": "mappo", "seed": 1}
+    last = select(complete.episodes, **who, step=1000)
+    run = SUITE.config("lbf/10x10-3p-3f", "mappo").hash
+    assert [(r["phase"], r["episode"], r["return"]) for r in last] == [
+        ("eval", 0, 2.0), ("eval", 1, 4.0), ("final", 0, 2.0), ("final", 1, 4.0),
+    ]  # fmt: skip
+    assert {(r["family"], r["run"]) for r in last} == {("lbf", run)}
+    train, evaluation = select(complete.curves, **who, step=500)
+    assert (train["phase"], train["seconds"], train["return"]) == ("train", 5.0, 7.0)
+    assert train["length"] is None
+    assert {train[name] for name in DIAGNOSTICS} == {0.25}
+    assert (evaluation["phase"], evaluation["seconds"]) == ("eval", 5.0)
+    assert (evaluation["return"], evaluation["length"]) == (2.5, 9.0)
+    assert {evaluation[name] for name in ("entropy", *DIAGNOSTICS)} == {None}
+
+
+def test_what_is_not_complete_is_marked(jobs, tmp_path):
+    Folder(jobs[0]).write()
+    Folder(jobs[1], steps=(0, 500), status="stopped").write()
+    diverged = Folder(jobs[2])
+    diverged.seeds["1"] = {"status": "diverged", "step": 700}
+    diverged.rows = [r for r in diverged.rows if r["seed"] == 0 or r["step"] < 700]
+    diverged.write()
+    jobs[3].folder.parent.mkdir()
+    jobs[3].failure.write_text("no luck")
+    results = collect(tmp_path)
+    found = {
+        (r.task, r.objective, r.seed): (r.status, r.step, r.diverged_step) for r in results.runs
+    }
+    assert [found[j.config.task, j.config.objective, 1] for j in jobs] == [
+        ("done", 1000, None), ("running", 500, None), ("diverged", 700, 700), ("failed", 0, None),
+    ]  # fmt: skip
+    assert found[jobs[2].config.task, jobs[2].config.objective, 0][0] == "done"
+    running = jobs[1].config
+    steps = {r["step"] for r in select(results.episodes, task=running.task, objective="mappo")}
+    assert steps == {0, 500}
+    failed = jobs[3].config
+    assert select(results.curves, task=failed.task, objective=failed.objective) == []
+    (record,) = [r for r in results.runs if r[:4] == (failed.task, "mappo", failed.hash, 0)]
+    assert (record.config, record.versions, record.seeds_in_program) == ({}, {}, 0)
+
+
+def test_an_empty_store_is_all_missing(jobs, tmp_path):
+    results = collect(tmp_path)
+    assert {run.status for run in results.runs} == {"missing"}
+    assert results.episodes.num_rows == results.curves.num_rows == 0
+
+
+def test_time_goes_on_after_an_interruption(jobs, tmp_path):
+    # the process that resumed after step 500 counts its seconds from its own start
+    Folder(jobs[0], seconds={500: 40.0, 1000: 15.0}).write()
+    seconds = {r["step"]: r["seconds"] for r in select(collect(tmp_path).curves, seed=0)}
+    assert seconds == {0: 0.0, 500: 40.0, 1000: 55.0}
+
+
+def test_a_row_that_is_just_being_written_waits(jobs, tmp_path):
+    Folder(jobs[0], steps=(0, 500), status="running").write()
+    with (jobs[0].folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "eval", "se')
+    assert collect(tmp_path).episodes.num_rows == 2 * 2 * 2
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_files_hold_everything(complete, tmp_path):
+    out = tmp_path / "deep" / "out"
+    for _ in range(2):
+        write(complete, out)
+    assert {path.name for path in out.iterdir()} == {
+        "episodes.parquet", "curves.parquet", "runs.json",
+    }  # fmt: skip
+    again = read(out)
+    assert again.suite == complete.suite
+    assert again.runs == complete.runs
+    assert again.episodes.equals(complete.episodes)
+    assert again.curves.equals(complete.curves)
+
+
+def change(folder, **values):
+    content = json.loads((folder / "runs.json").read_text())
+    (folder / "runs.json").write_text(json.dumps(content | values))
+
+
+def test_files_of_another_version_are_refused(complete, tmp_path):
+    write(complete, tmp_path)
+    change(tmp_path, bounds_version=BOUNDS_VERSION + 1)
+    text = f"version {BOUNDS_VERSION + 1} of the bounds .* has version {BOUNDS_VERSION};"
+    with pytest.raises(UserError, match=text):
+        read(tmp_path)
+
+
+def test_mixed_budgets_are_refused(complete, tmp_path):
+    runs = [run._asdict() for run in complete.runs]
+    runs[2]["config"] = runs[2]["config"] | {"total_steps": 2000}
+    write(complete, tmp_path)
+    change(tmp_path, runs=runs)
+    text = "mars and mappo on paxmen/4ag cannot be compared.*total_steps = 1000 and 2000"
+    with pytest.raises(UserError, match=text):
+        read(tmp_path)
+
+
+def test_damaged_files_are_refused(complete, tmp_path):
+    with pytest.raises(UserError, match="holds no results"):
+        read(tmp_path)
+    write(complete, tmp_path)
+    (tmp_path / "curves.parquet").replace(tmp_path / "episodes.parquet")
+    with pytest.raises(UserError, match=r"episodes\.parquet has the columns .*expected .*episode"):
+        read(tmp_path)
+    (tmp_path / "episodes.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"cannot read .*episodes\.parquet"):
+        read(tmp_path)
+    (tmp_path / "runs.json").write_text("{}")
+    with pytest.raises(UserError, match=r"runs\.json is no list of runs"):
+        read(tmp_path)
+
+
+def test_pyarrow_is_asked_for(jobs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"pip install 'marsrl\[bench\]'"):
+        collect(tmp_path)
+
+
+# --- refusals of a store --------------------------------------------------------------------------
+
+
+def test_a_cell_with_other_settings_only_is_refused(jobs, tmp_path):
+    other = dataclasses.replace(SUITE, settings={"total_steps": 2000})
+    stray = plan(other, tmp_path)[0]
+    Folder(stray).write()
+    text = f"{stray.config.hash} is the only .*mars on paxmen/4ag.*total_steps = 2000 and 1000"
+    with pytest.raises(UserError, match=text):
+        collect(tmp_path)
+    Folder(jobs[0]).write()
+    assert collect(tmp_path).episodes.num_rows == 2 * 2 * 4  # the stray is left out
+
+
+def test_a_seed_in_two_folders_is_refused(jobs, tmp_path):
+    Folder(jobs[0]).write()
+    alone = dataclasses.replace(jobs[0].config, seeds=(1,))
+    Folder(jobs[0]._replace(config=alone, folder=jobs[0].folder.with_name("seeds-1"))).write()
+    with pytest.raises(UserError, match="has seed 1 in two folders"):
+        collect(tmp_path)
+
+
+def test_a_folder_with_the_wrong_configuration_is_refused(jobs, tmp_path):
+    wide = dataclasses.replace(jobs[0].config, width=128)
+    Folder(jobs[0]._replace(config=wide)).write()
+    with pytest.raises(UserError, match=f"not of {jobs[0].config.hash} .*width = 128 and 64"):
+        collect(tmp_path)
+
+
+def test_an_episode_that_is_not_finite_is_refused(jobs, tmp_path):
+    folder = Folder(jobs[0])
+    next(r for r in folder.rows if r["kind"] == "eval" and r["step"] == 500)["returns"][1] = None
+    folder.write()
+    with pytest.raises(UserError, match="evaluation of seed 0 at step 500 has an episode without"):
+        collect(tmp_path)
+
+
+# --- marl-eval ------------------------------------------------------------------------------------
+
+
+def test_marl_eval_has_its_form(complete):
+    data = to_marl_eval(complete)
+    assert {(env, *tasks) for env, tasks in data.items()} == {
+        ("paxmen", "4ag"), ("lbf", "10x10-3p-3f"),
+    }  # fmt: skip
+    assert set(data["paxmen"]["4ag"]) == {"mars", "mappo"}
+    assert data["paxmen"]["4ag"]["mars"]["seed_1"] == {
+        "step_0": {"step_count": 0, "return": [1.0, 3.0]},
+        "step_1": {"step_count": 500, "return": [1.5, 3.5]},
+        "step_2": {"step_count": 1000, "return": [2.0, 4.0]},
+        "absolute_metrics": {"return": [2.0, 4.0]},
+    }
+
+
+def test_marl_eval_there_and_back(complete, tmp_path):
+    data = json.loads(json.dumps(to_marl_eval(complete)))
+    back = from_marl_eval(data, "theirs")
+    assert to_marl_eval(back) == data
+    assert back.suite.name == "theirs"
+    assert set(back.suite.tasks) == set(SUITE.tasks)
+    assert {(r.status, r.step) for r in back.runs} == {("done", 1000)}
+    write(back, tmp_path)
+    assert read(tmp_path).episodes.equals(back.episodes)
+    mean = select(back.curves, task="paxmen/4ag", objective="mars", seed=1, step=500)
+    assert [(row["return"], row["phase"], row["seconds"]) for row in mean] == [(2.5, "eval", None)]
+
+
+def test_only_ended_runs_are_exported(jobs, tmp_path):
+    Folder(jobs[0]).write()
+    Folder(jobs[1], steps=(0, 500), status="stopped").write()
+    assert to_marl_eval(collect(tmp_path)) == {
+        "paxmen": {"4ag": {"mars": to_marl_eval(collect(tmp_path))["paxmen"]["4ag"]["mars"]}}
+    }
+
+
+def test_a_run_that_others_have_is_missing(complete):
+    data = to_marl_eval(complete)
+    del data["paxmen"]["4ag"]["mars"]["seed_0"]
+    back = from_marl_eval(data, "theirs")
+    missing = [(r.task, r.objective, r.seed) for r in back.runs if r.status == "missing"]
+    assert missing == [("paxmen/4ag", "mars", 0)]
+
+
+ONE = {"step_count": 0, "mean_episode_return": [1]}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "theirs holds no evaluations"),
+        ([], r"the file is \[\], expected an object"),
+        ({"lbf": {"10x10-3p-3f": 3}}, "lbf/10x10-3p-3f is 3, expected an object"),
+        ({"lbf": {"10x10": {"a": {"r_0": {"step_0": ONE}}}}}, "unknown task 'lbf/10x10'; did you"),
+        ({"paxmen": {"4ag": {"a": {"best": {}}}}}, "run 'best' of a on paxmen/4ag has no number"),
+        ({"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"x": 1}}}}}}, "4ag/a/r_0/step_0 has none of"),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": ONE | {"step_count": None}}}}}},
+            "step_0 has step_count None",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": [None]}}}}}},
+            r"step_0/return is \[None\], expected a list of finite numbers",
+        ),
+    ],
+)
+def test_other_forms_are_refused(data, message):
+    with pytest.raises(UserError, match=message):
+        from_marl_eval(data, "theirs")
+
+
+def test_other_names_of_the_return_are_read():
+    back = from_marl_eval({"paxmen": {"4ag": {"ippo": {"r_7": {"step_0": ONE}}}}}, "theirs")
+    assert [(r.objective, r.seed) for r in back.runs] == [("ippo", 7)]
