@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, PercentFormatter, ScalarFormatter
 
 from marsrl.report.stats import Floats
 
@@ -25,7 +28,11 @@ COLORS = (
     "#94a4a2",
 )
 INK = "#333333"
+GRID = "#e3e3e3"
+SPINE = "#999999"
 DPI = 150
+
+_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -39,6 +46,25 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+def render(figure: Figure, kind: str, transparent: bool = False) -> bytes:
+    """The figure as a file's content, the same every time.
+
+    Args:
+        figure: what to draw.
+        kind: pdf, png or svg, whose text stays text.
+        transparent: leave out the background.
+    """
+    file = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "marsrl", "pdf.fonttype": 42}):
+        figure.savefig(file, format=kind, transparent=transparent, metadata=_UNDATED[kind])
+    return file.getvalue()
+
+
+def plain(text: str) -> str:
+    """Keeps matplotlib from reading a name's dollar signs as mathematics."""
+    return text.replace("$", r"\$")
+
+
 def dress(ax: Axes, title: str, ylabel: str = "", small: bool = False) -> None:
     """Title, labels, light grid; small panels leave out that the x axis is environment steps."""
     size = 9 if small else 11
@@ -47,10 +73,30 @@ def dress(ax: Axes, title: str, ylabel: str = "", small: bool = False) -> None:
     ax.set_ylabel(ylabel, fontsize=size, color=INK)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.tick_params(which="both", labelsize=size - 1, colors=INK, length=3)
-    ax.grid(color="#e3e3e3", linewidth=0.7)
+    ax.grid(color=GRID, linewidth=0.7)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color("#999999")
+    ax.spines[["left", "bottom"]].set_color(SPINE)
+
+
+def dress_shares(ax: Axes, title: str) -> None:
+    """The look of a small panel with shares of something on the x axis."""
+    dress(ax, title, small=True)
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set_xlim(0, 1)
+
+
+def dress_numbers(ax: Axes, title: str) -> None:
+    """The look of a small panel with plain numbers on the x axis."""
+    dress(ax, title, small=True)
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+
+
+def dress_cells(ax: Axes, title: str, names: Sequence[str]) -> None:
+    """The look of a small panel with named places on the x axis."""
+    dress(ax, title, small=True)
+    ax.set_xticks(range(len(names)), names)
+    ax.set_xlim(-0.4, len(names) - 0.6)
 
 
 def curve(
@@ -75,6 +121,12 @@ def line(ax: Axes, step: Floats, values: Floats, color: str) -> None:
     """A plain line of a small panel, (T,)."""
     # markers keep a value visible that has no neighbours
     ax.plot(step, values, color=color, linewidth=1.5, marker="o", markersize=1.5)
+
+
+def references(ax: Axes, low: float, high: float) -> None:
+    """Thin lines at the returns of the random policy and of the reference."""
+    for value in (low, high):
+        ax.axhline(value, color=SPINE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
 
 
 def span(ax: Axes, step: Floats, low: Floats, high: Floats, color: str) -> None:
@@ -121,10 +173,21 @@ def score(
 
 def dress_scores(ax: Axes, title: str, places: int) -> None:
     """The look of a panel of scores with this many rows, the first one on top."""
-    dress(ax, title, small=True)
-    ax.xaxis.set_major_formatter(ScalarFormatter())
+    dress_numbers(ax, title)
     ax.set_ylim(places - 0.5, -0.5)
     ax.set_yticks([])
+
+
+def name_scores(ax: Axes, names: Sequence[str]) -> None:
+    """Puts names beside the rows of a panel of scores, no longer than leaves room for these."""
+    short = [name if len(name) <= 18 else f"{name[:17]}\N{HORIZONTAL ELLIPSIS}" for name in names]
+    ax.set_yticks(range(len(names)), [plain(name) for name in short])
+    ax.tick_params(axis="y", length=0)
+
+
+def join_cells(ax: Axes, places: Floats, values: Floats, solid: bool) -> None:
+    """The line between the points of one row of cells, (G,) each."""
+    ax.plot(places, values, color=INK, linewidth=1, linestyle="-" if solid else (0, (5, 2)))
 
 
 def legend(ax: Axes) -> None:

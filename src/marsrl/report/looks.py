@@ -1,0 +1,100 @@
+"""How objectives look in the figures of a benchmark: by colour, and by line and marker."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter, StrMethodFormatter
+
+from marsrl.report import figures
+from marsrl.report.bootstrap import Estimate
+from marsrl.report.stats import Floats
+
+# The same hues where the background is dark: each at least 3.9 : 1 on #14171c.
+COLORS_ON_DARK = (
+    "#3f90da",
+    "#e76300",
+    "#b57ae0",
+    "#f0523a",
+    "#9aa0ad",
+    "#ffa90e",
+    "#a96b59",
+    "#92dadd",
+    "#b9ac70",
+    "#94a4a2",
+)
+_DASHES = ((), (5.0, 1.5), (1.0, 1.0), (5.0, 1.5, 1.0, 1.5), (9.0, 2.0), (3.0, 1.0), (2.0, 2.5))
+_MARKERS = "osD^vPX"
+
+
+class Look(NamedTuple):
+    """How one objective looks in every figure: by more than its colour.
+
+    Attributes:
+        color: of `figures.COLORS`.
+        dashes: lengths drawn and left out in turn, in line widths; none for a solid line.
+        marker: of its points.
+    """
+
+    color: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The arguments of a line for `Axes.plot`."""
+        style = (0, self.dashes) if self.dashes else "-"
+        return {"color": self.color, "linestyle": style}
+
+
+def look_at(place: int) -> Look:
+    """The look of the objective at this place; no two of the first 70 are the same."""
+    colors, kinds = figures.COLORS, len(_DASHES)
+    return Look(colors[place % len(colors)], _DASHES[place % kinds], _MARKERS[place % kinds])
+
+
+def band(ax: Axes, x: Floats, estimate: Estimate, look: Look) -> None:
+    """A line in an objective's look on its interval; all arrays (K,)."""
+    ax.fill_between(x, estimate.low, estimate.high, color=look.color, alpha=0.13, linewidth=0)
+    ax.plot(x, estimate.value, linewidth=1.7, **look.line)
+
+
+def course(ax: Axes, x: Floats, values: Floats, look: Look) -> None:
+    """A line in an objective's look, whose points stay visible between gaps; (K,) each."""
+    ax.plot(x, values, linewidth=1.4, marker=look.marker, markersize=2.5, **look.line)
+
+
+def ends(ax: Axes, x: Floats, low: Floats, high: Floats, look: Look) -> None:
+    """The two ends of a range in an objective's look, on a logarithmic axis; arrays (K,)."""
+    ax.plot(x, low, linewidth=1.4, **look.line)
+    ax.plot(x, high, linewidth=1.4, **look.line)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(LogFormatter())
+
+
+def cell(ax: Axes, place: float, estimate: Estimate, look: Look) -> None:
+    """A point in an objective's look on its interval, upright."""
+    ends = [float(estimate.low), float(estimate.high)]
+    ax.plot([place, place], ends, color=look.color, linewidth=4, alpha=0.3)
+    ax.plot([place], [float(estimate.value)], look.marker, markersize=6, color=look.color)
+
+
+def shared_legend(figure: Figure, looks: dict[str, Look]) -> None:
+    """One legend under all panels."""
+    handles = [
+        Line2D([], [], marker=look.marker, markersize=4, **look.line) for look in looks.values()
+    ]
+    names = [figures.plain(name) for name in looks]
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=4,
+        handlelength=3,
+        frameon=False,
+        labelcolor=figures.INK,
+    )

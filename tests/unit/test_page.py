@@ -1,0 +1,222 @@
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pytest
+
+from bench_results import FACTORIAL, HOSTILE, NANO_TASKS, make_results, nano_results
+from marsrl.report import figures
+from marsrl.report.benchmark_figures import make_plots
+from marsrl.report.looks import COLORS_ON_DARK, look_at
+from marsrl.report.page import render_page, write_page
+from marsrl.report.summary import summarize_benchmark
+
+TASK, OTHER = "lbf/8x8-2p-2f-coop", "smax/2s3z"
+NOTE = "cover only about"
+
+
+class Reader(HTMLParser):
+    """The tags of a page, the text of each section, and how often each id is used."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.ids, self.sections, self._open = [], [], {"head": ""}, "head"
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if tag == "section":
+            self._open = attrs["id"]
+            self.sections[self._open] = ""
+
+    def handle_data(self, data):
+        self.sections[self._open] += " ".join(data.split()) + " "
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def page_of(results):
+    summary = summarize_benchmark(results)
+    return render_page(summary, make_plots(summary))
+
+
+@pytest.fixture(scope="module")
+def html():
+    return page_of(nano_results())
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Reader(html)
+
+
+def test_names_from_files_are_escaped(html, page):
+    assert page.all("img") == page.all("b") == page.all("i") == []
+    assert len(page.all("script")) == 1
+    assert "&lt;img src=x onerror=alert(1)&gt;$x_" in html
+    assert HOSTILE in page.sections["verdict"]
+    assert "cpu (<script>alert(2)</script>)" in page.sections["origins"]
+
+
+def test_nothing_is_loaded(html, page):
+    loading = [x for _, x in page.tags if "src" in x or "srcset" in x or "data" in x]
+    assert loading == []
+    assert page.all("link") == [{"rel": "icon", "href": "data:,"}]
+    for _, attrs in page.tags:
+        for key in ("href", "xlink:href"):
+            assert attrs.get(key, "#").startswith(("#", "data:"))
+    assert "@import" not in html
+    assert re.findall(r"url\((?!#)", html) == []
+    (policy,) = [x["content"] for x in page.all("meta") if "http-equiv" in x]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_page_can_be_read_without_seeing_it(page):
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.ids) == len(set(page.ids))
+    assert len(page.all("main")) == len(page.all("header")) == len(page.all("nav")) == 1
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(x.get("scope") in ("col", "row") for x in page.all("th"))
+    pictures = [x for x in page.all("svg") if x.get("role") == "img"]
+    assert len(pictures) > 20
+    assert all(re.search(r"\d", x["aria-label"]) for x in pictures)
+    others = [x for x in page.all("svg") if x.get("role") != "img"]
+    assert all(x.get("aria-hidden") == "true" for x in others)
+    for attrs in page.all("div"):
+        if attrs.get("class") == "scroll":
+            assert attrs["tabindex"] == "0"
+            assert attrs["aria-labelledby"] in page.ids
+
+
+def test_the_verdict_comes_first_and_carries_its_intervals(page):
+    assert list(page.sections)[1] == "verdict"
+    verdict = page.sections["verdict"]
+    assert re.search(r"mars beats mappo\. +On 7 tasks: .* 1\.000 \[1\.000, 1\.000\]", verdict)
+    assert "mars against mars-additive: not settled." in verdict
+    assert re.search(r"symmetric geometry, minus clipped: higher\. .* \[0\.\d+, 0\.\d+\]", verdict)
+
+
+def test_few_seeds_are_noted_once_in_each_section_with_intervals(page):
+    noted = {name: text.count(NOTE) for name, text in page.sections.items()}
+    with_intervals = {
+        "verdict", "scores", "profile", "efficiency", "tasks", "factorial", "curves",
+    }  # fmt: skip
+    assert noted == {name: int(name in with_intervals) for name in page.sections}
+    enough = make_results(lambda task, name, seed: seed / 10, (TASK,), seeds=tuple(range(10)))
+    assert NOTE not in page_of(enough)
+
+
+def test_what_is_left_out_is_said(page):
+    scores = page.sections["scores"]
+    assert "Over 4 of 8 tasks" in scores
+    assert f"Left out: {', '.join((*NANO_TASKS[:3], NANO_TASKS[-1]))}." in scores
+    assert "counts as the lowest score" in scores
+    assert "Budgets differ between tasks (50,000 to 100,000" in page.sections["efficiency"]
+
+
+def test_diverged_and_missing_runs_are_listed_with_the_command(page):
+    runs = page.sections["runs"]
+    assert "mappo on rware/tiny-2ag, seed 2, at step 50,000" in runs
+    assert "7 runs of 168 have not ended" in runs
+    command = "marsrl bench run STORE/suite.toml --store STORE --tasks rware/tiny-2ag"
+    assert command in runs
+    assert "aerojax/track-3ag mars 1 running 50,000" in re.sub(" +", " ", runs)
+
+
+def test_every_task_has_its_row_and_its_curve(page):
+    rows = re.sub(" +", " ", page.sections["tasks"])
+    assert "rware/tiny-2ag mappo 0, 1, 2; diverged: 2" in rows
+    assert "aerojax/track-3ag maspo none (0 of 3) missing" in rows
+    assert "0.016 32.66" in rows
+    labels = [x.get("aria-label", "") for x in page.all("svg")]
+    for task in NANO_TASKS:
+        assert sum(f"return on {task}," in label for label in labels) == 1
+
+
+def test_a_complete_suite_has_nothing_missing():
+    page = Reader(page_of(make_results(lambda *run: 0.5, (TASK,), ("mars", "mappo"))))
+    assert "No run has diverged." in page.sections["runs"]
+    assert "Nothing is missing." in page.sections["runs"]
+    assert "does not hold all six objectives" in page.sections["factorial"]
+    assert "mars matches mappo." in page.sections["verdict"]
+    assert "diverged" not in page.sections["scores"]
+
+
+def test_families_are_named_where_they_hold_several_tasks():
+    gains = {TASK: 0.3, "lbf/10x10-3p-3f": 0.2, OTHER: -0.3}
+    results = make_results(
+        lambda task, name, seed: (gains[task] if name == "mars" else 0) + seed / 100,
+        tuple(gains),
+        ("mars", "mappo"),
+    )
+    verdict = re.sub(" +", " ", Reader(page_of(results)).sections["verdict"])
+    assert f"By family: Ahead on lbf. Behind on smax. By task: Ahead on {TASK}, " in verdict
+
+
+def test_a_suite_that_has_not_begun_still_has_a_page():
+    status = {(TASK, name, seed): "missing" for name in FACTORIAL for seed in range(3)}
+    page = Reader(page_of(make_results(lambda *run: 0.5, (TASK,), status=status)))
+    for section in ("scores", "profile", "efficiency", "diagnostics"):
+        assert "Nothing to show yet" in page.sections[section]
+    assert "No task has been evaluated yet." in page.sections["curves"]
+    assert "mars against mappo: no task is complete for both." in page.sections["verdict"]
+    assert "marsrl bench run STORE/suite.toml --store STORE " in page.sections["runs"]
+
+
+def test_one_objective_alone():
+    page = Reader(page_of(make_results(lambda *run: 0.5, (TASK,), (HOSTILE,))))
+    assert f"The suite has {HOSTILE} alone" in page.sections["verdict"]
+
+
+def test_results_without_times_and_diagnostics():
+    results = make_results(lambda *run: 0.5, (TASK,), ("mars", "mappo"))
+    phase = results.curves.column("phase").to_numpy()
+    curves = results.curves.filter(phase == "eval")
+    at = curves.schema.get_field_index("seconds")
+    curves = curves.set_column(at, curves.schema.field(at), pa.nulls(len(curves), pa.float64()))
+    page = Reader(page_of(results._replace(curves=curves)))
+    assert "Wall time was not measured." in page.sections["efficiency"]
+    assert "These were not logged." in page.sections["diagnostics"]
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def test_looks_differ_by_more_than_colour():
+    looks = [look_at(place) for place in range(70)]
+    assert len(set(looks)) == 70
+    assert len({look.dashes for look in looks[:7]}) == 7
+    assert len({look.marker for look in looks[:7]}) == 7
+    assert len(COLORS_ON_DARK) == len(figures.COLORS)
+
+
+def test_the_target_has_the_first_look_and_everybody_keeps_theirs():
+    plots = make_plots(summarize_benchmark(nano_results()))
+    assert list(plots) == ["scores", "profile", "efficiency", "factorial", "diagnostics", "curves"]
+    assert plots["curves"].looks["mars"] == look_at(0)
+    for plot in plots.values():
+        assert plot.looks.items() <= plots["curves"].looks.items()
+
+
+def test_figures_are_written_beside_the_page_the_same_every_time(tmp_path):
+    results = make_results(lambda task, name, seed: seed / 4, (TASK, OTHER), ("mars", HOSTILE))
+    contents = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        path = write_page(results, folder)
+        assert path == folder / "index.html"
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        contents.append({file.relative_to(folder): file.read_bytes() for file in files})
+    assert contents[0] == contents[1]
+    names = {str(name) for name in contents[0]} - {"index.html"}
+    drawn = ("scores", "profile", "efficiency", "diagnostics", "curves")
+    assert names == {f"figures/{name}.{kind}" for name in drawn for kind in ("pdf", "svg", "png")}
+    for name, content in contents[0].items():
+        if name.suffix == ".svg":
+            text = "".join(ElementTree.fromstring(content.decode()).itertext())
+            assert "mars" in text
+        assert not content.startswith(b"%PDF") or name.suffix == ".pdf"
