@@ -33,7 +33,7 @@ import tyro
 
 from marsrl.distributions import random_action
 from marsrl.envs import registry
-from marsrl.envs.vector import VectorEnv
+from marsrl.envs.vector import VectorEnv, split_each
 
 
 @dataclass(frozen=True)
@@ -63,42 +63,41 @@ class Args:
             raise ValueError(f"repetitions is {self.repetitions}, expected at least 5")
 
 
-def auto_reset_loop(venv: VectorEnv, num_steps: int, pool_size: int):
-    """Returns `key -> checksum`: a pool, then `num_steps` steps with restarts."""
+def auto_reset_loop(venv: VectorEnv, num_envs: int, num_steps: int, pool_size: int):
+    """Returns `key -> checksum`: pools, then `num_steps` steps with restarts."""
 
     def run(key):
-        reset_key, pool_key, scan_key = jax.random.split(key, 3)
+        reset_key, pool_key, key = jax.random.split(key, (3, num_envs))
         pool = venv.fresh(pool_key, pool_size)
 
-        def step(state, key):
-            action_key, step_key = jax.random.split(key)
+        def step(carry, _):
+            state, key = carry
+            key, action_key, step_key = split_each(key, 3)
             mask = state.time_step.action_mask
             action = random_action(action_key, venv.spec.action, mask)
             state, outcome, _ = venv.step(step_key, state, action, pool)
-            return state, checksum(outcome)
+            return (state, key), checksum(outcome)
 
-        keys = jax.random.split(scan_key, num_steps)
-        return jax.lax.scan(step, venv.reset(reset_key), keys)[1].sum()
+        return jax.lax.scan(step, (venv.reset(reset_key), key), length=num_steps)[1].sum()
 
     return jax.jit(run)
 
 
-def no_reset_loop(venv: VectorEnv, num_steps: int):
+def no_reset_loop(venv: VectorEnv, num_envs: int, num_steps: int):
     """Returns `key -> checksum`: `num_steps` steps whatever has ended."""
 
     def run(key):
-        reset_key, scan_key = jax.random.split(key)
+        reset_key, key = jax.random.split(key, (2, num_envs))
 
-        def step(carry, key):
-            state, time_step = carry
-            action_key, step_key = jax.random.split(key)
+        def step(carry, _):
+            state, time_step, key = carry
+            key, action_key, step_key = split_each(key, 3)
             action = random_action(action_key, venv.spec.action, time_step.action_mask)
-            keys = jax.random.split(step_key, venv.num_envs)
-            state, time_step = jax.vmap(venv.env.step)(keys, state, action)
-            return (state, time_step), checksum(time_step)
+            state, time_step = jax.vmap(venv.env.step)(step_key, state, action)
+            return (state, time_step, key), checksum(time_step)
 
-        keys = jax.random.split(scan_key, num_steps)
-        return jax.lax.scan(step, venv.fresh(reset_key, venv.num_envs), keys)[1].sum()
+        start = jax.vmap(venv.env.reset)(reset_key)
+        return jax.lax.scan(step, (*start, key), length=num_steps)[1].sum()
 
     return jax.jit(run)
 
@@ -130,10 +129,10 @@ def processor():
 
 def measure(args: Args):
     """Times both loops; returns everything needed to read the numbers."""
-    venv = VectorEnv(registry.make(args.task), args.num_envs)
+    venv = VectorEnv(registry.make(args.task))
     loops = {
-        "auto_reset": auto_reset_loop(venv, args.num_steps, args.pool * args.num_envs),
-        "no_reset": no_reset_loop(venv, args.num_steps),
+        "auto_reset": auto_reset_loop(venv, args.num_envs, args.num_steps, args.pool),
+        "no_reset": no_reset_loop(venv, args.num_envs, args.num_steps),
     }
     rates = {
         f"{name}/{clock}": values

@@ -75,10 +75,10 @@ def shipped_loop(env, actions):
 
 def pool_loop(env, actions, pool_size: int):
     """Returns `key -> checksum` of a rollout with restarts from a pool."""
-    venv = VectorEnv(env, actions.shape[1])
+    venv = VectorEnv(env)
 
     def run(key):
-        reset_key, pool_key, step_key = jax.random.split(key, 3)
+        reset_key, pool_key, step_key = jax.random.split(key, (3, actions.shape[1]))
         pool = venv.fresh(pool_key, pool_size)
 
         def step(state, action):
@@ -111,7 +111,7 @@ def measure(task: str, args: Args) -> dict[str, float]:
     actions = random_actions(env, args)
     loops = {
         "shipped": shipped_loop(env, actions),
-        "pool": pool_loop(env, actions, args.pool * args.num_envs),
+        "pool": pool_loop(env, actions, args.pool),
         "none": bare_loop(env, actions),
     }
     seconds = {name: [] for name in loops}

@@ -68,7 +68,9 @@ class Args:
 def random_play(env: Environment, episodes: int, seed: int) -> dict[str, Any]:
     """Returns, lengths and speed of random legal actions."""
     key = jax.random.key(seed)
-    run = jax.jit(lambda key: play(env, random_policy(env.spec), (), key, episodes))
+    run = jax.jit(
+        lambda key: play(env, random_policy(env.spec), (), jax.random.split(key, episodes))
+    )
     compiled = run.lower(key).compile()
     wall, cpu = time.perf_counter(), time.process_time()
     stats = jax.block_until_ready(compiled(key))

@@ -125,15 +125,15 @@ def random_params(networks: Networks, seed: int = 0) -> Params:
     """
     rng = np.random.default_rng(seed)
 
-    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        return rng.normal(scale=0.5, size=leaf.shape).astype(leaf.dtype)
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.asarray(rng.normal(scale=0.5, size=leaf.shape), leaf.dtype)
 
     return jax.tree.map(draw, jax.eval_shape(networks.init, jax.random.key(0)))
 
 
 def prepare(config: Config, env: Scripted, seed: int = 0) -> Start:
     """Fresh episodes, random parameters and Adam's zeros."""
-    networks, vector = make_networks(config, env.spec), VectorEnv(env, config.num_envs)
+    networks, vector = make_networks(config, env.spec), VectorEnv(env)
     params = random_params(networks, seed)
     opt_state = Params(
         *(
@@ -142,5 +142,6 @@ def prepare(config: Config, env: Scripted, seed: int = 0) -> Start:
         )
     )
     carries = networks.initial_carries(config.num_envs)
-    rollout = RolloutState(jax.jit(vector.reset)(jax.random.key(seed)), *carries)
+    reset_key, key = jax.random.split(jax.random.key(seed), (2, config.num_envs))
+    rollout = RolloutState(key, jax.jit(vector.reset)(reset_key), *carries)
     return Start(networks, vector, Learner(params, opt_state), rollout)

@@ -14,5 +14,5 @@ from marsrl.evaluate import play_policy
 
 def returns(env: AeroJAX, episodes: int, seed: int) -> np.ndarray:
     """Plays whole episodes side by side; (episodes,) returns."""
-    run = partial(play_policy, env, Heuristic(env), num_episodes=episodes)
-    return np.asarray(jax.jit(run)(jax.random.key(seed)).episode_return)
+    run = jax.jit(partial(play_policy, env, Heuristic(env)))
+    return np.asarray(run(jax.random.split(jax.random.key(seed), episodes)).episode_return)

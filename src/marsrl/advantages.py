@@ -47,22 +47,28 @@ def gae(
     return advantage, advantage + value
 
 
-def masked_mean(x: Array, mask: Array) -> Array:
+Axes = tuple[str, ...]
+"""Names of mesh axes over which a batch is spread; `()` if all of it is here."""
+
+
+def masked_mean(x: Array, mask: Array, axes: Axes = ()) -> Array:
     """Mean of `x` where `mask` (same shape, or broadcastable) is True; 0 if it is nowhere True."""
     weight = jnp.broadcast_to(mask, x.shape).astype(x.dtype)
-    return jnp.sum(x * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+    total, count = jax.lax.psum((jnp.sum(x * weight), jnp.sum(weight)), axes)
+    return total / jnp.maximum(count, 1.0)
 
 
-def normalize(advantage: Array, mask: Array) -> tuple[Array, Array]:
+def normalize(advantage: Array, mask: Array, axes: Axes = ()) -> tuple[Array, Array]:
     """Shifts and scales to mean 0 and standard deviation 1 over the masked entries.
 
     Args:
         advantage: (...).
         mask: (...) bool.
+        axes: see `masked_mean`.
 
     Returns:
         The normalised advantage and the standard deviation it had.
     """
-    mean = masked_mean(advantage, mask)
-    std = jnp.sqrt(masked_mean((advantage - mean) ** 2, mask))
+    mean = masked_mean(advantage, mask, axes)
+    std = jnp.sqrt(masked_mean((advantage - mean) ** 2, mask, axes))
     return (advantage - mean) / (std + 1e-8), std

@@ -86,9 +86,9 @@ class Evaluate:
         if self.episodes < 1:
             raise UserError(f"episodes = {self.episodes} must be 1 or greater")
         policy = load_policy(self.run, self.seed, self.checkpoint)
-        key = jax.random.key(self.episode_seed)
-        play = jax.jit(evaluate, static_argnums=(0, 2, 4, 5))
-        stats = play(policy.networks, policy.params, policy.env, key, self.episodes, self.greedy)
+        keys = jax.random.split(jax.random.key(self.episode_seed), self.episodes)
+        play = jax.jit(evaluate, static_argnums=(0, 2, 4))
+        stats = play(policy.networks, policy.params, policy.env, keys, self.greedy)
         returns = np.asarray(stats.episode_return)
         if self.json:
             print(json.dumps({"step": policy.step, "returns": returns.tolist()}))  # noqa: T201 (what the user asked for or did)

@@ -24,7 +24,8 @@ class Config:
     task_settings: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     """Settings of the environment in place of the task's, as NAME VALUE pairs."""
     objective: str = "mars"
-    """Per-sample surrogate: mars, maspo, mappo, or a variant (see docs/objectives.md)."""
+    """Per-sample surrogate: mars, maspo, mappo, a variant (see docs/objectives.md), or your own
+    module:factory."""
     eps: float = 0.2
     """Size of the trust region."""
     eps_low: float | None = None
@@ -43,7 +44,7 @@ class Config:
     chunk_length: int | None = None
     """Steps of back-propagation through time; default: the whole rollout, or 1 if feed-forward."""
     reset_pool: int | None = None
-    """Fresh starts drawn per rollout; default: twice as many as the clock ends, rounded up."""
+    """Fresh starts per environment and rollout; default: twice what the clock ends, rounded up."""
     stagger: bool = True
     """Start environments at random points of their first episode, so that phases mix."""
 
@@ -96,7 +97,7 @@ class Config:
     keep_checkpoints: int = 3
     """Newest checkpoints kept, besides the best one of each seed."""
     devices: int | None = None
-    """Devices that share the seeds; default: as many as divide them evenly."""
+    """Devices that share the seeds, and then a seed's environments; default: as many as can."""
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use."""
@@ -125,8 +126,13 @@ class Config:
         _require_divides(
             "num_minibatches", self.num_minibatches, "num_envs x chunks", self.num_sequences
         )
-        if self.devices:
-            _require_divides("devices", self.devices, "the number of seeds", len(self.seeds))
+        if self.devices and self.devices not in self.mesh_shapes:
+            devices = self.devices
+            nearest = min(self.mesh_shapes, key=lambda size: abs(size - devices))
+            raise UserError(
+                f"devices = {devices} cannot share {len(self.seeds)} seeds and {self.env_blocks} "
+                f"blocks of environments evenly; the nearest that can is {nearest}"
+            )
         self.make_objective()
 
     @property
@@ -155,13 +161,42 @@ class Config:
         return -(-self.total_steps // self.steps_per_update)
 
     def pool_size(self, max_steps: int) -> int:
-        """Fresh starts drawn per rollout of an environment with this horizon."""
-        return self.reset_pool or self.num_envs * -(-2 * self.rollout_length // max_steps)
+        """Fresh starts per environment and rollout, for episodes of at most `max_steps`."""
+        return self.reset_pool or -(-2 * self.rollout_length // max_steps)
+
+    @property
+    def env_blocks(self) -> int:
+        """Into how many equal parts the environments of a seed can be cut.
+
+        Each is shuffled by itself and gives every minibatch an equal share (see `update.shuffle`).
+        """
+        return max(
+            blocks
+            for blocks in range(1, min(self.num_envs, _MAX_ENV_BLOCKS) + 1)
+            if self.num_envs % blocks == 0
+            and self.num_sequences // blocks % self.num_minibatches == 0
+        )
+
+    @property
+    def mesh_shapes(self) -> dict[int, tuple[int, int]]:
+        """How each usable number of devices is laid out: over seeds, over environments of each."""
+        shapes = [
+            (seeds, envs)
+            for seeds in _divisors(len(self.seeds))
+            for envs in _divisors(self.env_blocks)
+        ]
+        return {seeds * envs: (seeds, envs) for seeds, envs in shapes}  # the most seeds come last
 
     @property
     def hash(self) -> str:
         """Twelve hex digits that name the configuration without its seeds."""
-        content = {k: v for k, v in self.to_dict().items() if k not in ("seeds", "devices")}
+        hints = get_type_hints(Config)
+        content = {
+            # 1 and 1.0 are the same setting
+            name: float(value) if isinstance(value, int) and hints[name] in _FLOATS else value
+            for name, value in self.to_dict().items()
+            if name not in ("seeds", "devices")
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def make_objective(self) -> Objective:
@@ -193,6 +228,7 @@ class Config:
         return Config(**values)
 
 
+_FLOATS = (float, float | None)
 _POSITIVE = (
     "total_steps",
     "num_envs",
@@ -209,6 +245,13 @@ _POSITIVE = (
     "keep_checkpoints",
 )
 _NOT_NEGATIVE = ("ent_coef", "vf_coef", "eval_seed")
+
+
+_MAX_ENV_BLOCKS = 64  # more devices for one seed than anyone has; smaller blocks mix less well
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
@@ -228,8 +271,7 @@ def _require(name: str, value: Any, ok: bool, expected: str) -> None:
 
 def _require_divides(name: str, part: int, whole_name: str, whole: int) -> None:
     if whole % part:
-        divisors = [d for d in range(1, whole + 1) if whole % d == 0]
-        nearest = min(divisors, key=lambda d: abs(d - part))
+        nearest = min(_divisors(whole), key=lambda d: abs(d - part))
         raise UserError(
             f"{name} = {part} does not divide {whole_name} = {whole}; the nearest that does is "
             f"{nearest}"

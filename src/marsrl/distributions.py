@@ -8,6 +8,7 @@ log-probability, where inverting the tanh of a saturated action would not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
@@ -24,7 +25,12 @@ class Distribution(Protocol):
     """A batch of action distributions; shapes below are per batch element."""
 
     def sample(self, key: Key) -> Array:
-        """Draws one raw action each."""
+        """Draws one raw action each.
+
+        Args:
+            key: one for all, or (B,), one for each entry of the first axis: what is drawn for an
+                entry then depends on its own key alone.
+        """
         ...
 
     def mode(self) -> Array:
@@ -60,7 +66,8 @@ class Categorical(NamedTuple):
 
     def sample(self, key: Key) -> Array:
         """(...) int32."""
-        return jax.random.categorical(key, jnp.where(self.mask, self.logits, _ILLEGAL_LOGIT))
+        noise = _draw(jax.random.gumbel, key, self.logits.shape)
+        return jnp.argmax(jnp.where(self.mask, self.logits, _ILLEGAL_LOGIT) + noise, axis=-1)
 
     def mode(self) -> Array:
         """(...) int32."""
@@ -100,7 +107,7 @@ class TanhNormal(NamedTuple):
 
     def sample(self, key: Key) -> Array:
         """(..., A) float, before the tanh."""
-        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        noise = _draw(jax.random.normal, key, self.mean.shape)
         return self.mean + jnp.exp(self.log_std) * noise
 
     def mode(self) -> Array:
@@ -156,7 +163,7 @@ def random_action(key: Key, space: Discrete | Box, action_mask: Array) -> Array:
     """A uniformly random legal environment action per agent.
 
     Args:
-        key: PRNG key.
+        key: PRNG key, or one for each entry of the first axis.
         space: the action space.
         action_mask: (..., N, A) bool.
 
@@ -165,4 +172,11 @@ def random_action(key: Key, space: Discrete | Box, action_mask: Array) -> Array:
     """
     if isinstance(space, Discrete):
         return Categorical(jnp.zeros(action_mask.shape), action_mask).sample(key)
-    return jax.random.uniform(key, action_mask.shape, minval=space.low, maxval=space.high)
+    return space.low + (space.high - space.low) * _draw(jax.random.uniform, key, action_mask.shape)
+
+
+def _draw(draw: Callable[..., Array], key: Key, shape: tuple[int, ...]) -> Array:
+    """`draw(key, shape)`, or entry by entry with a key (B,) for each of the first axis."""
+    if key.ndim == 0:
+        return draw(key, shape)
+    return jax.vmap(lambda key: draw(key, shape[1:]))(key)

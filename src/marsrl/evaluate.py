@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
-from marsrl.envs.vector import EpisodeStats, select
+from marsrl.envs.vector import EpisodeStats, select, split_each
 from marsrl.networks import Networks
 from marsrl.types import Array, EnvSpec, Key, PyTree, TimeStep
 
 Act = Callable[[Any, TimeStep, Array, Key], tuple[Any, Array]]
-"""A policy of a batch: (carry, time step (B, ...), first (B,) bool, key) -> (carry, action)."""
+"""A policy of a batch: (carry, time step (B, ...), first (B,), keys (B,)) -> (carry, action)."""
 
 
 class Team(Protocol):
@@ -34,42 +34,40 @@ def evaluate(
     networks: Networks,
     params: PyTree,
     env: Environment,
-    key: Key,
-    num_episodes: int,
+    keys: Key,
     greedy: bool = False,
 ) -> EpisodeStats:
-    """Plays `num_episodes` episodes of a trained team side by side; see `play`.
+    """Plays episodes of a trained team side by side; see `play`.
 
     Args:
         networks: actor and critic.
         params: the actor's.
         env: the environment.
-        key: determines starts, transitions and sampled actions.
-        num_episodes: how many.
+        keys: (B,) one per episode.
         greedy: the mode of the policy instead of a sample.
 
     Returns:
-        One entry per episode, (num_episodes,).
+        One entry per episode, (B,).
     """
 
-    def act(carry: Any, now: TimeStep, first: Array, key: Key) -> tuple[Any, Array]:
+    def act(carry: Any, now: TimeStep, first: Array, keys: Key) -> tuple[Any, Array]:
         carry, dist = networks.act_once(params, carry, now, first)
-        return carry, dist.env_action(dist.mode() if greedy else dist.sample(key))
+        return carry, dist.env_action(dist.mode() if greedy else dist.sample(keys))
 
-    return play(env, act, networks.initial_carries(num_episodes)[0], key, num_episodes)
+    return play(env, act, networks.initial_carries(len(keys))[0], keys)
 
 
 def random_policy(spec: EnvSpec) -> Act:
     """Uniformly random legal actions; its carry is `()`."""
 
-    def act(carry: Any, now: TimeStep, first: Array, key: Key) -> tuple[Any, Array]:
-        return carry, random_action(key, spec.action, now.action_mask)
+    def act(carry: Any, now: TimeStep, first: Array, keys: Key) -> tuple[Any, Array]:
+        return carry, random_action(keys, spec.action, now.action_mask)
 
     return act
 
 
-def play(env: Environment, act: Act, carry: Any, key: Key, num_episodes: int) -> EpisodeStats:
-    """Plays `num_episodes` episodes side by side, from reset to end.
+def play(env: Environment, act: Act, carry: Any, keys: Key) -> EpisodeStats:
+    """Plays as many episodes side by side as there are keys, from reset to end.
 
     A scan of fixed length with a mask of the episodes still running: none is dropped for being
     long, none is counted twice.
@@ -78,55 +76,52 @@ def play(env: Environment, act: Act, carry: Any, key: Key, num_episodes: int) ->
         env: the environment.
         act: the policy.
         carry: its carry before the first step, for all episodes.
-        key: determines starts, transitions and actions.
-        num_episodes: how many.
+        keys: (B,) each determines the start, the transitions and the actions of one episode.
 
     Returns:
-        One entry per episode, (num_episodes,).
+        One entry per episode, (B,).
     """
-    reset_key, key = jax.random.split(key)
-    env_state, time_step = jax.vmap(env.reset)(jax.random.split(reset_key, num_episodes))
-    first = jnp.ones(num_episodes, bool)
+    reset_keys, keys = split_each(keys, 2)
+    env_state, time_step = jax.vmap(env.reset)(reset_keys)
+    first = jnp.ones(keys.shape, bool)
     stats = EpisodeStats(
-        ended=jnp.zeros(num_episodes, bool),
-        episode_return=jnp.zeros(num_episodes),
-        length=jnp.zeros(num_episodes, jnp.int32),
+        ended=jnp.zeros(keys.shape, bool),
+        episode_return=jnp.zeros(keys.shape),
+        length=jnp.zeros(keys.shape, jnp.int32),
         metrics=time_step.metrics,
     )
 
-    def step(state: tuple[Any, ...], key: Key) -> tuple[tuple[Any, ...], None]:
-        env_state, now, carry, first, stats = state
-        action_key, env_key = jax.random.split(key)
-        carry, action = act(carry, now, first, action_key)
-        keys = jax.random.split(env_key, num_episodes)
-        env_state, outcome = jax.vmap(env.step)(keys, env_state, action)
+    def step(state: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], None]:
+        keys, env_state, now, carry, first, stats = state
+        keys, action_keys, env_keys = split_each(keys, 3)
+        carry, action = act(carry, now, first, action_keys)
+        env_state, outcome = jax.vmap(env.step)(env_keys, env_state, action)
         stats = _count(stats, outcome.reward.mean(-1), outcome.done, outcome.metrics)
-        return (env_state, outcome, carry, jnp.zeros_like(first), stats), None
+        return (keys, env_state, outcome, carry, jnp.zeros_like(first), stats), None
 
-    state = (env_state, time_step, carry, first, stats)
-    return jax.lax.scan(step, state, jax.random.split(key, env.spec.max_steps))[0][-1]
+    state = (keys, env_state, time_step, carry, first, stats)
+    return jax.lax.scan(step, state, length=env.spec.max_steps)[0][-1]
 
 
-def play_policy(env: Environment, policy: Team, key: Key, num_episodes: int) -> EpisodeStats:
-    """Plays `num_episodes` episodes of a team side by side; see `play`.
+def play_policy(env: Environment, policy: Team, keys: Key) -> EpisodeStats:
+    """Plays episodes of a team side by side; see `play`.
 
     Args:
         env: the environment.
         policy: the team; its `act` is vmapped over episodes.
-        key: determines starts, transitions and actions.
-        num_episodes: how many.
+        keys: (B,) one per episode.
 
     Returns:
-        One entry per episode, (num_episodes,).
+        One entry per episode, (B,).
     """
 
-    def act(carry: Any, now: TimeStep, first: Array, key: Key) -> tuple[Any, Array]:
-        return jax.vmap(policy.act)(carry, now, jax.random.split(key, num_episodes))
+    def act(carry: Any, now: TimeStep, first: Array, keys: Key) -> tuple[Any, Array]:
+        return jax.vmap(policy.act)(carry, now, keys)
 
     carry = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape)), policy.initial_carry()
+        lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), policy.initial_carry()
     )
-    return play(env, act, carry, key, num_episodes)
+    return play(env, act, carry, keys)
 
 
 def _count(

@@ -57,7 +57,7 @@ class Policy:
         """
         batch = jax.tree.map(lambda x: x[None], time_step)
         carry, dist = self.networks.act_once(self.params, carry, batch, jnp.zeros(1, bool))
-        action = dist.mode() if greedy else dist.sample(key)
+        action = dist.mode() if greedy else dist.sample(key[None])
         return carry, dist.env_action(action)[0]
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from marsrl.advantages import gae
 from marsrl.config import Config
-from marsrl.envs.vector import EpisodeStats, VectorEnv, VectorState
+from marsrl.envs.vector import EpisodeStats, VectorEnv, VectorState, split_each
 from marsrl.networks import Carry, Networks, Params
 from marsrl.types import Array, Key, PyTree, TimeStep
 
@@ -18,11 +18,13 @@ class RolloutState(NamedTuple):
     """What one rollout hands to the next.
 
     Attributes:
+        key: (E,) PRNG keys, one stream for each environment.
         vector: the environments.
         actor_carry: (E, N, H) or (), before `vector.time_step`.
         critic_carry: (E, H) or (E, N, H) or (), likewise.
     """
 
+    key: Key
     vector: VectorState
     actor_carry: Carry
     critic_carry: Carry
@@ -86,16 +88,13 @@ def rollout(
     params: Params,
     env: VectorEnv,
     state: RolloutState,
-    key: Key,
 ) -> tuple[RolloutState, Experience, EpisodeStats]:
     """Plays `T` steps in every environment, then values them.
 
     Returns:
         The state after it, the experience, and the episodes that ended, (T, E).
     """
-    played, transition, actor_carry, episodes = _play(
-        config, networks, params.actor, env, state, key
-    )
+    played, transition, actor_carry, episodes = _play(config, networks, params.actor, env, state)
     played, experience = _add_values(
         config, networks, params.critic, played, transition, actor_carry
     )
@@ -108,15 +107,15 @@ def _play(
     params: PyTree,
     env: VectorEnv,
     state: RolloutState,
-    key: Key,
 ) -> tuple[RolloutState, Transition, Carry, EpisodeStats]:
     """The environment loop: chunks of steps, storing the actor's carry once per chunk."""
-    pool_key, key = jax.random.split(key)
+    key, pool_key = split_each(state.key, 2)
     pool = env.fresh(pool_key, config.pool_size(env.spec.max_steps))
-    state = state._replace(vector=state.vector._replace(resets=jnp.int32(0)))
+    restarts = jnp.zeros_like(state.vector.restarts)
+    state = state._replace(key=key, vector=state.vector._replace(restarts=restarts))
 
-    def step(state: RolloutState, key: Key) -> tuple[RolloutState, tuple[Transition, EpisodeStats]]:
-        action_key, env_key = jax.random.split(key)
+    def step(state: RolloutState, _: None) -> tuple[RolloutState, tuple[Transition, EpisodeStats]]:
+        key, action_key, env_key = split_each(state.key, 3)
         now, first = state.vector.time_step, state.vector.first
         actor_carry, dist = networks.act_once(params, state.actor_carry, now, first)
         action = dist.sample(action_key)
@@ -136,14 +135,13 @@ def _play(
             final_obs=outcome.obs,
             final_state=outcome.global_state,
         )
-        return RolloutState(vector, actor_carry, state.critic_carry), (transition, episodes)
+        return RolloutState(key, vector, actor_carry, state.critic_carry), (transition, episodes)
 
-    def chunk(state: RolloutState, keys: Key) -> tuple[RolloutState, tuple]:
-        after, steps = jax.lax.scan(step, state, keys)
+    def chunk(state: RolloutState, _: None) -> tuple[RolloutState, tuple]:
+        after, steps = jax.lax.scan(step, state, length=config.sequence_length)
         return after, (state.actor_carry, steps)
 
-    keys = jax.random.split(key, (config.num_chunks, config.sequence_length))
-    state, (actor_carry, steps) = jax.lax.scan(chunk, state, keys)
+    state, (actor_carry, steps) = jax.lax.scan(chunk, state, length=config.num_chunks)
     transition, episodes = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), steps)
     return state, transition, actor_carry, episodes
 

@@ -71,6 +71,10 @@ class RunFolder:
         """The latest status."""
         return json.loads((self.path / "status.json").read_text())
 
+    def seconds(self) -> Row:
+        """Wall time of the sessions so far, by purpose; empty before the first evaluation."""
+        return self.status().get("seconds", {})
+
     def write_status(self, status: str, step: int, seeds: dict[str, Row], **more: Any) -> None:
         """Replaces status.json: the run's status, its step, and each seed's."""
         self._write("status.json", {"status": status, "step": step, "seeds": seeds, **more})

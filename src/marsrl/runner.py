@@ -97,11 +97,11 @@ class _Run:
         self.monitor = monitor
         self.checkpoints = Checkpoints(folder.checkpoints, config.seeds, config.keep_checkpoints)
         self.evaluations = set(evaluation_updates(config))
-        self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
+        self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0} | folder.seconds()
         self.diverged: dict[int, int] = {}
         self.step = 0
         self._last_logged = 0
-        self._last_seconds = 0.0
+        self._last_seconds = self.seconds["train"]
 
     def go(self) -> Result:
         """Trains to the end, scores the best checkpoints and writes the final status."""

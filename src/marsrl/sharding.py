@@ -1,14 +1,16 @@
-"""Spreading the seeds of a run over devices."""
+"""Spreading the seeds of a run, and the environments of a seed, over devices."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.types import PyTree
 
@@ -21,33 +23,65 @@ def use_cpu_cores() -> None:
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
-def seed_mesh(num_seeds: int, num_devices: int | None) -> jax.sharding.Mesh:
-    """A one-axis mesh over `num_devices`; by default the most that divide the seeds evenly.
+SEEDS = jax.P("seeds")
+"""The first axis of an array holds seeds."""
+ENVS = jax.P("envs")
+"""The first axis of an array, one for all seeds, holds environments."""
+SEEDS_AND_ENVS = jax.P("seeds", "envs")
+"""The first axis holds seeds, the second environments, or blocks of them."""
+
+
+def make_mesh(config: Config) -> jax.sharding.Mesh:
+    """A mesh ("seeds", "envs") of the configuration's devices, or of as many as can be used.
+
+    Seeds are spread first, since they need not talk to each other.
 
     Raises:
         UserError: there are fewer devices than asked for.
     """
-    available = jax.local_device_count()
-    if num_devices is None:
-        num_devices = max(d for d in range(1, available + 1) if num_seeds % d == 0)
-    if num_devices > available:
-        raise UserError(f"devices = {num_devices}, but this machine offers {available}")
-    return jax.sharding.Mesh(np.asarray(jax.local_devices()[:num_devices]), ("seeds",))
+    available, shapes = jax.local_device_count(), config.mesh_shapes
+    size = config.devices or max(size for size in shapes if size <= available)
+    if size > available:
+        raise UserError(f"devices = {size}, but this machine offers {available}")
+    devices = np.asarray(jax.local_devices()[:size])
+    return jax.sharding.Mesh(devices.reshape(shapes[size]), ("seeds", "envs"))
 
 
-def over_seeds(
-    mesh: jax.sharding.Mesh, program: Callable[..., Any], donate: bool = False
+def spread(
+    mesh: jax.sharding.Mesh,
+    program: Callable[..., Any],
+    in_specs: tuple[Any, ...],
+    out_specs: Any,
+    donate: bool = False,
 ) -> Callable[..., Any]:
-    """Compiles a one-seed program for stacked seeds (S, ...), split over the mesh."""
-    seeds = jax.P("seeds")
-    sharding = jax.NamedSharding(mesh, seeds)
+    """Compiles a one-seed program for stacked seeds (S, ...), split over the mesh.
+
+    Args:
+        mesh: from `make_mesh`.
+        program: of one seed and the environments that are here.
+        in_specs: a (tree of) `SEEDS`, `ENVS` or `SEEDS_AND_ENVS` for each argument.
+        out_specs: likewise for the result; the first axis is always the seeds'.
+        donate: reuse the first argument's memory for the result.
+    """
+    per_seed = [None if spec == ENVS else 0 for spec in in_specs]
     mapped = jax.shard_map(
-        jax.vmap(program), mesh=mesh, in_specs=seeds, out_specs=seeds, check_vma=False
+        jax.vmap(program, per_seed),
+        mesh=mesh,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        check_vma=False,
     )
-    return jax.jit(mapped, in_shardings=sharding, donate_argnums=(0,) if donate else ())
+    shardings = jax.tree.map(partial(jax.NamedSharding, mesh), in_specs)
+    return jax.jit(mapped, in_shardings=shardings, donate_argnums=(0,) if donate else ())
 
 
-def place(mesh: jax.sharding.Mesh, shapes: PyTree) -> PyTree:
-    """Adds to a tree of `jax.ShapeDtypeStruct` (S, ...) where `over_seeds` puts its arrays."""
-    sharding = jax.NamedSharding(mesh, jax.P("seeds"))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+def place(mesh: jax.sharding.Mesh, shapes: PyTree, specs: PyTree) -> PyTree:
+    """Adds to a tree of `jax.ShapeDtypeStruct` where `spread` puts arrays with these specs."""
+
+    def of_part(spec: jax.P, part: PyTree) -> PyTree:
+        sharding = jax.NamedSharding(mesh, spec)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part
+        )
+
+    return jax.tree.map(of_part, specs, shapes)

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marsrl import sharding
+from marsrl.advantages import Axes
 from marsrl.config import Config
 from marsrl.envs.base import Environment
-from marsrl.envs.vector import EpisodeStats, VectorEnv
+from marsrl.envs.vector import EpisodeStats, VectorEnv, split_each
 from marsrl.evaluate import evaluate
 from marsrl.networks import Networks, Params
 from marsrl.objectives import Objective
 from marsrl.rollout import RolloutState, rollout
+from marsrl.sharding import ENVS, SEEDS, SEEDS_AND_ENVS, make_mesh, place, spread
 from marsrl.types import Array, EnvSpec, Key, PyTree
 from marsrl.update import Learner, Metrics, make_optimizer, update
 
@@ -30,7 +31,7 @@ class TrainState(NamedTuple):
     Attributes:
         learner: parameters and optimiser states.
         rollout: environments and recurrent carries.
-        key: PRNG key of the training; evaluation has its own.
+        keys: (env_blocks,) PRNG keys that shuffle minibatches, one for each block of environments.
         updates: () int32, updates done.
         diverged: () int32, the update whose loss or parameters were not finite, or -1. A diverged
             seed keeps the state that it had before that update.
@@ -38,7 +39,7 @@ class TrainState(NamedTuple):
 
     learner: Learner
     rollout: RolloutState
-    key: Key
+    keys: Key
     updates: Array
     diverged: Array
 
@@ -48,9 +49,17 @@ def make_networks(config: Config, spec: EnvSpec) -> Networks:
     return Networks(spec, config.width, config.core, config.critic, config.share_parameters)
 
 
-def init_state(config: Config, networks: Networks, env: VectorEnv, seed: Array) -> TrainState:
-    """The state of one seed before its first update."""
-    params_key, reset_key, stagger_key, key = jax.random.split(jax.random.key(seed), 4)
+PLACEMENT = TrainState._make((SEEDS, SEEDS_AND_ENVS, SEEDS_AND_ENVS, SEEDS, SEEDS))
+"""Which axes of each part of the states (S, ...) are spread over devices."""
+
+
+def init_state(
+    config: Config, networks: Networks, env: VectorEnv, seed: Array, index: Array
+) -> TrainState:
+    """The state of one seed before its first update, with the environments `index` (E,) of it."""
+    params_key, env_key, shuffle_key = jax.random.split(jax.random.key(seed), 3)
+    fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+    reset_key, stagger_key, key = split_each(fold_in(env_key, index), 3)
     params, optimizer = networks.init(params_key), make_optimizer(config)
     opt_state = Params(*(tx.init(p) for tx, p in zip(optimizer, params, strict=True)))
     vector = env.reset(reset_key)
@@ -58,23 +67,30 @@ def init_state(config: Config, networks: Networks, env: VectorEnv, seed: Array) 
         vector = env.stagger(stagger_key, vector)
     return TrainState(
         learner=Learner(params, opt_state),
-        rollout=RolloutState(vector, *networks.initial_carries(config.num_envs)),
-        key=key,
+        rollout=RolloutState(key, vector, *networks.initial_carries(len(index))),
+        keys=fold_in(shuffle_key, index[:: config.num_envs // config.env_blocks]),
         updates=jnp.int32(0),
         diverged=jnp.int32(-1),
     )
 
 
 def train_step(
-    config: Config, networks: Networks, env: VectorEnv, objective: Objective, state: TrainState
+    config: Config,
+    networks: Networks,
+    env: VectorEnv,
+    objective: Objective,
+    state: TrainState,
+    axes: Axes = (),
 ) -> tuple[TrainState, Metrics]:
     """One rollout and one update of one seed; a seed that has diverged stays as it is."""
-    key, rollout_key, update_key = jax.random.split(state.key, 3)
+    keys, update_keys = split_each(state.keys, 2)
     played, experience, episodes = rollout(
-        config, networks, state.learner.params, env, state.rollout, rollout_key
+        config, networks, state.learner.params, env, state.rollout
     )
-    learner, metrics = update(config, networks, objective, state.learner, experience, update_key)
-    next_state = TrainState(learner, played, key, state.updates + 1, state.diverged)
+    learner, metrics = update(
+        config, networks, objective, state.learner, experience, update_keys, axes
+    )
+    next_state = TrainState(learner, played, keys, state.updates + 1, state.diverged)
     leaves = [*jax.tree.leaves(learner.params), metrics["actor/loss"], metrics["critic/loss"]]
     finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
     healthy = finite & (state.diverged < 0)
@@ -82,16 +98,16 @@ def train_step(
         diverged=jnp.where(state.diverged < 0, state.updates + 1, state.diverged)
     )
     next_state = jax.tree.map(partial(jnp.where, healthy), next_state, frozen)
-    metrics |= episode_metrics(episodes) | {"diverged": next_state.diverged}
+    metrics |= episode_metrics(episodes, axes) | {"diverged": next_state.diverged}
     return next_state, metrics
 
 
-def episode_metrics(episodes: EpisodeStats) -> Metrics:
+def episode_metrics(episodes: EpisodeStats, axes: Axes = ()) -> Metrics:
     """Means over the episodes that ended (NaN if none did), and their number."""
-    count = episodes.ended.sum()
+    count = jax.lax.psum(episodes.ended.sum(), axes)
 
     def mean(x: Array) -> Array:
-        total = jnp.where(episodes.ended, x, 0).sum()
+        total = jax.lax.psum(jnp.where(episodes.ended, x, 0).sum(), axes)
         return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
     return {
@@ -118,20 +134,22 @@ class Program:
         self.env = env
         self.networks = make_networks(config, env.spec)
         self._seeds = np.asarray(config.seeds, np.uint32)
-        self._mesh = mesh = sharding.seed_mesh(len(config.seeds), config.devices)
-        shared = (config, self.networks, VectorEnv(env, config.num_envs))
+        self._mesh = mesh = make_mesh(config)
+        shared = (config, self.networks, VectorEnv(env))
         objective = objective or config.make_objective()
-        self._init = sharding.over_seeds(mesh, partial(init_state, *shared))
-        self._step = sharding.over_seeds(mesh, partial(train_step, *shared, objective), donate=True)
-        self._evaluate = sharding.over_seeds(mesh, self._evaluate_one)
+        step = partial(train_step, *shared, objective, axes=("envs",))
+        self._init = spread(mesh, partial(init_state, *shared), (SEEDS, ENVS), PLACEMENT)
+        self._step = spread(mesh, step, (PLACEMENT,), (PLACEMENT, SEEDS), donate=True)
+        self._evaluate = spread(mesh, self._evaluate_some, (SEEDS, SEEDS, ENVS), SEEDS_AND_ENVS)
 
     def init(self) -> TrainState:
         """The states before the first update."""
-        return self._init(self._seeds)
+        return self._init(self._seeds, np.arange(self.config.num_envs))
 
     def template(self) -> TrainState:
         """Shapes, types and placement of the states, without computing them."""
-        return sharding.place(self._mesh, jax.eval_shape(self._init, self._seeds))
+        index = np.arange(self.config.num_envs)
+        return place(self._mesh, jax.eval_shape(self._init, self._seeds, index), PLACEMENT)
 
     def step(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One rollout and update of every seed; `state` is consumed."""
@@ -145,12 +163,14 @@ class Program:
             batch: which episodes: 0 are those of every evaluation, the others are for the final
                 score, so that one compiled program serves both.
         """
-        return self._evaluate(actor, np.full(len(self._seeds), batch))
+        episodes = self.config.eval_episodes
+        num_devices = self._mesh.shape["envs"]
+        index = np.arange(-(-episodes // num_devices) * num_devices)  # an equal share for each
+        stats = self._evaluate(actor, np.full(len(self._seeds), batch), index)
+        return jax.tree.map(lambda x: x[:, :episodes], stats)
 
-    def _evaluate_one(self, actor: PyTree, batch: Array) -> EpisodeStats:
+    def _evaluate_some(self, actor: PyTree, batch: Array, index: Array) -> EpisodeStats:
         # another stream than any training seed's, and the same episodes every time
         key = jax.random.fold_in(jax.random.key(self.config.eval_seed), batch)
-        config = self.config
-        return evaluate(
-            self.networks, actor, self.env, key, config.eval_episodes, config.eval_greedy
-        )
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+        return evaluate(self.networks, actor, self.env, keys, self.config.eval_greedy)

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
-from marsrl.advantages import masked_mean, normalize
+from marsrl.advantages import Axes, masked_mean, normalize
 from marsrl.config import Config
+from marsrl.envs.vector import split_each
 from marsrl.networks import Networks, Params
 from marsrl.objectives import Objective, diagnostics
 from marsrl.rollout import Experience
@@ -26,13 +28,17 @@ class Learner(NamedTuple):
 
 
 def make_optimizer(config: Config) -> Params:
-    """Adam behind a global-norm clip, one for the actor and one for the critic."""
+    """Adam behind a global-norm clip, one for the actor and one for the critic.
+
+    Each works on one flat vector, since a loop over many small arrays costs more than its
+    arithmetic.
+    """
 
     def adam(lr: float) -> optax.GradientTransformation:
         steps = config.num_updates * config.update_epochs * config.num_minibatches
         rate = optax.linear_schedule(lr, 0.0, steps) if config.anneal_lr else lr
         clip = optax.clip_by_global_norm(config.max_grad_norm)
-        return optax.chain(clip, optax.adam(rate, eps=1e-5))
+        return optax.flatten(optax.chain(clip, optax.adam(rate, eps=1e-5)))
 
     return Params(adam(config.actor_lr), adam(config.critic_lr))
 
@@ -60,20 +66,54 @@ def take_sequences(sequences: Experience, index: Array) -> Experience:
     return Experience(*steps, *carries)
 
 
+def shuffle(config: Config, keys: Key, num_envs: int) -> Array:
+    """A random order of the sequences, as indices (num_minibatches, B).
+
+    Every block of environments is shuffled by itself and gives each minibatch an equal share. A
+    device that holds some of the blocks thus finds its share of every minibatch in its own memory,
+    and the minibatches do not depend on how the blocks are spread.
+
+    Args:
+        config: the run's.
+        keys: one for each block that is here.
+        num_envs: environments that are here, in the blocks' order.
+    """
+    blocks, size = len(keys), num_envs // len(keys)
+
+    def one_block(key: Key) -> Array:
+        return jax.random.permutation(key, config.num_chunks * size)
+
+    order = jax.vmap(one_block)(keys)
+    env = order % size + size * jnp.arange(blocks)[:, None]
+    sequence = (order // size * num_envs + env).reshape((blocks, config.num_minibatches, -1))
+    return sequence.swapaxes(0, 1).reshape((config.num_minibatches, -1))
+
+
 def update(
     config: Config,
     networks: Networks,
     objective: Objective,
     learner: Learner,
     experience: Experience,
-    key: Key,
+    keys: Key,
+    axes: Axes = (),
 ) -> tuple[Learner, Metrics]:
     """Passes `update_epochs` times over the experience.
 
+    Args:
+        config: the run's.
+        networks: actor and critic.
+        objective: the surrogate.
+        learner: what is changed.
+        experience: of the environments that are here.
+        keys: PRNG keys, one for each block of environments that is here.
+        axes: mesh axes over which the environments are spread: gradients are averaged over them.
+
     Returns:
-        The changed learner, and the metrics over all minibatches: the mean of each (the minimum of
-        `ratio/min`, the maximum of `ratio/max`), plus `replay_error`: the largest |log_ratio| of
-        the very first minibatch, which is 0 but for rounding if the replay is right.
+        The changed learner, and the metrics over all minibatches (and devices, each with its part
+        of a minibatch): the mean of each (the minimum of `ratio/min`, the maximum of `ratio/max`),
+        plus `replay_error`: the largest |log_ratio| of the very first minibatch, which is 0 but for
+        rounding if the replay is right.
     """
     sequences = to_sequences(experience, config.num_chunks)
     optimizer = make_optimizer(config)
@@ -81,17 +121,26 @@ def update(
     def minibatch(learner: Learner, index: Array) -> tuple[Learner, Metrics]:
         batch = take_sequences(sequences, index)
         gradient = jax.grad(loss, argnums=3, has_aux=True)
-        grads, metrics = gradient(config, networks, objective, learner.params, batch)
-        learner, norms = _apply(optimizer, learner, grads)
+        grads, metrics = gradient(config, networks, objective, learner.params, batch, axes)
+        learner, norms = _apply(optimizer, learner, _sum_over(axes, grads))
         return learner, metrics | norms
 
-    def epoch(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
-        order = jax.random.permutation(key, config.num_sequences)
-        return jax.lax.scan(minibatch, learner, order.reshape((config.num_minibatches, -1)))
+    def epoch(state: tuple[Learner, Key], _: None) -> tuple[tuple[Learner, Key], Metrics]:
+        learner, keys = state
+        keys, shuffle_keys = split_each(keys, 2)
+        order = shuffle(config, shuffle_keys, experience.value.shape[1])
+        learner, metrics = jax.lax.scan(minibatch, learner, order)
+        return (learner, keys), metrics
 
-    learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, config.update_epochs))
-    replay_error = metrics.pop("log_ratio/max")[0, 0]
-    return learner, reduce_metrics(metrics) | {"replay_error": replay_error}
+    (learner, _), metrics = jax.lax.scan(epoch, (learner, keys), length=config.update_epochs)
+    replay_error = jax.lax.pmax(metrics.pop("log_ratio/max")[0, 0], axes)
+    return learner, reduce_metrics(metrics, axes) | {"replay_error": replay_error}
+
+
+def _sum_over(axes: Axes, grads: Params) -> Params:
+    """The sum over devices, as one vector: one exchange instead of one per array."""
+    flat, unravel = ravel_pytree(grads)
+    return unravel(jax.lax.psum(flat, axes))
 
 
 def _apply(optimizer: Params, learner: Learner, grads: Params) -> tuple[Learner, Metrics]:
@@ -111,16 +160,35 @@ def _apply(optimizer: Params, learner: Learner, grads: Params) -> tuple[Learner,
 
 
 def loss(
-    config: Config, networks: Networks, objective: Objective, params: Params, batch: Experience
+    config: Config,
+    networks: Networks,
+    objective: Objective,
+    params: Params,
+    batch: Experience,
+    axes: Axes = (),
 ) -> tuple[Array, Metrics]:
-    """The loss of actor and critic together (they share no parameters) on (L, B, ...) sequences."""
-    actor_loss, actor_metrics = _actor_loss(config, networks, objective, params.actor, batch)
-    critic_loss, critic_metrics = _critic_loss(config, networks, params.critic, batch)
+    """The loss of actor and critic together (they share no parameters) on (L, B, ...) sequences.
+
+    Where the batch is spread over devices, each one's loss is its share: the shares, and so their
+    gradients, add up to those of the whole batch. The metrics are those of the part that is here.
+    """
+    actor_loss, actor_metrics = _actor_loss(config, networks, objective, params.actor, batch, axes)
+    critic_loss, critic_metrics = _critic_loss(config, networks, params.critic, batch, axes)
     return actor_loss + config.vf_coef * critic_loss, actor_metrics | critic_metrics
 
 
+def _share(mask: Array, axes: Axes) -> Array:
+    """The share of all masked entries that are here: 1 if nothing is spread."""
+    return mask.sum() / jnp.maximum(jax.lax.psum(mask.sum(), axes), 1)
+
+
 def _actor_loss(
-    config: Config, networks: Networks, objective: Objective, params: Any, batch: Experience
+    config: Config,
+    networks: Networks,
+    objective: Objective,
+    params: Any,
+    batch: Experience,
+    axes: Axes,
 ) -> tuple[Array, Metrics]:
     """`-mean objective(log_ratio, advantage) - ent_coef * mean entropy`, over live agents."""
     steps = batch.transition
@@ -129,7 +197,7 @@ def _actor_loss(
     mask = steps.agent_mask
     # a team's one advantage counts for every agent
     advantage = jnp.broadcast_to(batch.advantage, log_ratio.shape)
-    normalized, std = normalize(advantage, mask)
+    normalized, std = normalize(advantage, mask, axes)
     if config.normalize_advantage:
         advantage = normalized
     surrogate, pullback = jax.vjp(lambda u: objective(u, advantage), log_ratio)
@@ -143,11 +211,11 @@ def _actor_loss(
         "log_ratio/max": jnp.max(jnp.where(mask, jnp.abs(log_ratio), 0.0)),
         **diagnostics(log_ratio, advantage, slope, mask, objective.region),
     }
-    return actor_loss, jax.lax.stop_gradient(metrics)
+    return _share(mask, axes) * actor_loss, jax.lax.stop_gradient(metrics)
 
 
 def _critic_loss(
-    config: Config, networks: Networks, params: Any, batch: Experience
+    config: Config, networks: Networks, params: Any, batch: Experience, axes: Axes
 ) -> tuple[Array, Metrics]:
     """Half the mean squared error to the target, over value streams that belong to someone."""
     steps = batch.transition
@@ -169,17 +237,22 @@ def _critic_loss(
         "critic/explained_variance": 1.0 - unexplained / (variance + 1e-8),
         "critic/value": masked_mean(batch.value, mask),
     }
-    return critic_loss, jax.lax.stop_gradient(metrics)
+    return _share(mask, axes) * critic_loss, jax.lax.stop_gradient(metrics)
 
 
-def reduce_metrics(metrics: Metrics) -> Metrics:
-    """Reduces all axes: mean without NaN, but the least of `*/min` and the greatest of `*/max`."""
+def reduce_metrics(metrics: Metrics, axes: Axes = ()) -> Metrics:
+    """Reduces all axes, those of the mesh too.
+
+    Mean without NaN, but the least of `*/min` and the greatest of `*/max`.
+    """
 
     def reduce(name: str, x: Array) -> Array:
         if name.endswith("/min"):
-            return x.min()
+            return jax.lax.pmin(x.min(), axes)
         if name.endswith("/max"):
-            return x.max()
-        return jnp.nanmean(x)
+            return jax.lax.pmax(x.max(), axes)
+        known = ~jnp.isnan(x)
+        total, count = jax.lax.psum((jnp.where(known, x, 0.0).sum(), known.sum()), axes)
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
     return {name: reduce(name, x) for name, x in metrics.items()}

@@ -18,14 +18,15 @@ def tournament(env):
     """Plays the same number of episodes of each team: (3, EPISODES) statistics."""
 
     @jax.jit
-    def run(key):
+    def run(keys):
         return (
-            play(env, random_policy(env.spec), (), key, EPISODES),
-            play_policy(env, Loiter(env), key, EPISODES),
-            play_policy(env, Heuristic(env), key, EPISODES),
+            play(env, random_policy(env.spec), (), keys),
+            play_policy(env, Loiter(env), keys),
+            play_policy(env, Heuristic(env), keys),
         )
 
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *run(jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(0), EPISODES)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *run(keys))
 
 
 @pytest.mark.parametrize("task", SCENARIOS)

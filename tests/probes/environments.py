@@ -34,6 +34,7 @@ class Probe:
         sees: (cue, t) -> () what every agent observes at time t.
         alive: (t, agent (N,)) -> (N,) bool; a dead agent observes 0 and has one legal action, 0.
         truncates: the last step is a time limit, not an end.
+        shows_clock: the global state tells the time; else it is 0 there.
     """
 
     reward: Callable[[Array, Array, Array], Array]
@@ -43,6 +44,7 @@ class Probe:
     num_agents: int = 1
     max_steps: int = 1
     truncates: bool = False
+    shows_clock: bool = True
 
     @property
     def spec(self) -> EnvSpec:
@@ -65,7 +67,7 @@ class Probe:
         only_first = jnp.arange(self.action.size) == 0
         return TimeStep(
             obs=jnp.where(alive, seen, 0.0)[:, None],
-            global_state=jnp.stack([seen, state.t.astype(jnp.float32)]),
+            global_state=jnp.stack([seen, jnp.where(self.shows_clock, state.t, 0.0)]),
             action_mask=alive[:, None] | only_first,
             agent_mask=alive,
             reward=jnp.broadcast_to(reward, (self.num_agents,)),

@@ -33,7 +33,7 @@ def refusal(make):
         ({"num_minibatches": 5}, ["num_minibatches = 5", "128", "is 4"]),
         ({"num_minibatches": 256}, ["num_minibatches = 256", "is 128"]),
         ({"core": "ff", "num_envs": 3, "num_minibatches": 4}, ["num_minibatches", "150", "is 3"]),
-        ({"seeds": (0, 1, 2), "devices": 2}, ["devices = 2", "seeds = 3", "nearest"]),
+        ({"devices": 7}, ["devices = 7", "2 seeds", "32 blocks", "nearest", "is 8"]),
     ],
 )
 def test_sizes_that_do_not_divide(changes, named):
@@ -183,8 +183,8 @@ def test_counts():
 
 
 def test_the_pool_holds_twice_as_many_starts_as_the_clock_ends():
-    config = Config(num_envs=8, rollout_length=50)
-    assert [config.pool_size(steps) for steps in (1000, 100, 99, 50, 25)] == [8, 8, 16, 16, 32]
+    config = Config(rollout_length=50)
+    assert [config.pool_size(steps) for steps in (1000, 100, 99, 50, 25)] == [1, 1, 2, 2, 4]
     assert dataclasses.replace(config, reset_pool=5).pool_size(1) == 5
 
 
@@ -192,3 +192,31 @@ def test_the_objective_is_the_named_one():
     assert Config().make_objective().name == "mars"
     flexible = Config(objective="mars-flexible", eps_low=0.1, eps_high=0.3).make_objective()
     assert (flexible.region.lower, flexible.region.upper) == (0.9, 1.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks"),
+    [
+        ({}, 32),  # 128 sequences, 4 of them in a block
+        ({"core": "ff"}, 64),  # the most
+        ({"num_envs": 16}, 4),
+        ({"num_envs": 6, "num_minibatches": 2}, 3),
+        ({"num_envs": 7, "num_minibatches": 1}, 7),
+        ({"num_envs": 1, "num_minibatches": 5, "chunk_length": 10}, 1),
+    ],
+)
+def test_blocks_give_every_minibatch_an_equal_share(changes, blocks):
+    config = Config(**changes)
+    assert config.env_blocks == blocks
+    assert config.num_envs % blocks == 0
+    assert config.num_sequences // blocks % config.num_minibatches == 0
+
+
+def test_devices_share_seeds_before_environments():
+    shapes = Config(seeds=(0, 1, 2), num_envs=16).mesh_shapes  # 4 blocks
+    assert shapes == {1: (1, 1), 2: (1, 2), 3: (3, 1), 4: (1, 4), 6: (3, 2), 12: (3, 4)}
+    assert Config(seeds=(0, 1), num_envs=16).mesh_shapes[4] == (2, 2)
+
+
+def test_the_hash_does_not_tell_a_whole_number_from_the_float_it_stands_for():
+    assert Config(gamma=1).hash == Config(gamma=1.0).hash != Config().hash

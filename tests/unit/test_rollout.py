@@ -39,8 +39,8 @@ def played(request):
     networks, vector, learner, state = prepare(config, env)
     step = jax.jit(partial(rollout, config, networks, learner.params, vector))
     rounds = []
-    for i in range(6):
-        state, experience, episodes = step(state, jax.random.key(i))
+    for _ in range(6):
+        state, experience, episodes = step(state)
         rounds.append(jax.tree.map(np.asarray, (experience, episodes)))
     return config, env, networks, learner.params, rounds
 

@@ -37,20 +37,20 @@ class Game:
         params = self.learner.params
 
         @jax.jit
-        def play(state, key):
-            return rollout(self.config, self.networks, params, vector, state, key)
+        def play(state):
+            return rollout(self.config, self.networks, params, vector, state)
 
         # the second one begins in the middle of episodes
-        state, _, _ = play(state, jax.random.key(0))
-        _, self.experience, self.episodes = play(state, jax.random.key(1))
+        state, _, _ = play(state)
+        _, self.experience, self.episodes = play(state)
 
     def update(self, experience):
         """A fresh compilation, so that a test can replace parts of the module."""
 
         @jax.jit
         def run(experience):
-            key = jax.random.key(2)
-            return update(self.config, self.networks, mappo(), self.learner, experience, key)
+            keys = jax.random.split(jax.random.key(2), self.config.env_blocks)
+            return update(self.config, self.networks, mappo(), self.learner, experience, keys)
 
         return run(experience)
 

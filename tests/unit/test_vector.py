@@ -6,35 +6,35 @@ import numpy as np
 import pytest
 
 from environments import Scripted
-from marsrl.envs.vector import VectorEnv
+from marsrl.envs.vector import VectorEnv, split_each
 
 T = 14
 
 
 @cache
 def play(env, num_envs, pool_size):
-    """The starting state, the pool, and what each of T steps returned, (T, E, ...)."""
-    vector = VectorEnv(env, num_envs)
+    """The starting state, the pools, and what each of T steps returned, (T, E, ...)."""
+    vector = VectorEnv(env)
     action = jnp.zeros((num_envs, env.num_agents), jnp.int32)
 
     @jax.jit
     def run(key):
-        reset_key, pool_key, key = jax.random.split(key, 3)
+        reset_key, pool_key, key = split_each(key, 3)
         pool = vector.fresh(pool_key, pool_size)
 
-        def step(state, key):
+        def step(state, _):
             state, outcome, episodes = vector.step(key, state, action, pool)
             return state, (state, outcome, episodes)
 
         state = vector.reset(reset_key)
-        return state, pool, jax.lax.scan(step, state, jax.random.split(key, T))[1]
+        return state, pool, jax.lax.scan(step, state, length=T)[1]
 
-    return jax.tree.map(np.asarray, run(jax.random.key(3)))
+    return jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(3), num_envs)))
 
 
 @pytest.fixture(
     scope="module",
-    params=[(3, 2, 40), (3, 2, 4), (1, 1, 4)],
+    params=[(3, 2, 14), (3, 2, 1), (1, 1, 2)],
     ids=["large-pool", "small-pool", "one-env-one-agent"],
 )
 def game(request):
@@ -46,7 +46,7 @@ def game(request):
 def replay(env, start, pool):
     """The same game, environment by environment in plain Python: yields rows (E,) of facts."""
     starts = start.env.start.tolist()
-    clock, total, drawn = [0] * len(starts), [0.0] * len(starts), 0
+    clock, total, taken = [0] * len(starts), [0.0] * len(starts), [0] * len(starts)
     for _ in range(T):
         rows = []
         for e in range(len(starts)):
@@ -56,8 +56,8 @@ def replay(env, start, pool):
             truncated = clock[e] == env.max_steps
             rows.append((played, clock[e], terminated, truncated, total[e]))
             if terminated or truncated:
-                starts[e] = pool[0].start[drawn % len(pool[0].start)]
-                clock[e], total[e], drawn = 0, 0.0, drawn + 1
+                starts[e] = pool[0].start[e, taken[e] % pool[0].start.shape[1]]
+                clock[e], total[e], taken[e] = 0, 0.0, taken[e] + 1
         yield np.array(rows).T, np.array(starts), np.array(clock)
 
 
@@ -78,7 +78,7 @@ def test_steps_are_those_of_independent_episodes(game):
         np.testing.assert_allclose(episodes.episode_return[t], total, atol=1e-5)
         np.testing.assert_array_equal(episodes.length[t], clock)
         np.testing.assert_array_equal(episodes.metrics["won"][t], terminated)
-        # fresh starts from the pool in order, where an episode ended and nowhere else
+        # fresh starts from its own pool in order, where an episode ended and nowhere else
         np.testing.assert_array_equal(state.first[t], done)
         np.testing.assert_allclose(state.env.start[t], next_start)
         np.testing.assert_array_equal(state.env.t[t], next_clock)
@@ -99,7 +99,7 @@ def test_observations_belong_to_the_state_that_agents_are_in(game):
 
 
 def test_no_start_is_used_twice_while_the_pool_lasts():
-    _, pool, (state, _, _) = play(Scripted(shared_reward=False), 3, 40)
+    _, pool, (state, _, _) = play(Scripted(shared_reward=False), 3, 14)
     begun = state.env.start[state.first]
     assert len(begun) > 6
     assert len(np.unique(begun)) == len(begun)
@@ -107,7 +107,7 @@ def test_no_start_is_used_twice_while_the_pool_lasts():
 
 
 def test_a_reset_starts_different_episodes():
-    start, _, _ = play(Scripted(shared_reward=False), 3, 40)
+    start, _, _ = play(Scripted(shared_reward=False), 3, 14)
     assert len(np.unique(start.env.start)) == 3
     assert start.first.all()
     np.testing.assert_array_equal(start.episode_length, 0)
@@ -117,14 +117,14 @@ def test_a_reset_starts_different_episodes():
 @pytest.fixture(scope="module")
 def staggered():
     env, num_envs = Scripted(max_steps=6, terminates_at=4), 64
-    vector = VectorEnv(env, num_envs)
+    vector = VectorEnv(env)
 
     @jax.jit
     def run(key):
-        reset_key, key = jax.random.split(key)
+        reset_key, key = split_each(key, 2)
         return vector.stagger(key, vector.reset(reset_key))
 
-    state = run(jax.random.key(0))
+    state = run(jax.random.split(jax.random.key(0), num_envs))
     return env, state, jax.vmap(env.at)(state.env)
 
 

@@ -12,7 +12,7 @@ from marsrl.envs.base import Environment
 from marsrl.types import Array, Key, TimeStep
 
 Pool = tuple[Any, TimeStep]
-"""Fresh starts, (P, ...) in every leaf."""
+"""Fresh starts of each environment, (E, P, ...) in every leaf."""
 
 
 class VectorState(NamedTuple):
@@ -24,7 +24,7 @@ class VectorState(NamedTuple):
         first: (E,) bool, an episode begins at `time_step`.
         episode_return: (E,) sum of the team reward (mean over agents) of the episode so far.
         episode_length: (E,) int32.
-        resets: () int32, starts drawn from the current pool.
+        restarts: (E,) int32, starts taken from the current pool.
     """
 
     env: Any
@@ -32,7 +32,7 @@ class VectorState(NamedTuple):
     first: Array
     episode_return: Array
     episode_length: Array
-    resets: Array
+    restarts: Array
 
 
 class EpisodeStats(NamedTuple):
@@ -52,31 +52,37 @@ class EpisodeStats(NamedTuple):
 
 
 class VectorEnv:
-    """`num_envs` copies of an environment, stepped together.
+    """Copies of an environment, stepped together.
 
     Under `vmap` an environment that resets itself computes a whole reset at every step. Here the
     fresh starts come from a pool that is drawn once per rollout: an ending costs one gather.
+
+    Every environment has random keys and a pool of its own, so that what happens in it does not
+    depend on how many others there are, nor on which device they are.
     """
 
-    def __init__(self, env: Environment, num_envs: int) -> None:
+    def __init__(self, env: Environment) -> None:
         self.env = env
         self.spec = env.spec
-        self.num_envs = num_envs
 
     def fresh(self, key: Key, size: int) -> Pool:
-        """Draws `size` starts."""
-        return jax.vmap(self.env.reset)(jax.random.split(key, size))
+        """Draws `size` starts for each of the keys (E,)."""
+
+        def draw(key: Key) -> Any:
+            return jax.vmap(self.env.reset)(jax.random.split(key, size))
+
+        return jax.vmap(draw)(key)
 
     def reset(self, key: Key) -> VectorState:
-        """Starts an episode in every environment."""
-        env_state, time_step = self.fresh(key, self.num_envs)
+        """Starts an episode for each of the keys (E,)."""
+        env_state, time_step = jax.vmap(self.env.reset)(key)
         return VectorState(
             env=env_state,
             time_step=time_step,
-            first=jnp.ones(self.num_envs, bool),
-            episode_return=jnp.zeros(self.num_envs),
-            episode_length=jnp.zeros(self.num_envs, jnp.int32),
-            resets=jnp.int32(0),
+            first=jnp.ones(key.shape, bool),
+            episode_return=jnp.zeros(key.shape),
+            episode_length=jnp.zeros(key.shape, jnp.int32),
+            restarts=jnp.zeros(key.shape, jnp.int32),
         )
 
     def step(
@@ -85,24 +91,24 @@ class VectorEnv:
         """Moves every environment one step on and restarts those that ended.
 
         Args:
-            key: PRNG key.
+            key: (E,) PRNG keys.
             state: where the environments are.
             action: (E, N) int32 or (E, N, A) float32.
-            pool: fresh starts, handed out in order and from the beginning again if all are used.
+            pool: fresh starts; each environment takes its own in order, and from the beginning
+                again if all are used.
 
         Returns:
             The next state; the time step that each action led to, *before* any restart, with the
             true final observation; and the episodes that ended.
         """
-        keys = jax.random.split(key, self.num_envs)
-        env_state, outcome = jax.vmap(self.env.step)(keys, state.env, action)
+        env_state, outcome = jax.vmap(self.env.step)(key, state.env, action)
         done = outcome.done
         episode_return = state.episode_return + outcome.reward.mean(-1)
         episode_length = state.episode_length + 1
 
-        drawn = state.resets + jnp.cumsum(done, dtype=jnp.int32)
-        size = jax.tree.leaves(pool)[0].shape[0]
-        start = jax.tree.map(lambda leaf: leaf[(drawn - 1) % size], pool)
+        E, P = jax.tree.leaves(pool)[0].shape[:2]
+        own = (jnp.arange(E), state.restarts % P)
+        start = jax.tree.map(lambda leaf: leaf[own], pool)
         env_state, time_step = select(done, start, (env_state, outcome))
         next_state = VectorState(
             env=env_state,
@@ -110,7 +116,7 @@ class VectorEnv:
             first=done,
             episode_return=jnp.where(done, 0.0, episode_return),
             episode_length=jnp.where(done, 0, episode_length),
-            resets=drawn[-1],
+            restarts=state.restarts + done,
         )
         return (
             next_state,
@@ -119,25 +125,29 @@ class VectorEnv:
         )
 
     def stagger(self, key: Key, state: VectorState) -> VectorState:
-        """Plays a random number of random steps, below the horizon, in each environment.
+        """Plays a random number of random steps, below the horizon, in each; keys (E,).
 
         Environments of fixed length that start together stay in one phase for ever, and a rollout
         shorter than the episode then sees early or late steps only.
         """
-        count_key, pool_key, key = jax.random.split(key, 3)
-        steps = jax.random.randint(count_key, (self.num_envs,), 0, self.spec.max_steps)
-        pool = self.fresh(pool_key, self.num_envs)
+        count_key, pool_key, key = split_each(key, 3)
+        steps = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.spec.max_steps))(count_key)
+        pool = self.fresh(pool_key, 1)
 
-        def step(state: VectorState, x: tuple[Array, Key]) -> tuple[VectorState, None]:
-            t, key = x
-            action_key, step_key = jax.random.split(key)
+        def step(carry: tuple[VectorState, Key], t: Array) -> tuple[tuple[VectorState, Key], None]:
+            state, key = carry
+            key, action_key, step_key = split_each(key, 3)
             action = random_action(action_key, self.spec.action, state.time_step.action_mask)
             moved, _, _ = self.step(step_key, state, action, pool)
-            kept = select(t < steps, moved[:-1], state[:-1])
-            return VectorState(*kept, resets=moved.resets), None
+            return (select(t < steps, moved, state), key), None
 
-        keys = jax.random.split(key, self.spec.max_steps)
-        return jax.lax.scan(step, state, (jnp.arange(self.spec.max_steps), keys))[0]
+        return jax.lax.scan(step, (state, key), jnp.arange(self.spec.max_steps))[0][0]
+
+
+def split_each(key: Key, num: int) -> tuple[Key, ...]:
+    """Splits each of the keys (E,) in `num`: that many arrays of keys (E,)."""
+    keys = jax.vmap(lambda key: jax.random.split(key, num))(key)
+    return tuple(keys[:, i] for i in range(num))
 
 
 def select(mask: Array, on_true: Any, on_false: Any) -> Any:

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from marsrl.report.scores import MEANS, MEASURES, Comparison, Row, Score
-
-FULL_PROTOCOL_SEEDS = 10
+from marsrl.report.stats import coverage_note
 
 
 def to_json(comparison: Comparison) -> str:
@@ -105,14 +104,8 @@ def _notes(comparison: Comparison) -> list[str]:
         "seeds; rows without a sample outside the trust region have no gradient/corrective and "
         "are skipped.",
     ]
-    seeds = len(comparison.seeds)
-    if seeds == 1:
-        notes.append("One seed: its interval is the point itself and says nothing of the spread.")
-    if seeds < FULL_PROTOCOL_SEEDS:
-        notes.append(
-            f"{seeds} {'seed' if seeds == 1 else 'seeds'}: nominal 95 % intervals of a mean cover "
-            "only about 75 % at 3 seeds, 84 % at 5 and 90 % at 10."
-        )
+    if note := coverage_note(len(comparison.seeds)):
+        notes.append(note)
     if any(row.diverged for row in comparison.rows):
         notes.append(
             "A diverged seed is never dropped: it counts as the lowest return of all, at any step "
