@@ -19,8 +19,8 @@ from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.presets import preset
 from marsrl.report import figures
-from marsrl.report.runs import Run, read_run
 from marsrl.report.bootstrap import mean_band
+from marsrl.report.runs import Run, read_run
 from marsrl.runlog import RunFolder
 from marsrl.runner import resume, train
 

@@ -170,7 +170,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_previous_one_used(whole, tmp_path
 def test_a_foreign_checkpoint_is_refused_by_the_name_of_its_leaf(whole):
     other = dataclasses.replace(CONFIG, width=16)
     checkpoints = Checkpoints(whole.path / "checkpoints", CONFIG.seeds, 2)
-    with pytest.raises(CheckpointError, match=r"leaf learner/.*float32\[2, .*8.*expected"):
+    with pytest.raises(CheckpointError, match=r"leaf learner/.*float32.*expected float32"):
         checkpoints.restore(LAST, Program(other, ENV).template())
     checkpoints.close()
 
