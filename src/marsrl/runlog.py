@@ -30,18 +30,23 @@ class RunFolder:
         self._metrics = path / "metrics.jsonl"
 
     @staticmethod
+    def require_new(path: Path) -> None:
+        """Raises UserError if there is something at `path` already."""
+        if path.exists():
+            raise UserError(
+                f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
+            )
+
+    @staticmethod
     def create(path: Path, config: Config) -> RunFolder:
         """Makes a new folder; an existing one is refused, never overwritten.
 
         Raises:
             UserError: it exists, or cannot be written.
         """
+        RunFolder.require_new(path)
         try:
             path.mkdir(parents=True)
-        except FileExistsError as error:
-            raise UserError(
-                f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
-            ) from error
         except OSError as error:
             raise UserError(f"cannot create the run folder {path}: {error.strerror}") from error
         folder = RunFolder(path)
@@ -228,7 +233,7 @@ class ConsoleMonitor:
         if not rows:
             return
         speed = rows[0]["steps_per_second"]
-        rate = f"{speed:,.0f} steps/s" if math.isfinite(speed) else "first update"
+        rate = f"{speed:,.0f} steps/s"
         detail = _detail(rows)
         self._progress.update(self._task, rate=rate, detail=detail)
         if not self._console.is_terminal:

@@ -52,10 +52,13 @@ def train(
         env: the environment, if it is not the one that `config.task` names.
 
     Raises:
-        UserError: an unknown task, or a folder that exists or cannot be written.
+        UserError: an unknown task, a folder that exists or cannot be written, or a run that does
+            not fit into memory.
     """
-    program = Program(config, env or make(config.task, **config.task_settings))
-    return _Run(program, RunFolder.create(out, config), monitor or Silent()).go()
+    monitor = monitor or Silent()
+    RunFolder.require_new(out)
+    program, seconds = _compile(config, env, monitor)
+    return _Run(program, RunFolder.create(out, config), monitor, seconds).go()
 
 
 def resume(
@@ -67,18 +70,25 @@ def resume(
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
     Raises:
-        UserError: not a run folder, a configuration other than the expected one, or no checkpoint
-            in it can be restored.
+        UserError: not a run folder, a configuration other than the expected one, a run that does
+            not fit into memory, or no checkpoint in it can be restored.
     """
+    monitor = monitor or Silent()
     folder = RunFolder.open(path)
     config = folder.config()
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
-    return _Run(
-        Program(config, env or make(config.task, **config.task_settings)),
-        folder,
-        monitor or Silent(),
-    ).go()
+    program, seconds = _compile(config, env, monitor)
+    return _Run(program, folder, monitor, seconds).go()
+
+
+def _compile(config: Config, env: Environment | None, monitor: Monitor) -> tuple[Program, float]:
+    """The compiled program of a run, and the seconds that it took."""
+    program = Program(config, env or make(config.task, **config.task_settings))
+    started = time.perf_counter()
+    memory = program.compile()
+    monitor.message(f"needs {memory / 1e6:,.0f} MB on each device, besides what is loaded now")
+    return program, time.perf_counter() - started
 
 
 def evaluation_updates(config: Config) -> list[int]:
@@ -90,7 +100,9 @@ def evaluation_updates(config: Config) -> list[int]:
 class _Run:
     """One run from here to its end."""
 
-    def __init__(self, program: Program, folder: RunFolder, monitor: Monitor) -> None:
+    def __init__(
+        self, program: Program, folder: RunFolder, monitor: Monitor, compile_seconds: float
+    ) -> None:
         self.program = program
         self.config = config = program.config
         self.folder = folder
@@ -98,6 +110,7 @@ class _Run:
         self.checkpoints = Checkpoints(folder.checkpoints, config.seeds, config.keep_checkpoints)
         self.evaluations = set(evaluation_updates(config))
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0} | folder.seconds()
+        self.seconds["compile"] += compile_seconds
         self.diverged: dict[int, int] = {}
         self.step = 0
         self._last_logged = 0
@@ -123,8 +136,7 @@ class _Run:
         """The state to go on from: the newest sound checkpoint, or the first."""
         if not self.checkpoints.steps():
             self.folder.rewind(-1)
-            with self._clock("compile"):
-                return self.program.init()
+            return self.program.init()
         update, state, refused = self.checkpoints.restore_newest(self.program.template())
         for reason in refused:
             self.monitor.message(f"refused: {reason}")
@@ -137,20 +149,17 @@ class _Run:
         """The loop over updates."""
         config = self.config
         update = int(state.updates.max())
-        self.step = self._steps(update)
+        self.step = self._last_logged = self._steps(update)
         self.monitor.start(config, self.step)
         if update == 0:
             self._evaluate(state, update)
         pending: list[Row] = []
-        clock = "compile"  # the first update
         while update < config.num_updates and len(self.diverged) < len(config.seeds):
-            with self._clock(clock):
+            with self._clock("train"):
                 state, metrics = self.program.step(state)
                 pending.append(jax.tree.map(np.asarray, metrics))  # waits for the update
             update += 1
             self.step = self._steps(update)
-            if clock == "compile":  # the first update says nothing about the rate
-                clock, self._last_logged = "train", self.step
             rows: list[Row] = []
             if update % config.log_interval == 0 or update in self.evaluations:
                 rows, pending = self._log(pending), []
@@ -162,9 +171,8 @@ class _Run:
         """Writes a row per live seed about the updates since the last one."""
         self._mark_diverged(pending[-1]["diverged"])
         seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
-        done = self.step - self._last_logged
-        spent = self.seconds["train"] - self._last_seconds
-        rate = done * len(self.config.seeds) / spent if done else math.nan
+        done = (self.step - self._last_logged) * len(self.config.seeds)
+        rate = done / (self.seconds["train"] - self._last_seconds)
         self._last_logged, self._last_seconds = self.step, self.seconds["train"]
         merged = merge_metrics(pending)
         rows = [
