@@ -137,7 +137,7 @@ class _Run:
         if not self.checkpoints.steps():
             self.folder.rewind(-1)
             return self.program.init()
-        update, state, refused = self.checkpoints.restore_newest(self.program.template())
+        update, state, refused = self.checkpoints.restore_newest(self.program.template)
         for reason in refused:
             self.monitor.message(f"refused: {reason}")
         self.checkpoints.drop_after(update)
@@ -214,7 +214,7 @@ class _Run:
         final: dict[int, float] = {}
         for step in sorted({row["step"] for row in best.values()}):
             state = self.checkpoints.restore(
-                step // self.config.steps_per_update, self.program.template()
+                step // self.config.steps_per_update, self.program.template
             )
             with self._clock("evaluate"):
                 actor = state.learner.params.actor

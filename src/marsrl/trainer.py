@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax
@@ -154,7 +154,7 @@ class Program:
         Raises:
             UserError: the run would need more memory than its devices have free.
         """
-        template = self.template()
+        template = self.template  # a compiled program has no shapes to offer
         batch, episodes = self._evaluation_args(0)
         programs = {
             "_init": (self._seeds, np.arange(self.config.num_envs)),
@@ -179,6 +179,7 @@ class Program:
         """The states before the first update."""
         return self._init(self._seeds, np.arange(self.config.num_envs))
 
+    @cached_property
     def template(self) -> TrainState:
         """Shapes, types and placement of the states, without computing them."""
         index = np.arange(self.config.num_envs)
