@@ -78,7 +78,7 @@ def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:
                 if state.status == "running":
                     shares.setdefault(cell, []).append(state.step / job.config.total_steps)
     heads = (Column(name, overflow="fold") for name in suite.objectives)
-    table = Table(Column("task", overflow="fold"), *heads, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(Column("task", no_wrap=True), *heads, box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for task in suite.tasks:
         texts = []
         for objective in suite.objectives:

@@ -161,10 +161,9 @@ def _seeds(row: TaskRow, suite: Suite) -> str:
 
 
 def _command(suite: Suite) -> str:
-    """What trains the suite; only a suite of one's own has to be in the store already."""
-    return (
-        f"marsrl bench run {suite.name if is_builtin(suite) else 'STORE/suite.toml'} --store STORE"
-    )
+    """What trains the suite; only one that does not come with marsrl must be in the store."""
+    source = suite.name if is_builtin(suite) else "STORE/suite.toml"
+    return f"marsrl bench run {source} --store STORE"
 
 
 def _missing_tasks(suite: Suite, tasks: set[str]) -> str:
