@@ -17,7 +17,7 @@ from marsrl.evaluate import evaluate
 from marsrl.networks import Networks, Params
 from marsrl.objectives import Objective
 from marsrl.rollout import RolloutState, rollout
-from marsrl.sharding import ENVS, SEEDS, SEEDS_AND_ENVS, make_mesh, place, spread
+from marsrl.sharding import ENVS, SEEDS, SEEDS_AND_ENVS, gather, make_mesh, place, put, spread
 from marsrl.types import Array, EnvSpec, Key, PyTree
 from marsrl.update import Learner, Metrics, make_optimizer, update
 
@@ -133,8 +133,9 @@ class Program:
         self.config = config
         self.env = env
         self.networks = make_networks(config, env.spec)
-        self._seeds = np.asarray(config.seeds, np.uint32)
         self._mesh = mesh = make_mesh(config)
+        self._seeds = put(mesh, np.asarray(config.seeds, np.uint32), SEEDS)
+        self._index = put(mesh, np.arange(config.num_envs), ENVS)
         shared = (config, self.networks, VectorEnv(env))
         objective = objective or config.make_objective()
         step = partial(train_step, *shared, objective, axes=("envs",))
@@ -144,12 +145,12 @@ class Program:
 
     def init(self) -> TrainState:
         """The states before the first update."""
-        return self._init(self._seeds, np.arange(self.config.num_envs))
+        return self._init(self._seeds, self._index)
 
     def template(self) -> TrainState:
         """Shapes, types and placement of the states, without computing them."""
-        index = np.arange(self.config.num_envs)
-        return place(self._mesh, jax.eval_shape(self._init, self._seeds, index), PLACEMENT)
+        shapes = jax.eval_shape(self._init, self._seeds, self._index)
+        return place(self._mesh, shapes, PLACEMENT)
 
     def step(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One rollout and update of every seed; `state` is consumed."""
@@ -162,12 +163,19 @@ class Program:
             actor: parameters, (S, ...).
             batch: which episodes: 0 are those of every evaluation, the others are for the final
                 score, so that one compiled program serves both.
+
+        Returns:
+            NumPy arrays, the same on every process.
         """
         episodes = self.config.eval_episodes
         num_devices = self._mesh.shape["envs"]
         index = np.arange(-(-episodes // num_devices) * num_devices)  # an equal share for each
-        stats = self._evaluate(actor, np.full(len(self._seeds), batch), index)
-        return jax.tree.map(lambda x: x[:, :episodes], stats)
+        stats = self._evaluate(
+            actor,
+            put(self._mesh, np.full(len(self._seeds), batch), SEEDS),
+            put(self._mesh, index, ENVS),
+        )
+        return jax.tree.map(lambda x: x[:, :episodes], gather(stats))
 
     def _evaluate_some(self, actor: PyTree, batch: Array, index: Array) -> EpisodeStats:
         # another stream than any training seed's, and the same episodes every time
