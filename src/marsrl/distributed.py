@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import jax
 from jax._src import distributed as runtime  # the client for small messages has no public name
 
-from marsrl.errors import UserError, reason
+from marsrl.errors import UserError, check_int, reason
 
 T = TypeVar("T")
 
@@ -62,13 +62,10 @@ class Processes:
             )
         if self.coordinator and not re.fullmatch(r".+:[0-9]{1,5}", self.coordinator):
             raise UserError(f"coordinator = {self.coordinator!r}, expected HOST:PORT")
-        for name in ("num_processes", "join_timeout"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"{name} = {value} must be 1 or greater")
-        if self.process_id is not None and not 0 <= self.process_id < (self.num_processes or 1):
-            raise UserError(
-                f"process_id = {self.process_id}, expected 0 to {(self.num_processes or 1) - 1}"
-            )
+        if self.num_processes is not None:
+            check_int("num_processes", self.num_processes, 1)
+            check_int("process_id", self.process_id, 0, self.num_processes - 1)
+        check_int("join_timeout", self.join_timeout, 1)
 
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
@@ -95,8 +92,8 @@ class Processes:
             except BaseException as error:
                 if jax.distributed.is_initialized():
                     atexit.register(_leave, 2 if isinstance(error, UserError | OSError) else 1)
-                if _is_about_contact(error):
-                    raise UserError(f"{_LOST} ({error})") from error
+                if isinstance(error, jax.errors.JaxRuntimeError) and _CONTACT.search(str(error)):
+                    raise UserError(f"{_LOST} ({str(error).splitlines()[0]})") from error
                 raise
 
     def _connect(self) -> None:
@@ -108,6 +105,7 @@ class Processes:
         if self.coordinator and self.process_id:
             _wait_for(self.coordinator, self.join_timeout)
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
         try:
             jax.distributed.initialize(
                 self.coordinator,
@@ -201,11 +199,7 @@ _LOST = (
     "with: marsrl resume RUN"
 )
 _CONTACT = re.compile("gloo|nccl|heartbeat|unavailable|socket|connection|coordination", re.I)
-
-
-def _is_about_contact(error: BaseException) -> bool:
-    """Whether JAX failed to reach another process, rather than at its own work."""
-    return isinstance(error, jax.errors.JaxRuntimeError) and bool(_CONTACT.search(str(error)))
+"""Tells an error of JAX about reaching another process from one about its own work."""
 
 
 @contextlib.contextmanager

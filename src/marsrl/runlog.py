@@ -30,7 +30,7 @@ class RunFolder:
         self._metrics = path / "metrics.jsonl"
 
     @staticmethod
-    def create(path: Path, config: Config) -> RunFolder:
+    def create(path: Path, config: Config) -> None:
         """Makes a new folder; an existing one is refused, never overwritten.
 
         Raises:
@@ -48,7 +48,6 @@ class RunFolder:
         content = {"config": config.to_dict(), "hash": config.hash, **describe_machine()}
         folder._write("config.json", content)
         folder.write_status("running", 0, {})
-        return folder
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -107,6 +106,16 @@ class RunFolder:
 
 class Onlooker(RunFolder):
     """A run folder that another process writes."""
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens the folder that the other process has made; raises UserError if it is not here."""
+        if not path.is_dir():
+            raise UserError(
+                f"{path.absolute()} is not to be seen by every process; choose a folder that all of "
+                "them share"
+            )
+        return cls(path)
 
     def write_status(self, status: str, step: int, seeds: dict[str, Row], **more: Any) -> None:
         """Nothing."""

@@ -62,7 +62,7 @@ def train(
     """
     _agree(out, config)
     program = Program(config, env or make(config.task, **config.task_settings))
-    from_first(lambda: RunFolder.create(out, config) and None)
+    from_first(lambda: RunFolder.create(out, config))
     return _run(program, out, monitor)
 
 

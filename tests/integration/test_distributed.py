@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,17 +19,20 @@ import pytest
 
 import marsrl
 from marsrl.checkpoint import Checkpoints
+from marsrl.distributed import Processes
 from marsrl.envs.registry import make
+from marsrl.errors import UserError
 from marsrl.runlog import RunFolder
 from marsrl.sharding import fit_devices
 from marsrl.trainer import Program
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parents[1]
-UPDATES = 5
+CLUSTERS = ("SLURM_", "OMPI_", "KUBERNETES_")
+UPDATES = 4
 TINY = {
     "--task": "environments:Scripted", "--seeds": 3, "--total-steps": UPDATES * 32,
-    "--num-envs": 4, "--rollout-length": 8, "--chunk-length": 4, "--width": 8, "--devices": 2,
+    "--num-envs": 4, "--rollout-length": 8, "--core": "ff", "--width": 8, "--devices": 2,
     "--num-minibatches": 2, "--update-epochs": 1, "--num-evaluations": UPDATES,
     "--eval-episodes": 4, "--log-interval": 2,
 }  # fmt: skip
@@ -57,15 +61,16 @@ cli.main(sys.argv[3:])
 """
 
 
-def start(args, devices=1, dies_at=0) -> subprocess.Popen:
+def start(args, devices=1, dies_at=0, cwd=None) -> subprocess.Popen:
     """Starts `marsrl ARGS` on virtual devices; it kills itself before an update if told which."""
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, str(devices), str(dies_at), *map(str, args)],
-        env=os.environ
+        env={name: x for name, x in os.environ.items() if not name.startswith(CLUSTERS)}
         | {
             "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
             "MARSRL_CACHE": str(CACHE[0]),
         },
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -179,7 +184,7 @@ def test_one_process_reads_what_two_have_written(run):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_ends_the_other_and_the_run_goes_on(run, tmp_path, victim):
     path = tmp_path / "run"
-    ended = together(training(path), dies_at=(4, 0) if victim == 0 else (0, 4))
+    ended = together(training(path), dies_at=(3, 0) if victim == 0 else (0, 3))
     assert ended[victim][0] == -signal.SIGKILL
     code, said = ended[1 - victim]
     assert code != 0
@@ -201,6 +206,43 @@ def test_processes_that_differ_are_refused_by_name(tmp_path):
     expected = "marsrl: process 1 has width = 16, process 0 has 8; all processes must run the same"
     assert end(*map(start, commands)) == [(2, [expected])] * 2
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_not_shared_is_refused(tmp_path):
+    port = free_port()
+    folders = [tmp_path / str(i) for i in (0, 1)]
+    for folder in folders:
+        folder.mkdir()
+    args = training("run")
+    ended = end(*(start([*args, *joining(i, port)], cwd=folders[i]) for i in (0, 1)))
+    assert f"{folders[1] / 'run'} is not to be seen by every process" in ended[1][1][0]
+    assert ended[1][0] == 2
+    assert ended[0][0] != 0
+    assert "another process of this run is lost" in ended[0][1][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"coordinator": "a:1"}, "need --distributed with all of"),
+        ({"distributed": True, "num_processes": 2}, "need --distributed with all of"),
+        ({"coordinator": "a", "process_id": 0}, "coordinator = 'a', expected HOST:PORT"),
+        ({"coordinator": "a:1", "process_id": 2}, "process_id is 2, expected 0 to 1"),
+        ({"coordinator": "a:1", "process_id": 0, "join_timeout": 0}, "join_timeout is 0"),
+    ],
+)
+def test_impossible_options_are_refused(options, expected):
+    if "process_id" in options:
+        options = options | {"distributed": True, "num_processes": 2}
+    with pytest.raises(UserError, match=re.escape(expected)):
+        Processes(**options)
+
+
+def test_no_cluster_around_is_said(tmp_path):
+    ((code, said),) = end(start([*training(tmp_path / "run"), "--distributed"]))
+    assert code == 2
+    assert len(said) == 1
+    assert "neither SLURM, Open MPI nor Kubernetes" in said[0]
 
 
 def test_a_wrong_address_is_an_error_in_time(tmp_path):
