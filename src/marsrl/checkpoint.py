@@ -1,5 +1,8 @@
 """Exact save and restore of the whole training state, by orbax, with checksums of our own.
 
+All the processes of a run save and restore together, each its part of the arrays; process 0 writes
+and verifies the checksums.
+
 A checkpoint is a folder `checkpoints/<update>/`. Orbax writes beside and renames; the checksums go
 in last, so a folder without them was interrupted and does not count.
 """
@@ -17,7 +20,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from marsrl.errors import UserError
+from marsrl.distributed import from_first
+from marsrl.errors import UserError, reason
 from marsrl.types import PyTree
 
 _CHECKSUMS = "checksums.json"
@@ -53,7 +57,9 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The updates of which a complete checkpoint exists, ascending."""
-        return [s for s in sorted(self._manager.all_steps()) if self._checksums(s).exists()]
+        return from_first(
+            lambda: [s for s in sorted(self._manager.all_steps()) if self._checksums(s).exists()]
+        )
 
     def save(self, update: int, state: PyTree, scores: dict[int, float]) -> None:
         """Saves the state after `update` with each seed's evaluation return; prunes old ones."""
@@ -62,6 +68,9 @@ class Checkpoints:
         named = {str(seed): score for seed, score in scores.items()}
         self._manager.save(update, args=ocp.args.StandardSave(state), metrics=named)
         self._manager.wait_until_finished()
+        from_first(lambda: self._write_checksums(update))
+
+    def _write_checksums(self, update: int) -> None:
         folder = self.folder / str(update)
         content = {
             str(path.relative_to(folder)): _sha256(path)
@@ -83,13 +92,13 @@ class Checkpoints:
             CheckpointError: a file has changed or is missing, or a leaf is missing, unknown, or of
                 another shape or type than the template's.
         """
-        self._verify_files(update)
-        self._verify_leaves(update, template)
+        fault = from_first(lambda: self._file_fault(update) or self._leaf_fault(update, template))
+        if fault:
+            raise CheckpointError(fault)
         try:
             return self._manager.restore(update, args=ocp.args.StandardRestore(template))
         except Exception as error:  # orbax raises many kinds; each means the same to the caller
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"checkpoint {self.folder / str(update)}: {reason}") from error
+            raise UserError(f"checkpoint {self.folder / str(update)}: {reason(error)}") from error
 
     def restore_newest(self, template: PyTree) -> tuple[int, PyTree, list[str]]:
         """Restores the newest checkpoint that is sound.
@@ -121,24 +130,26 @@ class Checkpoints:
     def _checksums(self, update: int) -> Path:
         return self.folder / str(update) / _CHECKSUMS
 
-    def _verify_files(self, update: int) -> None:
+    def _file_fault(self, update: int) -> str | None:
         folder = self.folder / str(update)
         for name, digest in json.loads(self._checksums(update).read_text()).items():
             path = folder / name
             if not path.is_file():
-                raise CheckpointError(f"checkpoint file {path} is missing")
+                return f"checkpoint file {path} is missing"
             if _sha256(path) != digest:
-                raise CheckpointError(f"checkpoint file {path} is corrupt (checksum differs)")
+                return f"checkpoint file {path} is corrupt (checksum differs)"
+        return None
 
-    def _verify_leaves(self, update: int, template: PyTree) -> None:
+    def _leaf_fault(self, update: int, template: PyTree) -> str | None:
         metadata: Any = self._manager.item_metadata(update)
         saved, expected = _describe(metadata.tree), _describe(template)
         for name in sorted(saved.keys() | expected.keys()):
             if saved.get(name) != expected.get(name):
-                raise CheckpointError(
+                return (
                     f"checkpoint {self.folder / str(update)}: leaf {name} is "
                     f"{saved.get(name, 'missing')}, expected {expected.get(name, 'none')}"
                 )
+        return None
 
 
 def _describe(tree: PyTree) -> dict[str, str]:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -18,9 +18,13 @@ from rich.table import Column, Table
 
 from marsrl.bench.commands import Bench
 from marsrl.config import Config
+from marsrl.distributed import Processes, from_first
 from marsrl.errors import UserError
 from marsrl.presets import preset
 from marsrl.runlog import ConsoleMonitor, Monitor
+
+if TYPE_CHECKING:
+    from marsrl.policy import Policy
 
 _console = Console()
 
@@ -35,13 +39,16 @@ class Train:
     config: tyro.conf.OmitArgPrefixes[Config] = Config()
     out: Path | None = None
     """Run folder, which must not exist; default: runs/TASK-OBJECTIVE-TIME."""
+    processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
         """Trains, then draws the learning curve and an episode of the trained team."""
         from marsrl.runner import train
 
-        out = self.out or _default_folder(f"{self.config.task}-{self.config.objective}")
-        _finish(train(self.config, out, _monitor()).path)
+        default = _default_folder(f"{self.config.task}-{self.config.objective}")
+        with self.processes.joined():
+            out = self.out or Path(from_first(lambda: str(default)))  # its time is process 0's
+            _finish(train(self.config, out, _monitor()).path)
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,14 @@ class Resume:
     """Go on with an interrupted run, exactly where its last checkpoint left off."""
 
     run: RunPath
+    processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
         """Resumes, then draws as `train` does."""
         from marsrl.runner import resume
 
-        _finish(resume(self.run, _monitor()).path)
+        with self.processes.joined():
+            _finish(resume(self.run, _monitor()).path)
 
 
 @dataclass(frozen=True)
@@ -306,17 +315,22 @@ def _default_folder(name: str) -> Path:
 def _finish(run: Path) -> None:
     """Draws the curve and an episode of the best seed."""
     from marsrl.policy import load_policy
+
+    policy = load_policy(run)
+    from_first(lambda: _draw(run, policy))
+
+
+def _draw(run: Path, policy: Policy) -> None:
     from marsrl.render import Drawable, render
     from marsrl.report.learning import learning_curve
     from marsrl.runlog import RunFolder
 
-    folder = RunFolder.open(run)
     curve = learning_curve(run)
-    finals = {row["seed"]: row["return"] for row in folder.rows() if row["kind"] == "final"}
+    finals = {row["seed"]: row["return"] for row in RunFolder(run).rows() if row["kind"] == "final"}
     for seed, score in finals.items():
         _console.print(f"seed {seed}: return {score:.2f} (best checkpoint, 10x the episodes)")
     _console.print(f"learning curve: {curve}")
-    gif, policy = run / "episode.gif", load_policy(run)
+    gif = run / "episode.gif"
     if isinstance(policy.env, Drawable) and not gif.exists():
         render(policy, gif)
         _console.print(f"trained team: {gif}")

@@ -97,7 +97,8 @@ class Config:
     keep_checkpoints: int = 3
     """Newest checkpoints kept, besides the best one of each seed."""
     devices: int | None = None
-    """Devices that share the seeds, and then a seed's environments; default: as many as can."""
+    """Devices, of all processes, that share the seeds, and then a seed's environments; default: as
+    many as can."""
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use."""

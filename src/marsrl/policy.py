@@ -16,6 +16,7 @@ from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
 from marsrl.networks import Carry, Networks
 from marsrl.runlog import RunFolder
+from marsrl.sharding import fit_devices, gather
 from marsrl.trainer import Program
 from marsrl.types import Array, Key, PyTree, TimeStep
 
@@ -67,7 +68,7 @@ def load_policy(
     checkpoint: str = "best",
     env: Environment | None = None,
 ) -> Policy:
-    """Loads a trained team from a run folder.
+    """Loads a trained team from a run folder, with all the processes that train together.
 
     Args:
         run: the run folder.
@@ -92,11 +93,11 @@ def load_policy(
         known = [str(s) for s in config.seeds]
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
     step = _find_step(checkpoint, {at: x for (s, at), x in scores.items() if s == seed}, saved)
-    program = Program(config, env or make(config.task, **config.task_settings))
+    program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
     state = checkpoints.restore(step // config.steps_per_update, program.template)
     checkpoints.close()
     index = config.seeds.index(seed)
-    params = jax.tree.map(lambda x: x[index], state.learner.params.actor)
+    params = jax.tree.map(lambda x: jnp.asarray(x[index]), gather(state.learner.params.actor))
     return Policy(program.networks, params, program.env, step)
 
 

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -39,7 +39,7 @@ class RunFolder:
             )
 
     @staticmethod
-    def create(path: Path, config: Config) -> RunFolder:
+    def create(path: Path, config: Config) -> None:
         """Makes a new folder; an existing one is refused, never overwritten.
 
         Raises:
@@ -54,14 +54,13 @@ class RunFolder:
         content = {"config": config.to_dict(), "hash": config.hash, **describe_machine()}
         folder._write("config.json", content)
         folder.write_status("running", 0, {})
-        return folder
 
-    @staticmethod
-    def open(path: Path) -> RunFolder:
+    @classmethod
+    def open(cls, path: Path) -> Self:
         """Opens an existing run folder; raises UserError if it is none."""
         if not (path / "config.json").is_file():
             raise UserError(f"{path} is not a run folder: it has no config.json")
-        return RunFolder(path)
+        return cls(path)
 
     def config(self) -> Config:
         """The run's configuration."""
@@ -112,6 +111,29 @@ class RunFolder:
         write_beside(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
 
+class Onlooker(RunFolder):
+    """A run folder that another process writes."""
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens the folder that the other process has made; raises UserError if it is not here."""
+        if not path.is_dir():
+            raise UserError(
+                f"{path.absolute()} is not to be seen by every process; choose a folder that all "
+                "of them share"
+            )
+        return cls(path)
+
+    def write_status(self, status: str, step: int, seeds: dict[str, Row], **more: Any) -> None:
+        """Nothing."""
+
+    def append(self, rows: list[Row]) -> None:
+        """Nothing."""
+
+    def rewind(self, step: int) -> None:
+        """Nothing."""
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
@@ -135,7 +157,8 @@ def describe_machine() -> Row:
             "platform": platform.platform(),
             "cores": len(os.sched_getaffinity(0)),
             "device": f"{device.platform} ({device.device_kind})",
-            "num_devices": jax.local_device_count(),
+            "num_devices": jax.device_count(),
+            "num_processes": jax.process_count(),
         },
     }
 

@@ -1,4 +1,7 @@
-"""The host loop of a run: step, log, evaluate, checkpoint; and the same again after a crash."""
+"""The host loop of a run: step, log, evaluate, checkpoint; and the same again after a crash.
+
+Where several processes train together, each of them runs this loop and sees the same values.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ import numpy as np
 
 from marsrl.checkpoint import Checkpoints
 from marsrl.config import Config
+from marsrl.distributed import agree, from_first, is_first
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
-from marsrl.runlog import Monitor, Row, RunFolder, Silent
+from marsrl.runlog import Monitor, Onlooker, Row, RunFolder, Silent, describe_machine
+from marsrl.sharding import fit_devices, gather
 from marsrl.trainer import FINAL_BATCHES, Program, TrainState
 
 
@@ -52,13 +57,15 @@ def train(
         env: the environment, if it is not the one that `config.task` names.
 
     Raises:
-        UserError: an unknown task, a folder that exists or cannot be written, or a run that does
-            not fit into memory.
+        UserError: an unknown task, a folder that exists or cannot be written, a run that does not
+            fit into memory, or processes that do not run the same.
     """
-    monitor = monitor or Silent()
-    RunFolder.require_new(out)
+    _agree(out, config)
+    from_first(lambda: RunFolder.require_new(out))
+    monitor = _monitor(monitor)
     program, seconds = _compile(config, env, monitor)
-    return _Run(program, RunFolder.create(out, config), monitor, seconds).go()
+    from_first(lambda: RunFolder.create(out, config))
+    return _run(program, out, monitor, seconds)
 
 
 def resume(
@@ -69,17 +76,21 @@ def resume(
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
+    The number of processes and devices may differ; if the run's own `devices` are not here, it
+    goes on with as many as can be used.
+
     Raises:
         UserError: not a run folder, a configuration other than the expected one, a run that does
-            not fit into memory, or no checkpoint in it can be restored.
+            not fit into memory, no checkpoint in it can be restored, or processes that do not run
+            the same.
     """
-    monitor = monitor or Silent()
-    folder = RunFolder.open(path)
-    config = folder.config()
+    config = RunFolder.open(path).config()
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
-    program, seconds = _compile(config, env, monitor)
-    return _Run(program, folder, monitor, seconds).go()
+    _agree(path, config)
+    monitor = _monitor(monitor)
+    program, seconds = _compile(fit_devices(config), env, monitor)
+    return _run(program, path, monitor, seconds)
 
 
 def _compile(config: Config, env: Environment | None, monitor: Monitor) -> tuple[Program, float]:
@@ -95,6 +106,24 @@ def evaluation_updates(config: Config) -> list[int]:
     """The updates after which a run is evaluated: 0, evenly spaced ones, and the last."""
     spaced = np.linspace(0, config.num_updates, config.num_evaluations + 1)
     return sorted({round(x) for x in spaced})
+
+
+def _agree(path: Path, config: Config) -> None:
+    """Refuses processes that would not train the same, or not in the same folder."""
+    described = describe_machine()
+    versions = {f"the version of {name}": x for name, x in described["versions"].items()}
+    agree(config.to_dict() | versions | {"git": described["git"], "run folder": str(path)})
+
+
+def _monitor(monitor: Monitor | None) -> Monitor:
+    """Who watches: on process 0 whoever was asked to, elsewhere nobody."""
+    return monitor if monitor and is_first() else Silent()
+
+
+def _run(program: Program, path: Path, monitor: Monitor, compile_seconds: float) -> Result:
+    """Runs to the end; process 0 writes the folder, the others look on."""
+    folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
+    return _Run(program, folder, monitor, compile_seconds).go()
 
 
 class _Run:
@@ -142,13 +171,13 @@ class _Run:
             self.monitor.message(f"refused: {reason}")
         self.checkpoints.drop_after(update)
         self.folder.rewind(self._steps(update))
-        self._mark_diverged(np.asarray(state.diverged))
+        self._mark_diverged(gather(state.diverged))
         return state
 
     def _train(self, state: TrainState) -> None:
         """The loop over updates."""
         config = self.config
-        update = int(state.updates.max())
+        update = int(gather(state.updates).max())
         self.step = self._last_logged = self._steps(update)
         self.monitor.start(config, self.step)
         if update == 0:
@@ -157,7 +186,7 @@ class _Run:
         while update < config.num_updates and len(self.diverged) < len(config.seeds):
             with self._clock("train"):
                 state, metrics = self.program.step(state)
-                pending.append(jax.tree.map(np.asarray, metrics))  # waits for the update
+                pending.append(gather(metrics))  # waits for the update
             update += 1
             self.step = self._steps(update)
             rows: list[Row] = []
@@ -206,13 +235,9 @@ class _Run:
 
     def _score_best(self) -> dict[int, float]:
         """Evaluates each seed's best checkpoint again, on ten times the episodes."""
-        best: dict[int, Row] = {}
-        for row in self.folder.rows():
-            # of equally good ones the newest, like the checkpoints that are kept
-            if row["kind"] == "eval" and row["return"] >= best.get(row["seed"], _WORST)["return"]:
-                best[row["seed"]] = row
+        best = dict(from_first(self._best_steps))
         final: dict[int, float] = {}
-        for step in sorted({row["step"] for row in best.values()}):
+        for step in sorted(set(best.values())):
             state = self.checkpoints.restore(
                 step // self.config.steps_per_update, self.program.template
             )
@@ -220,28 +245,34 @@ class _Run:
                 actor = state.learner.params.actor
                 batches = [self.program.evaluate(actor, 1 + i) for i in range(FINAL_BATCHES)]
                 stats = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *batches)
-            index = [i for i, s in enumerate(self.config.seeds) if best[s]["step"] == step]
+            index = [i for i, s in enumerate(self.config.seeds) if best[s] == step]
             rows = self._score_rows("final", stats, index, step)
             self.folder.append(rows)
             final |= {row["seed"]: row["return"] for row in rows}
         return final
 
+    def _best_steps(self) -> list[tuple[int, int]]:
+        """Each seed with the environment step of its best evaluation."""
+        best: dict[int, Row] = {}
+        for row in self.folder.rows():
+            # of equally good ones the newest, like the checkpoints that are kept
+            if row["kind"] == "eval" and row["return"] >= best.get(row["seed"], _WORST)["return"]:
+                best[row["seed"]] = row
+        return [(seed, row["step"]) for seed, row in best.items()]
+
     def _score_rows(
         self, kind: str, stats: EpisodeStats, index: Iterable[int], step: int
     ) -> list[Row]:
-        returns, lengths, metrics = jax.tree.map(
-            np.asarray, (stats.episode_return, stats.length, stats.metrics)
-        )
         return [
             {
                 "kind": kind,
                 "seed": self.config.seeds[i],
                 "step": step,
                 "greedy": self.config.eval_greedy,
-                "return": float(returns[i].mean()),
-                "length": float(lengths[i].mean()),
-                **{name: float(values[i].mean()) for name, values in metrics.items()},
-                "returns": returns[i].tolist(),
+                "return": float(stats.episode_return[i].mean()),
+                "length": float(stats.length[i].mean()),
+                **{name: float(values[i].mean()) for name, values in stats.metrics.items()},
+                "returns": stats.episode_return[i].tolist(),
             }
             for i in index
         ]

@@ -1,7 +1,12 @@
-"""Spreading the seeds of a run, and the environments of a seed, over devices."""
+"""Spreading the seeds of a run, and the environments of a seed, over devices.
+
+The devices are those of all processes, see `marsrl.distributed`; one process is the plain case.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Callable
@@ -11,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from marsrl.config import Config
 from marsrl.errors import UserError
@@ -36,17 +42,47 @@ SEEDS_AND_ENVS = jax.P("seeds", "envs")
 def make_mesh(config: Config) -> jax.sharding.Mesh:
     """A mesh ("seeds", "envs") of the configuration's devices, or of as many as can be used.
 
-    Seeds are spread first, since they need not talk to each other.
+    Seeds are spread first, since they need not talk to each other. Every process gives equally
+    many devices, and neighbours in the mesh are of one process where possible.
 
     Raises:
-        UserError: there are fewer devices than asked for.
+        UserError: there are fewer devices than asked for, or the processes cannot share the work.
     """
-    available, shapes = jax.local_device_count(), config.mesh_shapes
-    size = config.devices or max(size for size in shapes if size <= available)
-    if size > available:
-        raise UserError(f"devices = {size}, but this machine offers {available}")
-    devices = np.asarray(jax.local_devices()[:size])
-    return jax.sharding.Mesh(devices.reshape(shapes[size]), ("seeds", "envs"))
+    sizes = _usable_sizes(config)
+    if config.devices not in (None, *sizes):
+        raise UserError(
+            f"devices = {config.devices}, but {jax.process_count()} process(es) offer "
+            f"{jax.device_count()}; usable here: {', '.join(map(str, sizes)) or 'none'}"
+        )
+    if not sizes:
+        raise UserError(
+            f"{jax.process_count()} processes cannot share {len(config.seeds)} seeds and "
+            f"{config.env_blocks} blocks of environments evenly"
+        )
+    size = config.devices or max(sizes)
+    share = size // jax.process_count()
+    devices = np.asarray([device for group in _device_groups() for device in group[:share]])
+    return jax.sharding.Mesh(devices.reshape(config.mesh_shapes[size]), ("seeds", "envs"))
+
+
+def fit_devices(config: Config) -> Config:
+    """The configuration itself if its devices are here, else with as many as can be used."""
+    here = config.devices in (None, *_usable_sizes(config))
+    return config if here else dataclasses.replace(config, devices=None)
+
+
+def _device_groups() -> list[list[Any]]:
+    """The devices of each process, in an order that is the same on all of them."""
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    groups = itertools.groupby(devices, lambda device: device.process_index)
+    return [list(group) for _, group in groups]
+
+
+def _usable_sizes(config: Config) -> list[int]:
+    """How many devices a mesh may have here, ascending."""
+    groups = _device_groups()
+    most = len(groups) * min(map(len, groups))
+    return sorted(n for n in config.mesh_shapes if n <= most and n % len(groups) == 0)
 
 
 def spread(
@@ -96,6 +132,17 @@ def free_memory(mesh: jax.sharding.Mesh) -> int | None:
         return int(found[1]) * 1024 // len(devices) if found else None
     stats = [device.memory_stats() for device in devices]
     return min((s["bytes_limit"] - s["bytes_in_use"] for s in stats if s), default=None)
+
+
+def put(mesh: jax.sharding.Mesh, array: np.ndarray, spec: jax.P) -> jax.Array:
+    """Puts an array, which every process holds whole, where `spread` expects it."""
+    sharding = jax.NamedSharding(mesh, spec)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def gather(tree: PyTree) -> PyTree:
+    """NumPy copies of arrays that are spread over the processes, the same on each of them."""
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def place(mesh: jax.sharding.Mesh, shapes: PyTree, specs: PyTree) -> PyTree:

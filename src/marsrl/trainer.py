@@ -19,7 +19,17 @@ from marsrl.evaluate import evaluate
 from marsrl.networks import Networks, Params
 from marsrl.objectives import Objective
 from marsrl.rollout import RolloutState, rollout
-from marsrl.sharding import ENVS, SEEDS, SEEDS_AND_ENVS, free_memory, make_mesh, place, spread
+from marsrl.sharding import (
+    ENVS,
+    SEEDS,
+    SEEDS_AND_ENVS,
+    free_memory,
+    gather,
+    make_mesh,
+    place,
+    put,
+    spread,
+)
 from marsrl.types import Array, EnvSpec, Key, PyTree
 from marsrl.update import Learner, Metrics, make_optimizer, update
 
@@ -135,8 +145,9 @@ class Program:
         self.config = config
         self.env = env
         self.networks = make_networks(config, env.spec)
-        self._seeds = np.asarray(config.seeds, np.uint32)
         self._mesh = mesh = make_mesh(config)
+        self._seeds = put(mesh, np.asarray(config.seeds, np.uint32), SEEDS)
+        self._index = put(mesh, np.arange(config.num_envs), ENVS)
         shared = (config, self.networks, VectorEnv(env))
         objective = objective or config.make_objective()
         step = partial(train_step, *shared, objective, axes=("envs",))
@@ -157,7 +168,7 @@ class Program:
         template = self.template  # a compiled program has no shapes to offer
         batch, episodes = self._evaluation_args(0)
         programs = {
-            "_init": (self._seeds, np.arange(self.config.num_envs)),
+            "_init": (self._seeds, self._index),
             "_step": (template,),
             "_evaluate": (template.learner.params.actor, batch, episodes),
         }
@@ -177,13 +188,13 @@ class Program:
 
     def init(self) -> TrainState:
         """The states before the first update."""
-        return self._init(self._seeds, np.arange(self.config.num_envs))
+        return self._init(self._seeds, self._index)
 
     @cached_property
     def template(self) -> TrainState:
         """Shapes, types and placement of the states, without computing them."""
-        index = np.arange(self.config.num_envs)
-        return place(self._mesh, jax.eval_shape(self._init, self._seeds, index), PLACEMENT)
+        shapes = jax.eval_shape(self._init, self._seeds, self._index)
+        return place(self._mesh, shapes, PLACEMENT)
 
     def step(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One rollout and update of every seed; `state` is consumed."""
@@ -196,15 +207,21 @@ class Program:
             actor: parameters, (S, ...).
             batch: which episodes: 0 are those of every evaluation, the others are for the final
                 score, so that one compiled program serves both.
+
+        Returns:
+            NumPy arrays, the same on every process.
         """
         stats = self._evaluate(actor, *self._evaluation_args(batch))
-        return jax.tree.map(lambda x: x[:, : self.config.eval_episodes], stats)
+        return jax.tree.map(lambda x: x[:, : self.config.eval_episodes], gather(stats))
 
-    def _evaluation_args(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluation_args(self, batch: int) -> tuple[Array, Array]:
         """The batch for each seed, and the episodes: as many for each device."""
         num_devices = self._mesh.shape["envs"]
         num_episodes = -(-self.config.eval_episodes // num_devices) * num_devices
-        return np.full(len(self._seeds), batch), np.arange(num_episodes)
+        return (
+            put(self._mesh, np.full(len(self.config.seeds), batch), SEEDS),
+            put(self._mesh, np.arange(num_episodes), ENVS),
+        )
 
     def _evaluate_some(self, actor: PyTree, batch: Array, index: Array) -> EpisodeStats:
         # another stream than any training seed's, and the same episodes every time
