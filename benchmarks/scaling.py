@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
+from matplotlib.ticker import EngFormatter
 
 from marsrl.config import Config
 from marsrl.errors import UserError, near_misses
@@ -158,7 +159,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Steps per second over what each curve varies, both axes logarithmic."""
+    """Steps per second over what each curve varies."""
     rows = -(-len(results) // 4)
     figure = figures.new_figure(12, 2.9 * rows)
     axes = np.atleast_1d(figure.subplots(rows, 4)).ravel()
@@ -170,10 +171,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
         figures.dress_numbers(ax, CURVES[name].title)
         figures.line(ax, np.array(list(known)), rates, figures.COLORS[0])
         ax.set_xscale("log", base=2)
-        ax.set_yscale("log", base=2)
-        ax.set_xticks(list(known), list(map(str, known)))
-        ax.set_ylim(rates.min() / 2, rates.max() * 2)
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        ticks = list(known)[:: 2 if len(known) > 7 else 1]
+        ax.set_xticks(ticks, list(map(str, ticks)))
+        ax.set_ylim(0, 1.15 * rates.max())
+        ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     figure.supylabel("environment steps per second", fontsize=9, color=figures.INK)
     figures.save(figure, path)
 
