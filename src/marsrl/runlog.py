@@ -112,8 +112,8 @@ class Onlooker(RunFolder):
         """Opens the folder that the other process has made; raises UserError if it is not here."""
         if not path.is_dir():
             raise UserError(
-                f"{path.absolute()} is not to be seen by every process; choose a folder that all of "
-                "them share"
+                f"{path.absolute()} is not to be seen by every process; choose a folder that all "
+                "of them share"
             )
         return cls(path)
 
