@@ -18,9 +18,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.installed-test
-	$(BIN)/python benchmarks/env_speed.py
-	$(BIN)/python benchmarks/reset_speed.py
+bench: $(VENV)/.installed-test  ## every table of docs/speed.md but the long curves; results in runs/
+	$(BIN)/python benchmarks/training_speed.py --json runs/bench/training.json
+	$(BIN)/python benchmarks/profile_loop.py --json runs/bench/profile.json
+	$(BIN)/python benchmarks/env_speed.py --json runs/bench/environments.json
+	$(BIN)/python benchmarks/reset_speed.py --json runs/bench/resets.json
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11+ is needed"'

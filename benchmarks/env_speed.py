@@ -5,7 +5,7 @@
 `taskset -c 0` binds the process, with all of XLA's threads, to one core (Linux); without it XLA may
 use more. Each repetition is one compiled call of `--num-steps` steps of every environment, after
 one call that compiles and one that warms up; a step of one environment counts once, whatever the
-number of agents. Two loops are timed:
+number of agents. Two loops are timed in turn:
 
 - `auto_reset`: `VectorEnv`, as in training. Ended episodes restart from a pool of fresh starts,
   `--pool` for each environment, that is drawn anew in every repetition and timed with it.
@@ -18,12 +18,7 @@ sum, so that nothing can be skipped by the compiler.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
-import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +29,7 @@ import tyro
 from marsrl.distributions import random_action
 from marsrl.envs import registry
 from marsrl.envs.vector import VectorEnv, split_each
+from timing import circumstances, headline, in_turn, write_json
 
 
 @dataclass(frozen=True)
@@ -107,26 +103,6 @@ def checksum(tree):
     return sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(tree))
 
 
-def steps_per_second(loop, args: Args):
-    """Rates of all timed repetitions, by the wall clock and by processor time."""
-    rates = {"wall": [], "cpu": []}
-    for key in jax.random.split(jax.random.key(args.seed), args.repetitions + 2):
-        wall, cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(loop(key))
-        steps = args.num_envs * args.num_steps
-        rates["wall"].append(steps / (time.perf_counter() - wall))
-        rates["cpu"].append(steps / (time.process_time() - cpu))
-    return {clock: values[2:] for clock, values in rates.items()}
-
-
-def processor():
-    """The processor's name, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def measure(args: Args):
     """Times both loops; returns everything needed to read the numbers."""
     venv = VectorEnv(registry.make(args.task))
@@ -134,22 +110,19 @@ def measure(args: Args):
         "auto_reset": auto_reset_loop(venv, args.num_envs, args.num_steps, args.pool),
         "no_reset": no_reset_loop(venv, args.num_envs, args.num_steps),
     }
+    keys = jax.random.split(jax.random.key(args.seed), args.repetitions + 2)
+    calls = {name: lambda i, loop=loop: loop(keys[i]) for name, loop in loops.items()}
+    steps = args.num_envs * args.num_steps
     rates = {
-        f"{name}/{clock}": values
-        for name, loop in loops.items()
-        for clock, values in steps_per_second(loop, args).items()
+        f"{name}/{clock}": [steps / taken for taken in seconds]
+        for name, clocks in in_turn(calls, args.repetitions, warm_up=2).items()
+        for clock, seconds in clocks._asdict().items()
     }
-    cores = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
     return {
         **{key: value for key, value in asdict(args).items() if key != "json"},
         "median": {name: statistics.median(values) for name, values in rates.items()},
         "rates": rates,
-        "device": jax.devices()[0].device_kind,
-        "processor": processor(),
-        "cores": len(cores),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "jax": jax.__version__,
+        "circumstances": circumstances(),
     }
 
 
@@ -157,10 +130,7 @@ def main():
     """Measures, prints, and writes JSON if asked to."""
     args = tyro.cli(Args, description=__doc__)
     result = measure(args)
-    print(
-        f"{result['processor']}, {result['cores']} core(s), load {result['load']:.1f}, "
-        f"device {result['device']}, python {result['python']}, jax {result['jax']}"
-    )
+    print(headline(result["circumstances"]))
     print(f"{args.task}, {args.num_envs} environments, steps per second:")
     for name, rates in result["rates"].items():
         print(
@@ -168,7 +138,7 @@ def main():
             f"  (of {len(rates)}: {min(rates):,.0f} to {max(rates):,.0f})"
         )
     if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(args.json, result)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,16 @@ Actions are drawn beforehand: masked random ones would take up to 40 % of the ti
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import tyro
 
-from env_speed import checksum, processor
+from env_speed import checksum
 from marsrl.envs.registry import make
 from marsrl.envs.vector import VectorEnv
+from timing import circumstances, headline, in_turn, median_rate, write_json
 
 
 @dataclass(frozen=True)
@@ -114,21 +111,18 @@ def measure(task: str, args: Args) -> dict[str, float]:
         "pool": pool_loop(env, actions, args.pool),
         "none": bare_loop(env, actions),
     }
-    seconds = {name: [] for name in loops}
-    for key in jax.random.split(jax.random.key(0), args.repetitions + 1):  # the first compiles
-        for name, loop in loops.items():
-            started = time.perf_counter()
-            jax.block_until_ready(loop(key))
-            seconds[name].append(time.perf_counter() - started)
+    keys = jax.random.split(jax.random.key(0), args.repetitions + 1)
+    calls = {name: lambda i, loop=loop: loop(keys[i]) for name, loop in loops.items()}
     steps = args.num_envs * args.rollout_length
-    return {name: steps / statistics.median(values[1:]) for name, values in seconds.items()}
+    seconds = in_turn(calls, args.repetitions)
+    return {name: median_rate(steps, clocks.wall) for name, clocks in seconds.items()}
 
 
 def main() -> None:
     """Measures every task and prints a table."""
     args = tyro.cli(Args, description=__doc__)
-    print(f"{processor()}, {len(os.sched_getaffinity(0))} core(s), jax {jax.__version__}")
-    results = {}
+    where, results = circumstances(), {}
+    print(headline(where))
     for task in args.tasks:
         results[task] = rates = measure(task, args)
         print(
@@ -136,7 +130,7 @@ def main() -> None:
             f"none {rates['none']:>10,.0f}  pool / shipped {rates['pool'] / rates['shipped']:.1f}"
         )
     if args.json is not None:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        write_json(args.json, {"circumstances": where, "steps_per_second": results})
 
 
 if __name__ == "__main__":

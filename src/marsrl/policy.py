@@ -94,7 +94,7 @@ def load_policy(
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
     step = _find_step(checkpoint, {at: x for (s, at), x in scores.items() if s == seed}, saved)
     program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
-    state = checkpoints.restore(step // config.steps_per_update, program.template())
+    state = checkpoints.restore(step // config.steps_per_update, program.template)
     checkpoints.close()
     index = config.seeds.index(seed)
     params = jax.tree.map(lambda x: jnp.asarray(x[index]), gather(state.learner.params.actor))

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.files import write_beside
 
 Row = dict[str, Any]
 
@@ -30,18 +31,23 @@ class RunFolder:
         self._metrics = path / "metrics.jsonl"
 
     @staticmethod
+    def require_new(path: Path) -> None:
+        """Raises UserError if there is something at `path` already."""
+        if path.exists():
+            raise UserError(
+                f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
+            )
+
+    @staticmethod
     def create(path: Path, config: Config) -> None:
         """Makes a new folder; an existing one is refused, never overwritten.
 
         Raises:
             UserError: it exists, or cannot be written.
         """
+        RunFolder.require_new(path)
         try:
             path.mkdir(parents=True)
-        except FileExistsError as error:
-            raise UserError(
-                f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
-            ) from error
         except OSError as error:
             raise UserError(f"cannot create the run folder {path}: {error.strerror}") from error
         folder = RunFolder(path)
@@ -71,8 +77,11 @@ class RunFolder:
         return json.loads((self.path / "status.json").read_text())
 
     def seconds(self) -> Row:
-        """Wall time of the sessions so far, by purpose; empty before the first evaluation."""
-        return self.status().get("seconds", {})
+        """Wall time of the sessions so far, by purpose; empty if status.json does not tell it."""
+        try:
+            return self.status().get("seconds", {})
+        except (OSError, ValueError):  # lost or cut off by a crash, which its checkpoints outlive
+            return {}
 
     def write_status(self, status: str, step: int, seeds: dict[str, Row], **more: Any) -> None:
         """Replaces status.json: the run's status, its step, and each seed's."""
@@ -82,6 +91,8 @@ class RunFolder:
         """Appends rows to metrics.jsonl; what is not finite becomes null."""
         with self._metrics.open("a") as file:
             file.writelines(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
 
     def rows(self) -> Iterator[Row]:
         """The rows of metrics.jsonl; a last line that a crash cut off is left out."""
@@ -94,14 +105,10 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Drops the rows after `step`, which a resumed run writes again."""
         kept = [row for row in self.rows() if row["step"] <= step and row["kind"] != "final"]
-        partial = self._metrics.with_suffix(".tmp")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        partial.replace(self._metrics)
+        write_beside(self._metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def _write(self, name: str, content: Row) -> None:
-        partial = self.path / f"{name}.tmp"
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        partial.replace(self.path / name)
+        write_beside(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
 
 class Onlooker(RunFolder):
@@ -251,7 +258,7 @@ class ConsoleMonitor:
         if not rows:
             return
         speed = rows[0]["steps_per_second"]
-        rate = f"{speed:,.0f} steps/s" if math.isfinite(speed) else "first update"
+        rate = f"{speed:,.0f} steps/s"
         detail = _detail(rows)
         self._progress.update(self._task, rate=rate, detail=detail)
         if not self._console.is_terminal:

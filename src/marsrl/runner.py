@@ -57,13 +57,15 @@ def train(
         env: the environment, if it is not the one that `config.task` names.
 
     Raises:
-        UserError: an unknown task, a folder that exists or cannot be written, or processes that
-            do not run the same.
+        UserError: an unknown task, a folder that exists or cannot be written, a run that does not
+            fit into memory, or processes that do not run the same.
     """
     _agree(out, config)
-    program = Program(config, env or make(config.task, **config.task_settings))
+    from_first(lambda: RunFolder.require_new(out))
+    monitor = _monitor(monitor)
+    program, seconds = _compile(config, env, monitor)
     from_first(lambda: RunFolder.create(out, config))
-    return _run(program, out, monitor)
+    return _run(program, out, monitor, seconds)
 
 
 def resume(
@@ -78,15 +80,26 @@ def resume(
     goes on with as many as can be used.
 
     Raises:
-        UserError: not a run folder, a configuration other than the expected one, no checkpoint
-            in it can be restored, or processes that do not run the same.
+        UserError: not a run folder, a configuration other than the expected one, a run that does
+            not fit into memory, no checkpoint in it can be restored, or processes that do not run
+            the same.
     """
     config = RunFolder.open(path).config()
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
     _agree(path, config)
-    program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
-    return _run(program, path, monitor)
+    monitor = _monitor(monitor)
+    program, seconds = _compile(fit_devices(config), env, monitor)
+    return _run(program, path, monitor, seconds)
+
+
+def _compile(config: Config, env: Environment | None, monitor: Monitor) -> tuple[Program, float]:
+    """The compiled program of a run, and the seconds that it took."""
+    program = Program(config, env or make(config.task, **config.task_settings))
+    started = time.perf_counter()
+    memory = program.compile()
+    monitor.message(f"needs {memory / 1e6:,.0f} MB on each device, besides what is loaded now")
+    return program, time.perf_counter() - started
 
 
 def evaluation_updates(config: Config) -> list[int]:
@@ -102,17 +115,23 @@ def _agree(path: Path, config: Config) -> None:
     agree(config.to_dict() | versions | {"git": described["git"], "run folder": str(path)})
 
 
-def _run(program: Program, path: Path, monitor: Monitor | None) -> Result:
-    """Runs to the end; process 0 writes the folder and reports, the others look on."""
-    if is_first():
-        return _Run(program, RunFolder.open(path), monitor or Silent()).go()
-    return _Run(program, Onlooker.open(path), Silent()).go()
+def _monitor(monitor: Monitor | None) -> Monitor:
+    """Who watches: on process 0 whoever was asked to, elsewhere nobody."""
+    return monitor if monitor and is_first() else Silent()
+
+
+def _run(program: Program, path: Path, monitor: Monitor, compile_seconds: float) -> Result:
+    """Runs to the end; process 0 writes the folder, the others look on."""
+    folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
+    return _Run(program, folder, monitor, compile_seconds).go()
 
 
 class _Run:
     """One run from here to its end."""
 
-    def __init__(self, program: Program, folder: RunFolder, monitor: Monitor) -> None:
+    def __init__(
+        self, program: Program, folder: RunFolder, monitor: Monitor, compile_seconds: float
+    ) -> None:
         self.program = program
         self.config = config = program.config
         self.folder = folder
@@ -120,6 +139,7 @@ class _Run:
         self.checkpoints = Checkpoints(folder.checkpoints, config.seeds, config.keep_checkpoints)
         self.evaluations = set(evaluation_updates(config))
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0} | folder.seconds()
+        self.seconds["compile"] += compile_seconds
         self.diverged: dict[int, int] = {}
         self.step = 0
         self._last_logged = 0
@@ -145,9 +165,8 @@ class _Run:
         """The state to go on from: the newest sound checkpoint, or the first."""
         if not self.checkpoints.steps():
             self.folder.rewind(-1)
-            with self._clock("compile"):
-                return self.program.init()
-        update, state, refused = self.checkpoints.restore_newest(self.program.template())
+            return self.program.init()
+        update, state, refused = self.checkpoints.restore_newest(self.program.template)
         for reason in refused:
             self.monitor.message(f"refused: {reason}")
         self.checkpoints.drop_after(update)
@@ -159,20 +178,17 @@ class _Run:
         """The loop over updates."""
         config = self.config
         update = int(gather(state.updates).max())
-        self.step = self._steps(update)
+        self.step = self._last_logged = self._steps(update)
         self.monitor.start(config, self.step)
         if update == 0:
             self._evaluate(state, update)
         pending: list[Row] = []
-        clock = "compile"  # the first update
         while update < config.num_updates and len(self.diverged) < len(config.seeds):
-            with self._clock(clock):
+            with self._clock("train"):
                 state, metrics = self.program.step(state)
                 pending.append(gather(metrics))  # waits for the update
             update += 1
             self.step = self._steps(update)
-            if clock == "compile":  # the first update says nothing about the rate
-                clock, self._last_logged = "train", self.step
             rows: list[Row] = []
             if update % config.log_interval == 0 or update in self.evaluations:
                 rows, pending = self._log(pending), []
@@ -184,9 +200,8 @@ class _Run:
         """Writes a row per live seed about the updates since the last one."""
         self._mark_diverged(pending[-1]["diverged"])
         seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
-        done = self.step - self._last_logged
-        spent = self.seconds["train"] - self._last_seconds
-        rate = done * len(self.config.seeds) / spent if done else math.nan
+        done = (self.step - self._last_logged) * len(self.config.seeds)
+        rate = done / (self.seconds["train"] - self._last_seconds)
         self._last_logged, self._last_seconds = self.step, self.seconds["train"]
         merged = merge_metrics(pending)
         rows = [
@@ -224,7 +239,7 @@ class _Run:
         final: dict[int, float] = {}
         for step in sorted(set(best.values())):
             state = self.checkpoints.restore(
-                step // self.config.steps_per_update, self.program.template()
+                step // self.config.steps_per_update, self.program.template
             )
             with self._clock("evaluate"):
                 actor = state.learner.params.actor

@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -89,7 +91,8 @@ def spread(
     in_specs: tuple[Any, ...],
     out_specs: Any,
     donate: bool = False,
-) -> Callable[..., Any]:
+    once: bool = False,
+) -> jax.stages.Wrapped:
     """Compiles a one-seed program for stacked seeds (S, ...), split over the mesh.
 
     Args:
@@ -98,6 +101,7 @@ def spread(
         in_specs: a (tree of) `SEEDS`, `ENVS` or `SEEDS_AND_ENVS` for each argument.
         out_specs: likewise for the result; the first axis is always the seeds'.
         donate: reuse the first argument's memory for the result.
+        once: compile quickly rather than well, for a program that runs once.
     """
     per_seed = [None if spec == ENVS else 0 for spec in in_specs]
     mapped = jax.shard_map(
@@ -108,7 +112,26 @@ def spread(
         check_vma=False,
     )
     shardings = jax.tree.map(partial(jax.NamedSharding, mesh), in_specs)
-    return jax.jit(mapped, in_shardings=shardings, donate_argnums=(0,) if donate else ())
+    return jax.jit(
+        mapped,
+        in_shardings=shardings,
+        donate_argnums=(0,) if donate else (),
+        compiler_options={"xla_backend_optimization_level": 0} if once else None,
+    )
+
+
+def free_memory(mesh: jax.sharding.Mesh) -> int | None:
+    """Bytes that the device of the mesh with the least memory can still give; None if unknown.
+
+    Devices that are CPU cores share the machine's memory evenly.
+    """
+    devices = mesh.local_devices
+    if devices[0].platform == "cpu":
+        info = Path("/proc/meminfo")  # Linux
+        found = re.search(r"MemAvailable: +(\d+) kB", info.read_text() if info.exists() else "")
+        return int(found[1]) * 1024 // len(devices) if found else None
+    stats = [device.memory_stats() for device in devices]
+    return min((s["bytes_limit"] - s["bytes_in_use"] for s in stats if s), default=None)
 
 
 def put(mesh: jax.sharding.Mesh, array: np.ndarray, spec: jax.P) -> jax.Array:

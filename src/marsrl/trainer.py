@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax
@@ -13,11 +14,22 @@ from marsrl.advantages import Axes
 from marsrl.config import Config
 from marsrl.envs.base import Environment
 from marsrl.envs.vector import EpisodeStats, VectorEnv, split_each
+from marsrl.errors import UserError
 from marsrl.evaluate import evaluate
 from marsrl.networks import Networks, Params
 from marsrl.objectives import Objective
 from marsrl.rollout import RolloutState, rollout
-from marsrl.sharding import ENVS, SEEDS, SEEDS_AND_ENVS, gather, make_mesh, place, put, spread
+from marsrl.sharding import (
+    ENVS,
+    SEEDS,
+    SEEDS_AND_ENVS,
+    free_memory,
+    gather,
+    make_mesh,
+    place,
+    put,
+    spread,
+)
 from marsrl.types import Array, EnvSpec, Key, PyTree
 from marsrl.update import Learner, Metrics, make_optimizer, update
 
@@ -139,14 +151,46 @@ class Program:
         shared = (config, self.networks, VectorEnv(env))
         objective = objective or config.make_objective()
         step = partial(train_step, *shared, objective, axes=("envs",))
-        self._init = spread(mesh, partial(init_state, *shared), (SEEDS, ENVS), PLACEMENT)
+        init = partial(init_state, *shared)
+        self._init = spread(mesh, init, (SEEDS, ENVS), PLACEMENT, once=True)
         self._step = spread(mesh, step, (PLACEMENT,), (PLACEMENT, SEEDS), donate=True)
         self._evaluate = spread(mesh, self._evaluate_some, (SEEDS, SEEDS, ENVS), SEEDS_AND_ENVS)
+
+    def compile(self) -> int:
+        """Compiles everything now, side by side, instead of each program at its first call.
+
+        Returns:
+            Bytes that the run needs on each device.
+
+        Raises:
+            UserError: the run would need more memory than its devices have free.
+        """
+        template = self.template  # a compiled program has no shapes to offer
+        batch, episodes = self._evaluation_args(0)
+        programs = {
+            "_init": (self._seeds, self._index),
+            "_step": (template,),
+            "_evaluate": (template.learner.params.actor, batch, episodes),
+        }
+        lowered = [getattr(self, name).lower(*args) for name, args in programs.items()]
+        with ThreadPoolExecutor(len(lowered)) as pool:
+            compiled = list(pool.map(jax.stages.Lowered.compile, lowered))
+        for name, program in zip(programs, compiled, strict=True):
+            setattr(self, name, program)
+        memory, free = _peak_memory(compiled), free_memory(self._mesh)
+        if free is not None and memory > free:
+            raise UserError(
+                f"this configuration needs {memory / 1e9:,.1f} GB on each of its "
+                f"{self._mesh.size} devices, which have {free / 1e9:,.1f} GB free; lower num_envs, "
+                "rollout_length, width or the number of seeds"
+            )
+        return memory
 
     def init(self) -> TrainState:
         """The states before the first update."""
         return self._init(self._seeds, self._index)
 
+    @cached_property
     def template(self) -> TrainState:
         """Shapes, types and placement of the states, without computing them."""
         shapes = jax.eval_shape(self._init, self._seeds, self._index)
@@ -167,18 +211,32 @@ class Program:
         Returns:
             NumPy arrays, the same on every process.
         """
-        episodes = self.config.eval_episodes
+        stats = self._evaluate(actor, *self._evaluation_args(batch))
+        return jax.tree.map(lambda x: x[:, : self.config.eval_episodes], gather(stats))
+
+    def _evaluation_args(self, batch: int) -> tuple[Array, Array]:
+        """The batch for each seed, and the episodes: as many for each device."""
         num_devices = self._mesh.shape["envs"]
-        index = np.arange(-(-episodes // num_devices) * num_devices)  # an equal share for each
-        stats = self._evaluate(
-            actor,
-            put(self._mesh, np.full(len(self._seeds), batch), SEEDS),
-            put(self._mesh, index, ENVS),
+        num_episodes = -(-self.config.eval_episodes // num_devices) * num_devices
+        return (
+            put(self._mesh, np.full(len(self.config.seeds), batch), SEEDS),
+            put(self._mesh, np.arange(num_episodes), ENVS),
         )
-        return jax.tree.map(lambda x: x[:, :episodes], gather(stats))
 
     def _evaluate_some(self, actor: PyTree, batch: Array, index: Array) -> EpisodeStats:
         # another stream than any training seed's, and the same episodes every time
         key = jax.random.fold_in(jax.random.key(self.config.eval_seed), batch)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
         return evaluate(self.networks, actor, self.env, keys, self.config.eval_greedy)
+
+
+def _peak_memory(programs: list[jax.stages.Compiled]) -> int:
+    """Bytes on one device: the states, and what the hungriest program needs besides.
+
+    0 for a backend that does not tell.
+    """
+    uses = [use for program in programs if (use := program.memory_analysis())]
+    needs = [
+        use.temp_size_in_bytes + use.output_size_in_bytes - use.alias_size_in_bytes for use in uses
+    ]
+    return uses[0].output_size_in_bytes + max(needs) if uses else 0

@@ -1,25 +1,30 @@
 """The benchmark's launcher: with pretended workers, and with real trainings that are killed."""
 
+import dataclasses
 import fcntl
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from marsrl.bench import launch
+from marsrl.bench import cluster, launch, process, show
 from marsrl.bench.plan import adopt, plan, store_suite
 from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.results import collect
-from marsrl.bench.suite import Suite
+from marsrl.bench.suite import Suite, read_suite
 from marsrl.cli import main
+from marsrl.errors import UserError
 
 SETTINGS = {
     "total_steps": 32 * 60, "num_envs": 4, "rollout_length": 8, "width": 8, "core": "ff",
@@ -128,6 +133,26 @@ def test_two_launchers_train_each_job_once(tmp_path, pretend):
     assert {outcome.status for outcome in outcomes} <= {"done", "locked"}
 
 
+def test_seeds_that_another_job_trains_are_left_alone(tmp_path, pretend):
+    suite = Suite("small", ("paxmen/4ag",), ("mars",), (0, 1), SETTINGS)
+    (old,) = plan(adopt(suite, tmp_path), tmp_path)
+    (new,) = plan(adopt(dataclasses.replace(suite, seeds=(0, 1, 2)), tmp_path), tmp_path)
+    assert new.folder != old.folder
+    old.folder.parent.mkdir(parents=True)
+    with old.lock.open("a") as file:  # a launcher that started with the smaller suite
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (outcome,) = launch.run_local([new], 1, print)
+    assert outcome.status == "locked"
+    assert not new.folder.exists()
+    (outcome,) = launch.run_local([old], 1, print)
+    assert outcome.status == "done"
+    (outcome,) = launch.run_local([new], 1, print)  # planned before the other began
+    assert outcome.status == "locked"
+    _, rest = plan(store_suite(tmp_path), tmp_path)
+    (outcome,) = launch.run_local([rest], 1, print)
+    assert (outcome.status, rest.config.seeds) == ("done", (2,))
+
+
 def test_an_interruption_ends_the_processes(jobs, pretend):
     pretend |= {"maspo": "hang"}
 
@@ -154,6 +179,66 @@ def test_a_killed_worker_names_the_signal(jobs, pretend, monkeypatch):
     assert outcome.reason.startswith("killed by SIGKILL; last line: ---")
 
 
+# --- GPUs that are pretended ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_gpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "gpus", lambda: ["0", "1"])
+    monkeypatch.setattr(process, "_uuids", lambda: {"0": "GPU-a", "1": "GPU-b"})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_launchers_of_a_machine_take_different_gpus(two_gpus):
+    with process.claim_gpus(1) as first:
+        with process.claim_gpus(None) as second:
+            assert (first, second) == (["0"], ["1"])
+            with (
+                pytest.raises(UserError, match="other launchers on this machine have its 2 GPUs"),
+                process.claim_gpus(1),
+            ):
+                pass
+        with process.claim_gpus(None) as second:
+            assert second == ["1"]
+    with process.claim_gpus(None) as every:
+        assert every == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "places"),
+    [(None, [("0", "0.90"), ("1", "0.90")]), (3, [("0", "0.45"), ("0", "0.45"), ("1", "0.45")])],
+)
+def test_workers_share_the_gpus_and_their_memory(workers, places, jobs, two_gpus, monkeypatch):
+    found = []
+    together = threading.Barrier(len(places))
+
+    def start(job, path, environment, stop):
+        if len(found) < len(places):  # all places are in use once
+            found.append((environment["CUDA_VISIBLE_DEVICES"], *list(environment.values())[1:]))
+            together.wait(WAIT)
+        return launch.Outcome(job, "done")
+
+    monkeypatch.setattr(launch, "train_job", start)
+    launch.run_local(jobs, workers, lambda outcome: None)
+    assert sorted(found) == places
+
+
+def test_a_job_of_ray_keeps_the_gpu_that_ray_gave_it(jobs, monkeypatch):
+    found = []
+
+    def train(job, path, environment):
+        found.append(environment)
+        return launch.Outcome(job, "done")
+
+    monkeypatch.setattr(cluster, "train_job", train)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    for gpus in (0.5, 0):
+        assert cluster._train(jobs[0].config.to_dict(), "x", ".", gpus) == ("done", 0.0, "")
+    half = {"CUDA_VISIBLE_DEVICES": "3", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
+    assert found == [half, {}]
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 
@@ -166,6 +251,7 @@ def test_a_killed_worker_names_the_signal(jobs, pretend, monkeypatch):
         ("run nano --store {store} --tasks lbg/*", r"unknown task 'lbg/\*'"),
         ("run nano --store {store} --workers 0", "workers is 0, expected at least 1"),
         ("run nano --store {store} --ray a b", "ray is 'a b', expected one address"),
+        ("run nano --store {store} --ray --gpus -1", "gpus is -1.0, expected 0 to 64"),
         ("status {store}", "is no store"),
         ("report {store}", "holds no results"),
         ("add mars --store {store}", "is no store"),
@@ -212,6 +298,47 @@ def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys
     assert (code, "2 done" in out) == (0, True)
     code, out = bench("plan", "small.toml", "--no-measure")
     assert "small: 2 jobs, 2 runs, 3,840 environment steps; 2 jobs left, of unknown length" in out
+
+
+def test_a_store_of_other_settings_is_not_trained_anew(tmp_path, pretend, capsys):
+    suite = Suite("small", ("paxmen/4ag",), ("mars",), (0,), SETTINGS)
+    (job,) = plan(suite, tmp_path / "store")
+    job.folder.mkdir(parents=True)
+    content = {"config": job.config.to_dict() | {"width": 9}}  # as of a version with other defaults
+    (job.folder / "config.json").write_text(json.dumps(content))
+    job.folder.parent.rename(job.folder.parent.with_name("mars-0123456789ab"))
+    (tmp_path / "small.toml").write_text(suite.to_toml())
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "run", f"{tmp_path}/small.toml", "--store", f"{tmp_path}/store"])
+    assert end.value.code == 2
+    assert "the suite has other settings: width = 9 and 8" in capsys.readouterr().err
+    assert not job.folder.exists()
+
+
+def test_others_results_are_imported_and_reported(tmp_path, capsys):
+    runs = {
+        f"run_{seed}": {
+            "step_0": {"step_count": 0, "mean_episode_return": [1.0 + seed, 2.0]},
+            "absolute_metrics": {"mean_episode_return": [3.0 + seed]},
+        }
+        for seed in range(2)
+    }
+    (tmp_path / "theirs.json").write_text(json.dumps({"paxmen": {"4ag": {"MAPPO": runs}}}))
+    main(["bench", "import", f"{tmp_path}/theirs.json", "--out", f"{tmp_path}/theirs"])
+    main(["bench", "report", f"{tmp_path}/theirs"])
+    assert "MAPPO" in (tmp_path / "theirs" / "index.html").read_text()
+
+
+def test_the_status_of_many_objectives_fits_a_narrow_terminal(tmp_path):
+    suite = read_suite("nano")
+    table, _ = show.progress(suite, plan(suite, tmp_path))
+    console = Console(width=80, file=io.StringIO())
+    console.print(table)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert text.count("missing") == len(suite.tasks) * len(suite.objectives)
+    assert all(task in text for task in suite.tasks)
 
 
 # --- real trainings -------------------------------------------------------------------------------
@@ -299,8 +426,10 @@ def test_a_killed_launcher_leaves_nothing_behind(run, uninterrupted):
     launcher.wait()
     wait_for(lambda: free(job))  # the lock ends with the worker
     assert not has_ended(job)
+    (job.folder / "status.json").write_text('{"status": "run')  # what a power cut may leave
     assert run("launcher").wait(WAIT) == 0
     assert restarts(store) == 2
+    assert list(job.folder.parent.glob("*.broken-*")) == []
     assert measured(store) == measured(uninterrupted)
 
 

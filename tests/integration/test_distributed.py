@@ -143,7 +143,7 @@ def state(path: Path):
     """The state after the last update, read by this one process on its one device."""
     config = RunFolder(path).config()
     checkpoints = Checkpoints(path / "checkpoints", config.seeds, config.keep_checkpoints)
-    template = Program(fit_devices(config), make(config.task)).template()
+    template = Program(fit_devices(config), make(config.task)).template
     restored = checkpoints.restore(UPDATES, template)
     checkpoints.close()
     return restored

@@ -45,7 +45,7 @@ LAST = CONFIG.num_updates
 
 def saved_state(path: Path, update: int = LAST):
     checkpoints = Checkpoints(path / "checkpoints", CONFIG.seeds, CONFIG.keep_checkpoints)
-    state = checkpoints.restore(update, Program(CONFIG, ENV).template())
+    state = checkpoints.restore(update, Program(CONFIG, ENV).template)
     checkpoints.close()
     return state
 
@@ -171,7 +171,7 @@ def test_a_foreign_checkpoint_is_refused_by_the_name_of_its_leaf(whole):
     other = dataclasses.replace(CONFIG, width=16)
     checkpoints = Checkpoints(whole.path / "checkpoints", CONFIG.seeds, 2)
     with pytest.raises(CheckpointError, match=r"leaf learner/.*float32.*expected float32"):
-        checkpoints.restore(LAST, Program(other, ENV).template())
+        checkpoints.restore(LAST, Program(other, ENV).template)
     checkpoints.close()
 
 
@@ -212,7 +212,7 @@ def test_a_diverged_seed_stops_and_keeps_its_last_good_state(tmp_path):
         after = [r for r in rows(result.path) if r["seed"] == seed and r["step"] >= step]
         assert not [r for r in after if r["kind"] in ("train", "eval")]
     checkpoints = Checkpoints(result.path / "checkpoints", config.seeds, 2)
-    state = checkpoints.restore(checkpoints.steps()[-1], Program(config, Poisoned()).template())
+    state = checkpoints.restore(checkpoints.steps()[-1], Program(config, Poisoned()).template)
     checkpoints.close()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
 

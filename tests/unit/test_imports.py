@@ -76,12 +76,19 @@ def test_starting_a_device_would_be_noticed():
     assert "none_such" in result.stderr
 
 
-@pytest.mark.parametrize("module", ["objectives", "advantages", "distributions", "report.stats"])
+MATHEMATICS = {
+    "objectives", "advantages", "distributions",
+    "report.stats", "report.bootstrap", "report.factorial",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", sorted(MATHEMATICS))
 def test_the_mathematics_imports_arrays_only(module):
     allowed = {"jax", "numpy", "array_api_compat", "marsrl"} | sys.stdlib_module_names
     names = imports(f"marsrl.{module}")
     assert roots(names) - allowed == set()
-    assert {name for name in names if name.startswith("marsrl.")} <= {"marsrl.types"}
+    own = {name.removeprefix("marsrl.") for name in names if name.startswith("marsrl.")}
+    assert own <= MATHEMATICS | {"types"}
 
 
 def without_jax(modules):
@@ -91,8 +98,8 @@ def without_jax(modules):
 
 
 def test_objectives_and_reports_need_no_jax():
-    modules = ["marsrl.objectives", *within("report")]
-    assert "marsrl.report.stats" in modules
+    modules = ["marsrl.objectives", *within("report"), *within("bench")]
+    assert {"marsrl.report.stats", "marsrl.bench.commands"} <= set(modules)
     result = without_jax(modules)
     assert result.returncode == 0, result.stderr
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -6,8 +7,10 @@ import pyarrow as pa
 import pytest
 
 from bench_results import FACTORIAL, HOSTILE, NANO_TASKS, make_results, nano_results
+from marsrl.bench.suite import read_suite
+from marsrl.envs.tasks import TASKS
 from marsrl.report import figures
-from marsrl.report.benchmark_figures import make_plots
+from marsrl.report.benchmark_figures import draw_panel, make_plots
 from marsrl.report.looks import COLORS_ON_DARK, look_at
 from marsrl.report.page import render_page, write_page
 from marsrl.report.summary import summarize_benchmark
@@ -158,6 +161,32 @@ def test_families_are_named_where_they_hold_several_tasks():
     assert f"By family: Ahead on lbf. Behind on smax. By task: Ahead on {TASK}, " in verdict
 
 
+def test_ahead_is_said_only_where_it_is_settled():
+    score = {"mars": (0.5, 0.5, 0.9), "mappo": (0.5, 0.5, 0.5)}
+    results = make_results(
+        lambda task, name, seed: score[name][seed] if task == TASK else 0.5 - score[name][seed],
+        (TASK, OTHER),
+        ("mars", "mappo"),
+    )
+    verdict = re.sub(" +", " ", Reader(page_of(results)).sections["verdict"])
+    assert f"Equal or ahead on {TASK}. Equal or behind on {OTHER}." in verdict
+    assert "Ahead on" not in verdict
+    assert "Behind on" not in verdict
+
+
+def test_a_settled_interaction_is_part_of_the_verdict():
+    boost = {"mars": 0.3}  # the geometric boundary helps with the symmetric geometry alone
+    for gains, settled in ((boost, True), ({}, False)):
+        results = make_results(
+            lambda task, name, seed, gains=gains: 0.2 + gains.get(name, 0) + seed / 100, (TASK,)
+        )
+        verdict = Reader(page_of(results)).sections["verdict"]
+        effect = r"interaction: the boundary's effect, symmetric minus clipped: higher\. "
+        found = re.search(rf"{effect} *Difference of IQMs 0\.300 \[0\.2\d+, 0\.3\d+\]", verdict)
+        assert bool(found) == settled
+        assert ("averages over unlike cells" in verdict) == settled
+
+
 def test_a_suite_that_has_not_begun_still_has_a_page():
     status = {(TASK, name, seed): "missing" for name in FACTORIAL for seed in range(3)}
     page = Reader(page_of(make_results(lambda *run: 0.5, (TASK,), status=status)))
@@ -165,6 +194,23 @@ def test_a_suite_that_has_not_begun_still_has_a_page():
         assert "Nothing to show yet" in page.sections[section]
     assert "No task has been evaluated yet." in page.sections["curves"]
     assert "mars against mappo: no task is complete for both." in page.sections["verdict"]
+    assert "marsrl bench run STORE/suite.toml --store STORE " in page.sections["runs"]
+
+
+def test_the_command_of_a_suite_that_comes_with_marsrl_needs_no_file():
+    nano = read_suite("nano")
+    status = {
+        (task, name, seed): "missing"
+        for task in nano.tasks
+        for name in nano.objectives
+        for seed in nano.seeds
+    }
+    results = make_results(lambda *run: 0.5, nano.tasks, nano.objectives, status=status)
+    page = Reader(page_of(results._replace(suite=nano)))
+    for section in ("runs", "origins"):
+        assert "marsrl bench run nano --store STORE " in page.sections[section]
+    grown = dataclasses.replace(nano, settings=nano.settings | {"width": 64})
+    page = Reader(page_of(results._replace(suite=grown)))
     assert "marsrl bench run STORE/suite.toml --store STORE " in page.sections["runs"]
 
 
@@ -201,6 +247,17 @@ def test_the_target_has_the_first_look_and_everybody_keeps_theirs():
     assert plots["curves"].looks["mars"] == look_at(0)
     for plot in plots.values():
         assert plot.looks.items() <= plots["curves"].looks.items()
+
+
+@pytest.mark.parametrize(("score", "shown"), [(0.01, {"low"}), (0.9, {"low", "high"})])
+def test_a_reference_that_is_far_away_does_not_flatten_the_curves(score, shown):
+    results = make_results(lambda *run: score, (TASK,), ("mars",))
+    panel = make_plots(summarize_benchmark(results))["curves"].panels[0]
+    (ax,) = draw_panel(panel).axes
+    bottom, top = ax.get_ylim()
+    bounds = {"low": TASKS[TASK].low, "high": TASKS[TASK].high}
+    assert {name for name, value in bounds.items() if bottom <= value <= top} == shown
+    assert max(ax.lines[-1].get_ydata()) > (bottom + top) / 2
 
 
 def test_figures_are_written_beside_the_page_the_same_every_time(tmp_path):

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from marsrl.bench.measure import Cost, costs, seconds_left
-from marsrl.bench.plan import adopt, cell_folder, plan, shard, store_suite
+from marsrl.bench.plan import adopt, cell_folder, plan, rival_locks, shard, store_suite
 from marsrl.bench.progress import State, has_ended, seed_states, strays
 from marsrl.bench.suite import Suite
 from marsrl.errors import UserError
@@ -85,6 +85,28 @@ def test_shards_are_a_partition(count, tmp_path):
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_shards_stay_a_partition_while_jobs_begin(tmp_path):
+    suite = suite_of(seeds_per_job=1)
+    before = plan(suite, tmp_path)
+    first = shard(before, 1, 2)
+    for job in before:
+        if job.config.seeds == (1,):
+            begin(job)
+    second = shard(plan(suite, tmp_path), 2, 2)
+    assert set(described(first)) | set(described(second)) == set(described(before))
+    assert set(described(first)) & set(described(second)) == set()
+
+
+def test_rivals_are_other_jobs_with_a_seed_of_this_one(tmp_path):
+    job = plan(suite_of(), tmp_path)[0]
+    job.folder.parent.mkdir(parents=True)
+    job.lock.touch()
+    assert rival_locks(job) == []
+    for name in ("seeds-2-3.lock", "seeds-3-4.lock", "seeds-0-1-2.lock.old", "seeds-x.lock"):
+        (job.folder.parent / name).touch()
+    assert [path.name for path in rival_locks(job)] == ["seeds-2-3.lock"]
+
+
 # --- how far they are ----------------------------------------------------------------------------
 
 
@@ -144,6 +166,13 @@ def test_settings_may_change_until_a_cell_has_begun(tmp_path):
 def test_a_folder_without_a_suite_is_no_store(tmp_path):
     with pytest.raises(UserError, match=r"is no store: it has no suite\.toml"):
         store_suite(tmp_path)
+
+
+def test_published_results_are_not_made_a_store(tmp_path):
+    (tmp_path / "runs.json").touch()
+    with pytest.raises(UserError, match="holds results without their run folders; choose another"):
+        adopt(suite_of(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.json"]
 
 
 def test_runs_of_another_configuration_are_strays(tmp_path):

@@ -1,16 +1,20 @@
 import dataclasses
 import json
 import sys
+from importlib.metadata import version
 
 import pytest
 
+from marsrl.bench.checks import check_version
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.plan import adopt, plan
 from marsrl.bench.results import collect, read, write
 from marsrl.bench.rows import DIAGNOSTICS
 from marsrl.bench.suite import Suite
-from marsrl.envs.tasks import BOUNDS_VERSION
+from marsrl.envs.tasks import BOUNDS_VERSION, TASKS
 from marsrl.errors import UserError
+from marsrl.report.summary import summarize_benchmark
+from marsrl.runlog import RunFolder
 
 SUITE = Suite(
     "small",
@@ -30,25 +34,25 @@ def episodes(seed, step):
 class Folder:
     """A run folder as the runner leaves it, to be bent before it is written."""
 
-    def __init__(self, job, steps=STEPS, status="finished", seconds=None):
+    def __init__(self, job, steps=STEPS, status="finished"):
         self.job = job
         seeds = job.config.seeds
         self.seeds = {str(seed): {"status": status, "step": steps[-1]} for seed in seeds}
         self.status = {"status": status, "step": steps[-1], "seeds": self.seeds}
         self.status |= {"seconds": {"compile": 1.0, "train": 2.0, "evaluate": 3.0}}
         self.status |= {"peak_memory_mb": 512}
+        self.versions = {"jax": "1", "marsrl": "2.0"}
         self.rows = []
         for step in steps:
             if step:
-                spent = step / 100 if seconds is None else seconds[step]
-                self.rows += [self.train(seed, step, spent) for seed in seeds]
+                self.rows += [self.train(seed, step) for seed in seeds]
             self.rows += [self.evaluation("eval", seed, step) for seed in seeds]
         if status == "finished":
             self.rows += [self.evaluation("final", seed, steps[-1]) for seed in seeds]
 
     @staticmethod
-    def train(seed, step, seconds):
-        head = {"kind": "train", "seed": seed, "step": step, "seconds": seconds}
+    def train(seed, step):
+        head = {"kind": "train", "seed": seed, "step": step, "seconds": step / 100}
         return head | {"episode/return": 7.0, "episode/length": None} | MEASURED
 
     @staticmethod
@@ -60,7 +64,7 @@ class Folder:
     def write(self):
         folder, config = self.job.folder, self.job.config
         folder.mkdir(parents=True)
-        machine = {"versions": {"jax": "1"}, "machine": {"cores": 1}, "git": None}
+        machine = {"versions": self.versions, "machine": {"cores": 1}, "git": None}
         content = {"config": config.to_dict(), "hash": config.hash} | machine
         (folder / "config.json").write_text(json.dumps(content))
         (folder / "status.json").write_text(json.dumps(self.status))
@@ -101,7 +105,8 @@ def test_a_complete_store(complete):
     assert (first.step, first.diverged_step, first.seeds_in_program) == (1000, None, 2)
     assert (first.seconds["train"], first.peak_memory_mb) == (2.0, 512)
     assert first.config["total_steps"] == 1000
-    assert (first.versions, first.machine, first.git) == ({"jax": "1"}, {"cores": 1}, None)
+    assert first.versions == {"jax": "1", "marsrl": "2.0"}
+    assert (first.machine, first.git) == ({"cores": 1}, None)
     assert complete.episodes.num_rows == 8 * 2 * 4
     assert complete.curves.num_rows == 8 * (3 + 2)
 
@@ -155,11 +160,34 @@ def test_an_empty_store_is_all_missing(jobs, tmp_path):
     assert results.episodes.num_rows == results.curves.num_rows == 0
 
 
-def test_time_goes_on_after_an_interruption(jobs, tmp_path):
-    # the process that resumed after step 500 counts its seconds from its own start
-    Folder(jobs[0], seconds={500: 40.0, 1000: 15.0}).write()
-    seconds = {r["step"]: r["seconds"] for r in select(collect(tmp_path).curves, seed=0)}
-    assert seconds == {0: 0.0, 500: 40.0, 1000: 55.0}
+def test_seeds_that_the_suite_does_not_have_are_left_out(jobs, tmp_path):
+    for job in jobs:
+        Folder(job).write()
+    (tmp_path / "suite.toml").write_text(dataclasses.replace(SUITE, seeds=(1,)).to_toml())
+    results = collect(tmp_path)
+    assert {run.seed for run in results.runs} == {1}
+    for table in (results.episodes, results.curves):
+        assert set(table.column("seed").to_pylist()) == {1}
+    summarize_benchmark(results)
+
+
+def test_every_seed_of_a_configuration_can_be_collected(tmp_path):
+    seeds = (0, 2**32 - 1)
+    suite = adopt(dataclasses.replace(SUITE, seeds=seeds), tmp_path)
+    for job in plan(suite, tmp_path):
+        Folder(job).write()
+    assert set(collect(tmp_path).curves.column("seed").to_pylist()) == set(seeds)
+
+
+def test_a_status_that_a_crash_cut_off_tells_no_seconds(jobs):
+    Folder(jobs[0]).write()
+    folder = RunFolder(jobs[0].folder)
+    assert folder.seconds()["train"] == 2.0
+    path = jobs[0].folder / "status.json"
+    path.write_text(path.read_text()[:20])
+    assert folder.seconds() == {}
+    path.unlink()
+    assert folder.seconds() == {}
 
 
 def test_a_row_that_is_just_being_written_waits(jobs, tmp_path):
@@ -244,6 +272,24 @@ def test_a_cell_with_other_settings_only_is_refused(jobs, tmp_path):
     assert collect(tmp_path).episodes.num_rows == 2 * 2 * 4  # the stray is left out
 
 
+def test_runs_of_different_versions_are_refused(jobs, tmp_path):
+    Folder(jobs[0]).write()
+    other = Folder(jobs[1])
+    other.versions["marsrl"] = "3.0"
+    other.write()
+    text = f"{tmp_path}: mars and mappo on paxmen/4ag cannot be .*: marsrl = 2.0 and 3.0$"
+    with pytest.raises(UserError, match=text):
+        collect(tmp_path)
+
+
+def test_jobs_of_another_version_are_not_gone_on_with(jobs):
+    check_version(jobs)
+    Folder(jobs[1]).write()
+    text = f"{jobs[1].folder} was begun by marsrl 2.0, this is {version('marsrl')}:"
+    with pytest.raises(UserError, match=text):
+        check_version(jobs)
+
+
 def test_a_seed_in_two_folders_is_refused(jobs, tmp_path):
     Folder(jobs[0]).write()
     alone = dataclasses.replace(jobs[0].config, seeds=(1,))
@@ -305,6 +351,46 @@ def test_only_ended_runs_are_exported(jobs, tmp_path):
     }
 
 
+def test_a_diverged_run_is_exported_as_the_lowest(jobs, tmp_path):
+    done, diverged = Folder(jobs[0]), Folder(jobs[1])
+    assert (done.job.config.task, diverged.job.config.task) == ("paxmen/4ag", "paxmen/4ag")
+    diverged.seeds["1"] = {"status": "diverged", "step": 700}
+    diverged.rows = [
+        r for r in diverged.rows if r["seed"] == 0 or r["step"] < 700 or r["kind"] == "final"
+    ]
+    diverged.write()
+    worst = done.rows[0]
+    worst["returns"], worst["return"] = [-23.0, 1.0], -11.0
+    done.write()
+    assert TASKS["paxmen/4ag"].low > -11
+    data = to_marl_eval(collect(tmp_path))
+    fallen = data["paxmen"]["4ag"]["mappo"]["seed_1"]
+    assert fallen == {
+        "step_0": {"step_count": 0, "return": [1.0, 3.0]},
+        "step_1": {"step_count": 500, "return": [1.5, 3.5]},
+        "step_2": {"step_count": 1000, "return": [-11.0]},
+        "absolute_metrics": {"return": [-11.0]},
+    }
+    assert {run.step for run in from_marl_eval(data, "theirs").runs} == {1000}
+
+
+def test_where_all_diverge_they_are_exported_as_the_random_policy(jobs, tmp_path):
+    folder = Folder(jobs[0], steps=(0,), status="diverged")
+    folder.write()
+    runs = to_marl_eval(collect(tmp_path))["paxmen"]["4ag"]["mars"]
+    low = TASKS["paxmen/4ag"].low
+    assert low < 1
+    assert [run["absolute_metrics"] for run in runs.values()] == [{"return": [low]}] * 2
+
+
+def test_mixed_budgets_of_others_are_refused(complete):
+    data = to_marl_eval(complete)
+    data["paxmen"]["4ag"]["mappo"]["seed_1"]["step_2"]["step_count"] = 900
+    text = "seed 1 of mappo on paxmen/4ag ends at step 900, seed 0 of mars at step 1000;"
+    with pytest.raises(UserError, match=text):
+        from_marl_eval(data, "theirs")
+
+
 def test_a_run_that_others_have_is_missing(complete):
     data = to_marl_eval(complete)
     del data["paxmen"]["4ag"]["mars"]["seed_0"]
@@ -314,6 +400,7 @@ def test_a_run_that_others_have_is_missing(complete):
 
 
 ONE = {"step_count": 0, "mean_episode_return": [1]}
+TEXT = ONE | {"step_count": "0"}
 
 
 @pytest.mark.parametrize(
@@ -327,7 +414,19 @@ ONE = {"step_count": 0, "mean_episode_return": [1]}
         ({"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"x": 1}}}}}}, "4ag/a/r_0/step_0 has none of"),
         (
             {"paxmen": {"4ag": {"a": {"r_0": {"step_0": ONE | {"step_count": None}}}}}},
-            "step_0 has step_count None",
+            "a/r_0/step_0/step_count is None, expected a whole number",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"absolute_metrics": ONE, "step_0": TEXT}}}}},
+            "step_0/step_count is '0', expected a whole number",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": ONE}, "s_00": {"step_0": ONE}}}}},
+            "runs 'r_0' and 's_00' of a on paxmen/4ag are both seed 0",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": 5}}}}}},
+            "step_0/return is 5, expected a list of finite numbers",
         ),
         (
             {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": [None]}}}}}},

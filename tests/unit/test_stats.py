@@ -188,6 +188,16 @@ def test_mean_present_skips_what_is_missing():
     np.testing.assert_array_equal(stats.mean_present(x, axis=1), [3.0, math.nan])
 
 
+def test_mean_present_weighs_what_is_there():
+    x = np.array([[1.0, math.nan, 4.0], [math.nan] * 3])
+    weights = np.array([1.0, 5.0, 3.0])
+    np.testing.assert_array_equal(stats.mean_present(x, 1, weights), [13 / 4, math.nan])
+
+
+def test_a_row_of_training_covers_the_steps_since_the_one_before():
+    np.testing.assert_array_equal(stats.steps_covered(np.array([10.0, 20, 50])), [10, 10, 30])
+
+
 # --- few seeds ---------------------------------------------------------------------------------
 
 

@@ -230,6 +230,22 @@ def test_diagnostics_are_means_but_extremes_of_the_ratio():
     assert math.isnan(found.total["gradient/corrective"][1])
 
 
+def test_a_row_counts_for_the_steps_that_it_covers():
+    results = make_results(lambda *run: 0.5, (TASK,), PAIR)
+    step = results.curves.column("step").to_numpy()
+    train = results.curves.column("phase").to_numpy() == "train"
+    kept = np.isin(step, [round(BUDGET * x / 12) for x in (1, 2, 12)])
+    found = summarize_benchmark(results._replace(curves=results.curves.filter(~train | kept)))
+    # 1, 1 and 10 twelfths of the budget, at whose ends it is 1, 2 and 12 twelfths of 0.2
+    total = 0.2 * (1 * 1 + 1 * 2 + 10 * 12) / 12 / 12
+    assert found.diagnostics.total["gradient/dead"][1] == pytest.approx(total, rel=1e-3)
+    # in three parts of training: two rows, the one whose middle is at 7 twelfths, and none
+    course = found.diagnostics.course["gradient/dead"][1]
+    np.testing.assert_allclose(course, [0.2 * 1.5 / 12, 0.2, math.nan], rtol=1e-3)
+    ratio = found.diagnostics.course["ratio/max"][1]
+    np.testing.assert_allclose(ratio, [2 + 2 / 12, 3, math.nan], rtol=1e-3)
+
+
 def test_the_profile_is_the_share_above_each_score():
     profile = small(by_objective(mars=(0.25, 0.5, 2.0), mappo=(0.0, 0.0, 0.0))).profile
     np.testing.assert_allclose(profile.threshold[[0, 25, -1]], [0, 0.5, 2], atol=1e-9)

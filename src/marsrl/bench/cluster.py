@@ -6,6 +6,7 @@ in the store. The lock of a job sees to it that two nodes never train it at a ti
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from marsrl.bench.launch import Outcome, train_job
 from marsrl.bench.plan import Job
+from marsrl.bench.process import on_gpu
 from marsrl.config import Config
 from marsrl.envs.adapters import require
 from marsrl.errors import UserError, reason
@@ -60,7 +62,8 @@ def run_ray(
 def _train(config: dict[str, Any], folder: str, path: str, gpus: float) -> tuple[Any, ...]:
     """What a node does: the job again from plain values, in a process of its own."""
     sys.path.append(path)
-    environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * min(gpus, 1):.2f}"} if gpus else {}
+    # Ray has shown this process its GPU
+    environment = on_gpu(os.environ["CUDA_VISIBLE_DEVICES"], min(gpus, 1)) if gpus else {}
     job = Job(Config.from_dict(config), Path(folder))
     deadline = time.monotonic() + _PATIENCE
     while (outcome := train_job(job, path, environment)).status == "locked":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import tempfile
 from collections import Counter
@@ -17,16 +16,18 @@ import tyro
 from rich.console import Console
 
 from marsrl.bench import show
+from marsrl.bench.checks import check_strays, check_version
 from marsrl.bench.cluster import run_ray
 from marsrl.bench.launch import Outcome, run_local
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.measure import costs
-from marsrl.bench.plan import Job, adopt, plan, shard, store_suite, write_beside
-from marsrl.bench.process import gpus
+from marsrl.bench.plan import Job, adopt, plan, shard, store_suite
+from marsrl.bench.process import default_workers, gpus
 from marsrl.bench.progress import has_ended, strays
 from marsrl.bench.results import Results, collect, read, write
 from marsrl.bench.suite import Suite, read_suite, select_tasks
-from marsrl.errors import UserError, check_int
+from marsrl.errors import UserError, check_int, check_number
+from marsrl.files import write_beside
 
 _console = Console(highlight=False)
 
@@ -49,13 +50,15 @@ class Plan:
 
     def __call__(self) -> None:
         """Prints a row per task, and the sums."""
+        _check_workers(self.workers)
         suite = read_suite(self.suite)
         with tempfile.TemporaryDirectory() as nowhere:
             store = self.store or Path(nowhere)
             jobs = plan(suite, store)
             known = costs(jobs, store, self.measure, _say)
             _console.print(show.estimates(suite, jobs, known))
-            _say(show.total(suite, jobs, known, _workers(self.workers)))
+            workers = self.workers or default_workers(gpus())
+            _say(show.total(suite, jobs, known, workers))
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,18 @@ class Run:
 
     def __call__(self) -> None:
         """Trains, and says what became of it; exit code 1 if a job failed."""
+        _check_workers(self.workers)
         store = self.store.absolute()  # for Ray, whose workers have folders of their own
         suite = adopt(read_suite(self.suite), store)
-        jobs = _share(_selected(suite, store, self.tasks), self.shard)
+        every = plan(suite, store)
+        check_strays(suite, store, every)
+        check_version(every)
+        jobs = _share(_selected(every, suite, self.tasks), self.shard)
         todo = [job for job in jobs if not has_ended(job)]
         _say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done, {len(todo)} to go")
         try:
             if self.ray is None:
-                outcomes = run_local(todo, _workers(self.workers), _tell)
+                outcomes = run_local(todo, self.workers, _tell)
             else:
                 outcomes = run_ray(todo, *self._cluster(), _tell)
         except KeyboardInterrupt:
@@ -97,6 +104,7 @@ class Run:
     def _cluster(self) -> tuple[str | None, float]:
         if self.ray and len(self.ray) > 1:
             raise UserError(f"ray is {' '.join(self.ray)!r}, expected one address")
+        check_number("gpus", self.gpus, 0, 64)
         return (self.ray[0] if self.ray else None), self.gpus
 
 
@@ -117,7 +125,7 @@ class Status:
             if job.failure.exists():
                 reason = job.failure.read_text().strip()
                 _say(f"failed: {job.name}: {reason}")
-        _say_strays(suite, self.store)
+        _say_strays(self.store)
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,8 @@ class Report:
         out = self.out or self.store
         results = _load(self.store)
         write(results, out)
-        _say_strays(results.suite, self.store)
+        if _is_store(self.store):
+            _say_strays(self.store)
         _say(f"wrote {write_page(results, out)}")
 
 
@@ -200,25 +209,28 @@ def _tell(outcome: Outcome) -> None:
     _say(show.outcome_line(outcome))
 
 
-def _say_strays(suite: Suite, store: Path) -> None:
-    for folder in strays(suite, store):
+def _say_strays(store: Path) -> None:
+    for folder in strays(store_suite(store), store):
         _say(f"not of this suite, left out: {folder}")
 
 
+def _is_store(folder: Path) -> bool:
+    """Whether there are run folders, or the three files of results alone."""
+    return (folder / "suite.toml").exists()
+
+
 def _load(folder: Path) -> Results:
-    """Collects a store; of a folder without one, reads the files."""
-    return collect(folder) if (folder / "suite.toml").exists() else read(folder)
+    return collect(folder) if _is_store(folder) else read(folder)
 
 
-def _workers(asked: int | None) -> int:
+def _check_workers(asked: int | None) -> None:
     if asked is not None:
         check_int("workers", asked, 1)
-    return asked or len(gpus()) or len(os.sched_getaffinity(0))
 
 
-def _selected(suite: Suite, store: Path, patterns: tuple[str, ...]) -> list[Job]:
+def _selected(jobs: list[Job], suite: Suite, patterns: tuple[str, ...]) -> list[Job]:
     chosen = select_tasks(patterns, suite.tasks) if patterns else suite.tasks
-    return [job for job in plan(suite, store) if job.config.task in chosen]
+    return [job for job in jobs if job.config.task in chosen]
 
 
 def _share(jobs: list[Job], which: str | None) -> list[Job]:

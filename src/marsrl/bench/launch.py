@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from marsrl.bench.plan import Job
-from marsrl.bench.process import gpus, lock, on_gpu, start_worker
+from marsrl.bench.plan import Job, rival_locks
+from marsrl.bench.process import claim_gpus, default_workers, lock, on_gpu, start_worker
 from marsrl.bench.progress import has_ended
 
 _ATTEMPTS = 2
@@ -30,7 +30,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         job: the job.
-        status: done; failed, after two crashes; locked, somebody else trains it; or stopped.
+        status: done; failed, after two crashes; locked, somebody else trains it, or some of its
+            seeds in another job; or stopped.
         minutes: how long it took here.
         reason: why it failed, in one line.
     """
@@ -42,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 def run_local(
-    jobs: Sequence[Job], workers: int, report: Callable[[Outcome], None]
+    jobs: Sequence[Job], workers: int | None, report: Callable[[Outcome], None]
 ) -> list[Outcome]:
     """Trains jobs in processes of this machine, as many at a time as there are workers.
 
@@ -50,15 +51,31 @@ def run_local(
 
     Args:
         jobs: what to train, in this order.
-        workers: how many processes at a time; they share the GPUs, if there are any.
+        workers: how many processes at a time, which share the GPUs that no other launcher has, if
+            there are any; default: one for each of these GPUs, or each core.
         report: called with each outcome as it comes.
+
+    Raises:
+        UserError: other launchers have all GPUs.
     """
+    with claim_gpus(workers) as devices:
+        workers = workers or default_workers(devices)
+        share = 1 / -(-workers // max(1, len(devices)))
+        places = [
+            on_gpu(devices[worker % len(devices)], share) if devices else {}
+            for worker in range(workers)
+        ]
+        return _train_all(jobs, places, report)
+
+
+def _train_all(
+    jobs: Sequence[Job], places: Sequence[dict[str, str]], report: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """Trains one job at a time in each place, which is a process's variables."""
     stop = threading.Event()
-    devices = gpus()
-    shares = -(-workers // max(1, len(devices)))
     free: queue.Queue[dict[str, str]] = queue.Queue()
-    for worker in range(workers):
-        free.put(on_gpu(devices[worker % len(devices)], shares) if devices else {})
+    for place in places:
+        free.put(place)
 
     def train(job: Job) -> Outcome:
         environment = free.get()
@@ -68,7 +85,7 @@ def run_local(
             free.put(environment)
 
     outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(len(places)) as pool:
         try:
             for future in as_completed([pool.submit(train, job) for job in jobs]):
                 outcomes.append(future.result())
@@ -100,6 +117,8 @@ def train_job(
         job.failure.unlink(missing_ok=True)
         if has_ended(job):  # since the plan was made
             return Outcome(job, "done")
+        if any(map(_is_taken, rival_locks(job))):
+            return Outcome(job, "locked")
         code = -1
         for _ in range(_ATTEMPTS):
             code = _attempt(job, path, environment, stop, file)
@@ -113,6 +132,12 @@ def train_job(
         reason = _reason(job, code)
         job.failure.write_text(f"{reason}\n")
         return Outcome(job, "failed", minutes, reason)
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether the job of this lock has begun, or somebody is about to begin it."""
+    with path.open("a") as file:
+        return path.with_suffix("").exists() or not lock(file)
 
 
 def _attempt(

@@ -9,41 +9,46 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from statistics import fmean
 from typing import Any
 
 from marsrl.bench.results import Results, RunRecord
 from marsrl.bench.rows import curve_table, episode_table
 from marsrl.bench.suite import Suite
 from marsrl.envs.tasks import TASKS
-from marsrl.errors import UserError, near_misses
+from marsrl.errors import UserError, check_int, near_misses
 from marsrl.runlog import Row
 
 _METRICS = ("return", "episode_return", "mean_episode_return")  # ours, and what others call it
 _ABSOLUTE = "absolute_metrics"
+_Returns = dict[tuple[str, int], list[float]]  # of one run, by phase and step
 
 
 def to_marl_eval(results: Results) -> dict[str, Any]:
     """The evaluation episodes of all runs that have ended; the others would have fewer steps.
 
-    A diverged run has the evaluations from before it diverged.
+    A diverged run has the evaluations from before it diverged. The others, and its absolute
+    metrics, are the lowest mean return of the task, or the random policy's if that is lower.
     """
-    ended = {
-        (run.task, run.objective, run.seed)
-        for run in results.runs
-        if run.status in ("done", "diverged")
-    }
-    returns: dict[tuple[str, str, int], dict[tuple[str, int], list[float]]] = {}
+    of_tasks: dict[str, dict[tuple[str, int], _Returns]] = {}
+    for run in results.runs:
+        if run.status in ("done", "diverged"):
+            of_tasks.setdefault(run.task, {})[run.objective, run.seed] = {}
     for row in results.episodes.to_pylist():
-        key = (row["task"], row["objective"], row["seed"])
-        if key in ended:
-            of_run = returns.setdefault(key, {})
+        of_run = of_tasks.get(row["task"], {}).get((row["objective"], row["seed"]))
+        if of_run is not None:
             of_run.setdefault((row["phase"], row["step"]), []).append(row["return"])
     data: dict[str, Any] = {}
-    for (task, objective, seed), of_run in returns.items():
-        env, _, name = task.partition("/")
-        runs = data.setdefault(env, {}).setdefault(name, {}).setdefault(objective, {})
-        runs[f"seed_{seed}"] = _run(of_run)
+    for run in results.runs:
+        of_task = of_tasks.get(run.task, {})
+        of_run = of_task.get((run.objective, run.seed), {})
+        if run.status == "diverged":
+            of_run = _fallen(of_run, of_task.values(), TASKS[run.task].low)
+        if of_run:
+            env, _, name = run.task.partition("/")
+            runs = data.setdefault(env, {}).setdefault(name, {}).setdefault(run.objective, {})
+            runs[f"seed_{run.seed}"] = _run(of_run)
     return data
 
 
@@ -59,7 +64,8 @@ def from_marl_eval(data: dict[str, Any], name: str) -> Results:
         name: what the results' suite is called.
 
     Raises:
-        UserError: another form, a task that is none of ours, or a return that is no finite number.
+        UserError: another form, a task that is none of ours, a return that is no finite number, or
+            runs of a task that end at different steps.
     """
     evaluations = list(_evaluations(data, ()))
     if not evaluations:
@@ -73,6 +79,7 @@ def from_marl_eval(data: dict[str, Any], name: str) -> Results:
     for head in heads:
         key = (head["task"], head["objective"], head["seed"])
         last[key] = max(last.get(key, 0), head["step"])
+    _check_budgets(last)
     runs = tuple(
         RunRecord(task, objective, "", seed, "done", last[task, objective, seed])
         if (task, objective, seed) in last
@@ -87,15 +94,15 @@ def from_marl_eval(data: dict[str, Any], name: str) -> Results:
         for number, value in enumerate(returns)
     )
     curves = curve_table(
-        head | {"return": sum(returns) / len(returns)}
+        head | {"return": fmean(returns)}
         for head, returns in evaluations
         if head["phase"] == "eval"
     )
     return Results(suite, runs, episodes, curves)
 
 
-def _run(of_run: dict[tuple[str, int], list[float]]) -> Row:
-    """One run's evaluations, (phase, step) -> returns, as marl-eval has them."""
+def _run(of_run: _Returns) -> Row:
+    """One run's evaluations as marl-eval has them."""
     steps = sorted(step for phase, step in of_run if phase == "eval")
     run: Row = {
         f"step_{number}": {"step_count": step, _METRICS[0]: of_run["eval", step]}
@@ -107,37 +114,84 @@ def _run(of_run: dict[tuple[str, int], list[float]]) -> Row:
     return run
 
 
+def _fallen(of_run: _Returns, of_task: Iterable[_Returns], low: float) -> _Returns:
+    """A diverged run's evaluations, and what it counts as at the task's later ones."""
+    known = [item for returns in of_task for item in returns.items()]
+    steps = {step for (phase, step), _ in known if phase == "eval"}
+    lowest = min([low, *(fmean(returns) for _, returns in known)])
+    places = [*(("eval", step) for step in sorted(steps)), ("final", max(steps, default=0))]
+    before = {key: returns for key, returns in of_run.items() if key[0] == "eval"}
+    return {place: [lowest] for place in places} | before
+
+
+def _check_budgets(last: dict[tuple[str, str, int], int]) -> None:
+    """Refuses runs of a task that end at different steps."""
+    first: dict[str, tuple[str, int, int]] = {}
+    for (task, objective, seed), step in last.items():
+        other, number, budget = first.setdefault(task, (objective, seed, step))
+        if step != budget:
+            raise UserError(
+                f"seed {seed} of {objective} on {task} ends at step {step}, seed {number} of "
+                f"{other} at step {budget}; runs of a task must have the same budget"
+            )
+
+
 def _evaluations(data: Any, where: tuple[str, ...]) -> Iterator[tuple[Row, list[float]]]:
     """The head of a row and the returns, for each evaluation of each run."""
-    if not isinstance(data, dict):
-        raise UserError(f"{'/'.join(where) or 'the file'} is {data!r}, expected an object")
-    if len(where) < len(("env", "task", "algorithm", "run")):
-        for name, inner in data.items():
+    items = _object(where, data).items()
+    if len(where) < len(("env", "task", "algorithm")):
+        for name, inner in items:
             yield from _evaluations(inner, (*where, name))
         return
-    env, name, objective, run = where
+    env, name, objective = where
     task = f"{env}/{name}"
     if task not in TASKS:
         raise UserError(f"unknown task {task!r}{near_misses(task, TASKS)}")
-    number = re.search(r"\d+$", run)
-    if not number:
-        raise UserError(f"run {run!r} of {objective} on {task} has no number, expected seed_0")
-    head = {"family": env, "task": task, "objective": objective, "run": "", "seed": int(number[0])}
-    steps = [inner.get("step_count", 0) for inner in data.values() if isinstance(inner, dict)]
-    for key, inner in data.items():
-        final = key == _ABSOLUTE
-        returns = _returns("/".join((*where, key)), inner)
-        step = max(steps) if final else inner.get("step_count")
-        if not isinstance(step, int):
-            raise UserError(f"{'/'.join((*where, key))} has step_count {step!r}, expected a number")
-        yield head | {"step": step, "phase": "final" if final else "eval"}, returns
+    names: dict[int, str] = {}
+    for run, inner in items:
+        number = re.search(r"\d+$", run)
+        if not number:
+            raise UserError(f"run {run!r} of {objective} on {task} has no number, expected seed_0")
+        seed = int(number[0])
+        if (other := names.setdefault(seed, run)) != run:
+            raise UserError(
+                f"runs {other!r} and {run!r} of {objective} on {task} are both seed {seed}, "
+                "expected one run for each"
+            )
+        head = {"family": env, "task": task, "objective": objective, "run": "", "seed": seed}
+        for phase, step, returns in _of_run((*where, run), inner):
+            yield head | {"step": step, "phase": phase}, returns
 
 
-def _returns(where: str, values: Any) -> list[float]:
+def _of_run(where: tuple[str, ...], data: Any) -> Iterator[tuple[str, int, list[float]]]:
+    """Phase, step and returns of each evaluation of a run; the absolute ones are at its end."""
+    last = 0
+    for key, inner in _object(where, data).items():
+        if key != _ABSOLUTE:
+            returns, step = _returns((*where, key), inner), inner.get("step_count")
+            check_int("/".join((*where, key, "step_count")), step, 0)
+            last = max(last, step)
+            yield "eval", step, returns
+    if _ABSOLUTE in data:
+        yield "final", last, _returns((*where, _ABSOLUTE), data[_ABSOLUTE])
+
+
+def _returns(where: tuple[str, ...], data: Any) -> list[float]:
     for metric in _METRICS:
-        if isinstance(values, dict) and metric in values:
-            returns = values[metric]
-            if returns and all(isinstance(x, int | float) and math.isfinite(x) for x in returns):
+        if metric in _object(where, data):
+            returns = data[metric]
+            if isinstance(returns, list) and returns and all(map(_is_finite, returns)):
                 return [float(x) for x in returns]
-            raise UserError(f"{where}/{metric} is {returns!r}, expected a list of finite numbers")
-    raise UserError(f"{where} has none of {', '.join(_METRICS)}")
+            name = "/".join((*where, metric))
+            raise UserError(f"{name} is {returns!r}, expected a list of finite numbers")
+    raise UserError(f"{'/'.join(where)} has none of {', '.join(_METRICS)}")
+
+
+def _is_finite(x: Any) -> bool:
+    return isinstance(x, int | float) and math.isfinite(x)
+
+
+def _object(where: tuple[str, ...], data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise UserError(f"{'/'.join(where) or 'the file'} is {data!r}, expected an object")
+    return data

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from marsrl.bench.plan import Job, write_beside
+from marsrl.bench.plan import Job
 from marsrl.bench.process import start_worker
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.files import write_beside
 
 
 class Cost(NamedTuple):

@@ -8,7 +8,6 @@ with the reason if it crashed twice.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.files import write_beside
 
 T = TypeVar("T")
 
@@ -115,7 +115,8 @@ def adopt(suite: Suite, store: Path) -> Suite:
         The suite that the store has now.
 
     Raises:
-        UserError: a cell that has begun would get other settings.
+        UserError: a cell that has begun would get other settings, or the folder holds results
+            alone, which those of a new store would replace.
     """
     if (store / "suite.toml").exists():
         old = store_suite(store)
@@ -130,16 +131,11 @@ def adopt(suite: Suite, store: Path) -> Suite:
                 _check_same(store, old.config(task, objective), suite.config(task, objective))
         if suite == old:
             return suite
+    elif (store / "runs.json").exists():
+        raise UserError(f"{store} holds results without their run folders; choose another --store")
     store.mkdir(parents=True, exist_ok=True)
     write_beside(store / "suite.toml", suite.to_toml().encode())
     return suite
-
-
-def write_beside(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see all of it or nothing, and the last of many writers wins."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -153,14 +149,21 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 def seeds_of(folder: Path) -> tuple[int, ...]:
     """The seeds that the name of a job's folder tells; none if it is no job's folder."""
-    if not re.fullmatch(r"seeds(-\d+)+", folder.name) or not folder.is_dir():
-        return ()
-    return tuple(map(int, folder.name.split("-")[1:]))
+    return _seeds_in(folder.name) if folder.is_dir() else ()
+
+
+def rival_locks(job: Job) -> list[Path]:
+    """The locks of other jobs with a seed of this one: planned when the suite had fewer or more."""
+    return [
+        path
+        for path in job.folder.parent.glob("seeds-*.lock")
+        if path != job.lock and set(_seeds_in(path.stem)) & set(job.config.seeds)
+    ]
 
 
 def _cell_jobs(suite: Suite, store: Path, config: Config) -> list[Job]:
     cell = cell_folder(store, config)
-    begun = [seeds for folder in sorted(cell.glob("seeds-*")) if (seeds := seeds_of(folder))]
+    begun = [seeds for folder in cell.glob("seeds-*") if (seeds := seeds_of(folder))]
     begun = [seeds for seeds in begun if set(seeds) & set(suite.seeds)]
     taken = {seed for seeds in begun for seed in seeds}
     left = [seed for seed in suite.seeds if seed not in taken]
@@ -171,8 +174,12 @@ def _cell_jobs(suite: Suite, store: Path, config: Config) -> list[Job]:
             dataclasses.replace(config, seeds=seeds),
             cell / f"seeds-{'-'.join(map(str, seeds))}",
         )
-        for seeds in (*begun, *new)
+        for seeds in sorted((*begun, *new))  # begun or not: shards must not change meanwhile
     ]
+
+
+def _seeds_in(name: str) -> tuple[int, ...]:
+    return tuple(map(int, name.split("-")[1:])) if re.fullmatch(r"seeds(-\d+)+", name) else ()
 
 
 def _check_same(store: Path, old: Config, new: Config) -> None:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from marsrl.config import Config
+from marsrl.errors import UserError
 
 
 def start_worker(
@@ -64,19 +65,56 @@ def gpus() -> list[str]:
     if not any(plugins) or os.environ.get("JAX_PLATFORMS") == "cpu":
         return []
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [device for device in listed.split(",") if device.strip() not in ("", "-1")]
-    try:
-        command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError):
-        return []
+    if listed is None:
+        return list(_uuids().values())
+    return [device for x in listed.split(",") if (device := x.strip()) not in ("", "-1")]
 
 
-def on_gpu(device: str, shares: int) -> dict[str, str]:
+def default_workers(devices: Sequence[str]) -> int:
+    """One process for each of these GPUs; without any, one for each core."""
+    return len(devices) or len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def claim_gpus(most: int | None) -> Iterator[list[str]]:
+    """Up to so many GPUs that no other launcher of this machine has; default: all of them.
+
+    They are this one's until the context ends, or its process.
+
+    Raises:
+        UserError: there are GPUs, and others have them all.
+    """
+    devices, mine = gpus(), []
+    uuids = _uuids() if devices else {}
+    with ExitStack() as stack:
+        for device in devices:
+            if most is None or len(mine) < most:
+                # by UUID: two jobs of a cluster may both call theirs 0
+                file = stack.enter_context(_claim_file("gpu", uuids.get(device, device)).open("a"))
+                if lock(file):
+                    mine.append(device)
+        if devices and not mine:
+            raise UserError(
+                f"other launchers on this machine have its {len(devices)} GPUs; wait for them, or "
+                "let one launcher share them out: --workers"
+            )
+        yield mine
+
+
+def on_gpu(device: str, share: float) -> dict[str, str]:
     """Shows a process one GPU, and lets it take its share of the memory."""
-    fraction = f"{0.9 / shares:.2f}"
+    fraction = f"{0.9 * share:.2f}"
     return {"CUDA_VISIBLE_DEVICES": device, "XLA_PYTHON_CLIENT_MEM_FRACTION": fraction}
+
+
+def _uuids() -> dict[str, str]:
+    """The GPUs that the driver shows, index -> UUID; none if there is no driver."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return dict(line.split(", ") for line in output.splitlines())
 
 
 def _claim_core() -> tuple[int, IO[str]]:
@@ -86,16 +124,16 @@ def _claim_core() -> tuple[int, IO[str]]:
     """
     cores = sorted(os.sched_getaffinity(0))
     for core in cores:
-        file = _core_file(core).open("a")
+        file = _claim_file("core", core).open("a")
         if lock(file):
             return core, file
         file.close()
     core = cores[threading.get_native_id() % len(cores)]
-    return core, _core_file(core).open("a")
+    return core, _claim_file("core", core).open("a")
 
 
-def _core_file(core: int) -> Path:
-    return Path(tempfile.gettempdir()) / f"marsrl-{os.getuid()}-core-{core}.lock"
+def _claim_file(kind: str, name: object) -> Path:
+    return Path(tempfile.gettempdir()) / f"marsrl-{os.getuid()}-{kind}-{name}.lock"
 
 
 def lock(file: IO[str]) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from marsrl.bench.plan import Job, differences, plan, store_suite, write_beside
-from marsrl.bench.progress import RunStatus, read_json, seed_states, strays
+from marsrl.bench.checks import check_alike, check_strays
+from marsrl.bench.plan import Job, differences, plan, store_suite
+from marsrl.bench.progress import RunStatus, read_json, seed_states
 from marsrl.bench.rows import (
     CURVE_COLUMNS,
     EPISODE_COLUMNS,
@@ -28,6 +29,7 @@ from marsrl.bench.suite import Suite
 from marsrl.envs.adapters import require
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.errors import UserError, reason
+from marsrl.files import write_beside
 from marsrl.runlog import RunFolder
 
 if TYPE_CHECKING:
@@ -92,28 +94,33 @@ class Results(NamedTuple):
 def collect(store: Path) -> Results:
     """Reads the run folders of a store; those of unfinished runs as far as they have come.
 
+    Seeds that the suite does not have are left out.
+
     Raises:
         UserError: the folder is no store, a cell has runs of other configurations only, a run is
-            there twice, its configuration is not that of its folder's name, or an evaluation is
-            not finite.
+            there twice, its configuration is not that of its folder's name, runs of a task are of
+            different versions of marsrl, or an evaluation is not finite.
     """
     suite = store_suite(store)
     jobs = plan(suite, store)
-    _check_strays(suite, store, jobs)
+    check_strays(suite, store, jobs)
     records: dict[tuple[str, str, int], RunRecord] = {}
     episodes, curves = [episode_table(())], [curve_table(())]
     for job in jobs:
         for record in _records(job):
+            if record.seed not in suite.seeds:
+                continue
             key = (record.task, record.objective, record.seed)
             if key in records:
                 raise UserError(f"{job.folder.parent} has seed {record.seed} in two folders")
             records[key] = record
         if job.folder.exists():
-            rows = list(RunFolder(job.folder).rows())
+            rows = [row for row in RunFolder(job.folder).rows() if row["seed"] in suite.seeds]
             check_finite(job, rows)
             episodes.append(episode_table(episode_rows(job, rows)))
             curves.append(curve_table(curve_rows(job, rows)))
     planned = ((t, o, s) for t in suite.tasks for o in suite.objectives for s in suite.seeds)
+    check_alike(store, records.values())
     arrow = require("pyarrow", "bench")
     return Results(
         suite,
@@ -142,7 +149,7 @@ def read(folder: Path) -> Results:
 
     Raises:
         UserError: a file is missing or damaged, was written by a version with other bounds of the
-            tasks' scores, or holds a task whose runs differ in more than objective and seed.
+            tasks' scores, or holds a task whose runs differ in settings or versions of marsrl.
     """
     path = folder / "runs.json"
     try:
@@ -159,7 +166,7 @@ def read(folder: Path) -> Results:
             f"{path} was written with version {version} of the bounds of scores, this marsrl has "
             f"version {BOUNDS_VERSION}; write it again from its store: marsrl bench report STORE"
         )
-    _check_alike(path, runs)
+    check_alike(path, runs)
     episodes = _read_table(folder / "episodes.parquet", EPISODE_COLUMNS)
     return Results(suite, runs, episodes, _read_table(folder / "curves.parquet", CURVE_COLUMNS))
 
@@ -210,34 +217,3 @@ def _run_json(job: Job) -> dict[str, Any]:
             f"folder says: {differences(content['config'], job.config.to_dict())}"
         )
     return {key: content[key] for key in ("config", "versions", "machine", "git")}
-
-
-def _check_strays(suite: Suite, store: Path, jobs: list[Job]) -> None:
-    """Refuses a cell whose runs are all of other configurations than the suite's."""
-    begun = {job.folder.parent for job in jobs if job.folder.exists()}
-    waiting = {(j.config.task, j.config.objective): j for j in jobs if j.folder.parent not in begun}
-    for cell in strays(suite, store):
-        for path in cell.glob("seeds-*/config.json"):
-            config = read_json(path).get("config", {})
-            job = waiting.get((config.get("task"), config.get("objective")))
-            if job is not None:
-                raise UserError(
-                    f"{cell} is the only folder with runs of {job.config.objective} on "
-                    f"{job.config.task}, and the suite has other settings: "
-                    f"{differences(config, job.config.to_dict())}"
-                )
-
-
-def _check_alike(path: Path, runs: Iterable[RunRecord]) -> None:
-    """Refuses a task whose runs differ in more than objective and seed."""
-    first: dict[str, RunRecord] = {}
-    for run in runs:
-        if not run.config:
-            continue
-        other = first.setdefault(run.task, run)
-        apart = dict.fromkeys(("objective", "seeds", "devices"))
-        if differ := differences(other.config | apart, run.config | apart):
-            raise UserError(
-                f"{path}: {other.objective} and {run.objective} on {run.task} cannot be compared, "
-                f"their settings differ: {differ}"
-            )

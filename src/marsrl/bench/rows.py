@@ -28,7 +28,7 @@ _RUN_COLUMNS = {
     "task": "string",
     "objective": "string",
     "run": "string",
-    "seed": "int32",
+    "seed": "int64",
     "step": "int64",
 }
 EPISODE_COLUMNS = _RUN_COLUMNS | {"phase": "string", "episode": "int32", "return": "float64"}
@@ -77,14 +77,10 @@ def episode_rows(job: Job, rows: list[Row]) -> Iterator[Row]:
 
 def curve_rows(job: Job, rows: list[Row]) -> Iterator[Row]:
     """A row for each logged point of training, and for each evaluation."""
-    earlier = seconds = (
-        0.0  # of the sessions before, because each counts from its own start; so far
-    )
+    seconds = 0.0  # that an evaluation comes after
     for row in rows:
         if row["kind"] == "train":
-            if row["seconds"] < seconds - earlier:
-                earlier = seconds
-            seconds = earlier + row["seconds"]
+            seconds = row["seconds"]
             measured = {
                 "return": row["episode/return"],
                 "length": row["episode/length"],

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from marsrl.bench.launch import Outcome
@@ -76,7 +77,8 @@ def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:
                 cells.setdefault(cell, Counter())[state.status] += 1
                 if state.status == "running":
                     shares.setdefault(cell, []).append(state.step / job.config.total_steps)
-    table = Table(Column("task", no_wrap=True), *suite.objectives)
+    heads = (Column(name, overflow="fold") for name in suite.objectives)
+    table = Table(Column("task", no_wrap=True), *heads, box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for task in suite.tasks:
         texts = []
         for objective in suite.objectives:

@@ -15,7 +15,7 @@ from marsrl.envs.tasks import FAMILIES, TASKS
 from marsrl.errors import UserError, check_int, near_misses
 from marsrl.presets import preset
 
-_BUILTIN = Path(__file__).parent / "suites"
+_BUILTIN = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 _OWN_KEYS = ("task", "objective", "seeds")  # of a suite, not of its settings
 
 
@@ -126,20 +126,22 @@ def read_suite(source: str | Path) -> Suite:
         UserError: there is no such suite, or something in it is wrong: the line names the file,
             and the line (syntax) or the key.
     """
-    path = _BUILTIN / f"{source}.toml"
+    path = _BUILTIN.get(str(source), Path(source))
     if not path.is_file():
-        path = Path(source)
-    if not path.is_file():
-        names = sorted(builtin.stem for builtin in _BUILTIN.glob("*.toml"))
         raise UserError(
-            f"no suite, nor file, is called {str(source)!r}{near_misses(source, names)}"
+            f"no suite, nor file, is called {str(source)!r}{near_misses(source, _BUILTIN)}"
         )
     try:
-        suite = Suite.from_dict(tomllib.loads(path.read_text()))
+        suite = _parse(path)
         suite.check()
     except (UserError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
     return suite
+
+
+def is_builtin(suite: Suite) -> bool:
+    """Whether this is the suite that `read_suite` finds under its name."""
+    return suite.name in _BUILTIN and _parse(_BUILTIN[suite.name]) == suite
 
 
 def select_tasks(patterns: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -155,6 +157,10 @@ def select_tasks(patterns: tuple[str, ...], known: tuple[str, ...]) -> tuple[str
             raise UserError(f"tasks: unknown task {pattern!r}{near_misses(pattern, known)}")
         chosen |= dict.fromkeys(matching)
     return tuple(chosen)
+
+
+def _parse(path: Path) -> Suite:
+    return Suite.from_dict(tomllib.loads(path.read_text()))
 
 
 def _check_keys(where: str, values: dict[str, Any], scalars: tuple[str, ...]) -> None:

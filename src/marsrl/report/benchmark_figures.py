@@ -15,6 +15,7 @@ from marsrl.report.ablation import BOUNDARIES, GEOMETRIES, Factorial
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import Curve, Efficiency, TaskCurves
 from marsrl.report.looks import Look, band, cell, course, ends, look_at, shared_legend
+from marsrl.report.runs import lowest
 from marsrl.report.summary import Group, Summary
 from marsrl.report.wording import MISSING, number, score, with_interval
 
@@ -198,7 +199,7 @@ def _diagnostics(summary: Summary, looks: dict[str, Look]) -> tuple[Panel, ...]:
 
 def _curves(task: str, curves: TaskCurves, looks: dict[str, Look]) -> Panel:
     def draw(ax: Axes) -> None:
-        figures.references(ax, curves.low, curves.high)
+        figures.references(ax, _near(curves))
         for curve in curves.objectives:
             look = looks[curve.objective]
             band(ax, curves.step, curve.mean, look)
@@ -209,6 +210,13 @@ def _curves(task: str, curves: TaskCurves, looks: dict[str, Look]) -> Panel:
     means = _each([x.objective for x in curves.objectives], [_end(x) for x in curves.objectives])
     bounds = f"random policy {number(curves.low)}, reference {number(curves.high)}"
     return Panel(task, f"Evaluation return on {task}, mean at the end: {means}; {bounds}.", draw)
+
+
+def _near(curves: TaskCurves) -> list[float]:
+    """The bounds that leave the curves at least half of the height, if drawn with them."""
+    drawn = [x for curve in curves.objectives for x in (curve.mean.low, curve.mean.high)]
+    low, high = lowest(*drawn), -lowest(*(-x for x in drawn))
+    return [x for x in (curves.low, curves.high) if max(high, x) - min(low, x) <= 2 * (high - low)]
 
 
 def _end(curve: Curve) -> str:

@@ -12,7 +12,7 @@ from marsrl.bench.rows import DIAGNOSTICS
 from marsrl.errors import UserError
 from marsrl.report.bootstrap import Estimate, mean_band
 from marsrl.report.grids import Grid, Trace, bounds, counted, read_traces
-from marsrl.report.stats import Floats, iqm, mean_present, normalize_scores
+from marsrl.report.stats import Floats, iqm, mean_present, normalize_scores, steps_covered
 from marsrl.report.verdict import estimate
 
 CURVE_RESAMPLES = 2_000
@@ -81,8 +81,8 @@ class Diagnostics(NamedTuple):
 
     Attributes:
         share: (K,) of the budget, at the middle of each part of it.
-        course: (O, K) by name: the mean over runs, but the smallest ratio/min and largest
-            ratio/max of any; NaN where nothing was measured.
+        course: (O, K) by name: the mean over each run's steps, then over runs, but the smallest
+            ratio/min and largest ratio/max of any; NaN where nothing was measured.
         total: (O,) by name, likewise over all of training.
     """
 
@@ -170,10 +170,12 @@ def diagnose(
         over_runs = []
         for task in tasks:
             step, columns = traces[task]
-            place = np.arange(len(step)) * bins // len(step)  # rows are evenly spaced
-            parts = [columns[name][rows][..., place == k] for k in range(bins)]
-            parts.append(columns[name][rows])  # all of training
-            over_runs.append(np.stack([_reduce(name, part) for part in parts], axis=-1))
+            covered, values = steps_covered(step), columns[name][rows]
+            # a row is about the steps before it, so it belongs at the middle of them
+            place = ((step - covered / 2) / step[-1] * bins).astype(int)
+            chosen = [*(place == k for k in range(bins)), place >= 0]  # and all of training
+            parts = [_reduce(name, values[..., part], covered[part]) for part in chosen]
+            over_runs.append(np.stack(parts, axis=-1))
         runs = np.concatenate(over_runs, axis=1)  # (O, T S, K + 1)
         reduced = _reduce(name, np.moveaxis(runs, 1, -1))
         course[name], total[name] = reduced[:, :-1], reduced[:, -1]
@@ -187,8 +189,8 @@ def _efficiency(
     scores, _ = counted(normalize_scores(returns, *bounds))
     iqms = [estimate(iqm, x, resamples=CURVE_RESAMPLES) for x in np.moveaxis(scores, 1, 0)]
     stacked = Estimate(*(np.stack(part) for part in zip(*iqms, strict=True)))
-    alike = (totals == totals[0]).all()
-    return Efficiency(totals, share * totals[0] if alike else share, stacked)
+    found = Efficiency(totals, share, stacked)
+    return found._replace(x=share * totals[0]) if found.alike else found
 
 
 def _aligned(points: Floats, when: Floats, returns: Floats, diverged: NDArray[np.bool_]) -> Floats:
@@ -204,8 +206,8 @@ def _aligned(points: Floats, when: Floats, returns: Floats, diverged: NDArray[np
     return aligned
 
 
-def _reduce(name: str, x: Floats) -> Floats:
+def _reduce(name: str, x: Floats, weights: Floats | float = 1.0) -> Floats:
     """Over the last axis; NaN where nothing was measured."""
     if name in _REDUCE:
         return _REDUCE[name](x, axis=-1, initial=np.nan)
-    return mean_present(x, axis=-1)
+    return mean_present(x, axis=-1, weights=weights)

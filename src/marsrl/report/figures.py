@@ -123,9 +123,9 @@ def line(ax: Axes, step: Floats, values: Floats, color: str) -> None:
     ax.plot(step, values, color=color, linewidth=1.5, marker="o", markersize=1.5)
 
 
-def references(ax: Axes, low: float, high: float) -> None:
-    """Thin lines at the returns of the random policy and of the reference."""
-    for value in (low, high):
+def references(ax: Axes, values: Sequence[float]) -> None:
+    """Thin lines at returns to compare with, such as those of the random policy."""
+    for value in values:
         ax.axhline(value, color=SPINE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter, StrMethodFormatter
+from matplotlib.ticker import LogFormatter
 
 from marsrl.report import figures
 from marsrl.report.bootstrap import Estimate
@@ -67,13 +67,20 @@ def course(ax: Axes, x: Floats, values: Floats, look: Look) -> None:
     ax.plot(x, values, linewidth=1.4, marker=look.marker, markersize=2.5, **look.line)
 
 
+class _Plain(LogFormatter):
+    """Labels where a logarithmic axis has room for them, without powers of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def ends(ax: Axes, x: Floats, low: Floats, high: Floats, look: Look) -> None:
     """The two ends of a range in an objective's look, on a logarithmic axis; arrays (K,)."""
     ax.plot(x, low, linewidth=1.4, **look.line)
     ax.plot(x, high, linewidth=1.4, **look.line)
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_formatter(LogFormatter())
+    ax.yaxis.set_major_formatter(_Plain())
+    ax.yaxis.set_minor_formatter(_Plain())
 
 
 def cell(ax: Axes, place: float, estimate: Estimate, look: Look) -> None:

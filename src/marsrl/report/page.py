@@ -11,10 +11,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from marsrl.bench.plan import write_beside
 from marsrl.bench.results import Results
-from marsrl.bench.suite import Suite
+from marsrl.bench.suite import Suite, is_builtin
 from marsrl.envs.tasks import BOUNDS_VERSION
+from marsrl.files import write_beside
 from marsrl.report import figures, wording
 from marsrl.report.ablation import Factorial
 from marsrl.report.benchmark_figures import Panel, Plot, draw_panel, draw_plot, make_plots
@@ -37,9 +37,11 @@ _SECTIONS = {
     "origins": "Machines, versions, hours",
 }
 _PLACES = {
-    "Ahead on": ("beats", "matches or beats"),
+    "Ahead on": ("beats",),
+    "Equal or ahead on": ("matches or beats",),
     "Equal on": ("matches",),
-    "Behind on": ("loses to", "matches or loses to"),
+    "Equal or behind on": ("matches or loses to",),
+    "Behind on": ("loses to",),
     "Not settled on": ("not settled",),
 }
 _THEMED = {figures.INK: "currentColor", figures.GRID: "var(--rule)", figures.SPINE: "var(--edge)"}
@@ -85,7 +87,8 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
             ended=len(results.runs) - len(missing),
             diverged=[run for run in results.runs if run.status == "diverged"],
             missing=missing,
-            command=_command(results.suite, {run.task for run in missing}),
+            command=_command(results.suite),
+            missing_tasks=_missing_tasks(results.suite, {run.task for run in missing}),
             left_out=[task for task in results.suite.tasks if task not in summary.complete],
             not_compared=[x for x in results.suite.objectives if x not in summary.objectives],
             no_factorial=_no_factorial(summary),
@@ -157,11 +160,17 @@ def _seeds(row: TaskRow, suite: Suite) -> str:
     return text + (f"; diverged: {wording.listed(row.diverged)}" if row.diverged else "")
 
 
-def _command(suite: Suite, tasks: set[str]) -> str:
-    command = "marsrl bench run STORE/suite.toml --store STORE"
+def _command(suite: Suite) -> str:
+    """What trains the suite; only one that does not come with marsrl must be in the store."""
+    source = suite.name if is_builtin(suite) else "STORE/suite.toml"
+    return f"marsrl bench run {source} --store STORE"
+
+
+def _missing_tasks(suite: Suite, tasks: set[str]) -> str:
+    """The option of the command that leaves out complete tasks; empty if there are none."""
     if len(tasks) == len(suite.tasks):
-        return command
-    return f"{command} --tasks {shlex.join(task for task in suite.tasks if task in tasks)}"
+        return ""
+    return f" --tasks {shlex.join(task for task in suite.tasks if task in tasks)}"
 
 
 def _no_factorial(summary: Summary) -> str:

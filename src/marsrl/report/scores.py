@@ -8,7 +8,7 @@ import numpy as np
 
 from marsrl.report.bootstrap import bootstrap_mean_interval
 from marsrl.report.runs import Run, lowest
-from marsrl.report.stats import Floats, mean_present, probability_of_improvement
+from marsrl.report.stats import Floats, mean_present, probability_of_improvement, steps_covered
 
 MEASURES = {
     "training_return": "training return",
@@ -134,8 +134,9 @@ def _improvement(first: dict[str, Floats], other: dict[str, Floats]) -> dict[str
 
 def _diagnostics(run: Run) -> dict[str, float]:
     """Means over training of each seed, then over seeds; and the extremes of the ratio."""
-    means = {key: mean_present(mean_present(run.train[key], axis=1), axis=0) for key in MEANS}
-    return {key: float(mean) for key, mean in means.items()} | {
+    weights = steps_covered(run.train_step)
+    of_seeds = {key: mean_present(run.train[key], axis=1, weights=weights) for key in MEANS}
+    return {key: float(mean_present(x, axis=0)) for key, x in of_seeds.items()} | {
         "ratio/min": lowest(run.train["ratio/min"]),
         "ratio/max": -lowest(-run.train["ratio/max"]),
     }

@@ -150,12 +150,29 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Floats:
     return (np.sign(x[:, :, None] - y[:, None]).mean(axis=(0, 1, 2)) + 1) / 2
 
 
-def mean_present(x: Floats, axis: int) -> Floats:
-    """The mean along `axis` of the values that are not NaN; NaN where there are none."""
+def mean_present(x: Floats, axis: int, weights: Floats | float = 1.0) -> Floats:
+    """The mean along `axis` of the values that are not NaN; NaN where there are none.
+
+    Args:
+        x: values.
+        axis: one of its axes.
+        weights: of the values, all positive, of a shape that broadcasts to theirs.
+    """
     known = np.isfinite(x)
-    count = known.sum(axis=axis)
-    total = np.where(known, x, 0.0).sum(axis=axis)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    weights = np.where(known, weights, 0.0)
+    total = weights.sum(axis=axis)
+    return (weights * np.where(known, x, 0.0)).sum(axis=axis) / np.where(total > 0, total, np.nan)
+
+
+def steps_covered(step: Floats) -> Floats:
+    """How many environment steps each logged row of training is about: those since the last one.
+
+    Rows come every `log_interval` updates and at evaluations, so they are not alike.
+
+    Args:
+        step: (V,) at which they were logged, ascending.
+    """
+    return np.diff(step, prepend=0.0)
 
 
 def coverage_note(num_seeds: int) -> str | None:

@@ -1,0 +1,76 @@
+"""What the runs of a store must have in common before they are compared, or trained further."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from marsrl.bench.plan import Job, differences
+from marsrl.bench.progress import read_json, strays
+from marsrl.bench.suite import Suite
+from marsrl.errors import UserError
+
+if TYPE_CHECKING:
+    from marsrl.bench.results import RunRecord
+
+
+def check_strays(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
+    """Refuses a cell whose runs are all of other configurations than the suite's.
+
+    Raises:
+        UserError: there is such a cell.
+    """
+    begun = {job.folder.parent for job in jobs if job.folder.exists()}
+    waiting = {(j.config.task, j.config.objective): j for j in jobs if j.folder.parent not in begun}
+    for cell in strays(suite, store):
+        for path in cell.glob("seeds-*/config.json"):
+            config = read_json(path).get("config", {})
+            job = waiting.get((config.get("task"), config.get("objective")))
+            if job is not None:
+                raise UserError(
+                    f"{cell} is the only folder with runs of {job.config.objective} on "
+                    f"{job.config.task}, and the suite has other settings: "
+                    f"{differences(config, job.config.to_dict())}"
+                )
+
+
+def check_version(jobs: Iterable[Job]) -> None:
+    """Refuses to go on with jobs that another version of marsrl has begun.
+
+    Raises:
+        UserError: there is such a job.
+    """
+    ours = version("marsrl")
+    for job in jobs:
+        theirs = read_json(job.folder / "config.json").get("versions", {}).get("marsrl", ours)
+        if theirs != ours:
+            raise UserError(
+                f"{job.folder} was begun by marsrl {theirs}, this is {ours}: what they train "
+                "cannot be compared; install the former, or choose another --store"
+            )
+
+
+def check_alike(where: Path, runs: Iterable[RunRecord]) -> None:
+    """Refuses a task whose runs differ in more than objective, seeds and devices.
+
+    Args:
+        where: what the error calls their place.
+        runs: of any tasks.
+
+    Raises:
+        UserError: settings, or versions of marsrl, differ.
+    """
+    first: dict[str, RunRecord] = {}
+    apart = dict.fromkeys(("objective", "seeds", "devices"))
+    for run in runs:
+        if not run.config:
+            continue
+        other = first.setdefault(run.task, run)
+        old, new = (x.config | apart | {"marsrl": x.versions.get("marsrl")} for x in (other, run))
+        if differ := differences(old, new):
+            raise UserError(
+                f"{where}: {other.objective} and {run.objective} on {run.task} cannot be compared, "
+                f"they differ: {differ}"
+            )

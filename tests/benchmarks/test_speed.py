@@ -1,0 +1,274 @@
+"""The speed benchmarks run on tiny settings, write what they promise, and count right."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from concurrent.futures.process import BrokenProcessPool
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+import env_speed
+import learning_speed
+import profile_loop
+import reset_speed
+import scaling
+import timing
+import training_speed
+from marsrl.config import Config
+from marsrl.distributions import Categorical
+from marsrl.envs.registry import make
+from marsrl.errors import UserError
+from marsrl.presets import preset
+from marsrl.trainer import Program
+from plain import Plain
+
+TINY = {"num_envs": 4, "rollout_length": 4, "width": 4, "seeds": (0,)}
+
+
+@pytest.fixture(autouse=True)
+def _children(monkeypatch):
+    """Fresh processes compile as carelessly as the tests do."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+
+# --- what they share ------------------------------------------------------------------------------
+
+
+def test_calls_are_timed_in_turn():
+    order = []
+    calls = {name: lambda i, name=name: order.append((name, i)) for name in "ab"}
+    seconds = timing.in_turn(calls, 2, warm_up=1)
+    assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    assert [len(clock) for clock in (*seconds["a"], *seconds["b"])] == [2] * 4
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "folder" / "x.json"
+    timing.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        timing.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_table():
+    assert timing.table(("a", "b"), [("1", "2")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+
+
+def test_a_fresh_process_is_another_one():
+    assert timing.fresh(os.getpid) != os.getpid()
+
+
+# --- the plain trainer ----------------------------------------------------------------------------
+
+
+def test_plain_replays_what_it_played():
+    # 12 steps of a game of 5: several episodes, so that the carry must start anew inside
+    env = make("lbf/8x8-2p-2f-coop", time_limit=5)
+    trainer = Plain(Config(**TINY | {"rollout_length": 12}), env)
+
+    @jax.jit
+    def play_and_replay():
+        start = trainer.init(jax.random.key(0))
+        _, steps = jax.lax.scan(trainer.play, start, length=12)
+        actor, critic = start.params["actor"], start.params["critic"]
+        _, logits = trainer.actor.apply(actor, start.carry[0], steps.obs, steps.first)
+        _, value = trainer.critic.apply(critic, start.carry[1], steps.world, steps.first)
+        return steps, Categorical(logits, steps.legal).log_prob(steps.action), value[..., 0]
+
+    steps, log_prob, value = play_and_replay()
+    assert steps.first[0].all()
+    assert steps.first[1:].any()
+    assert (steps.done[:-1] == steps.first[1:]).all()
+    np.testing.assert_allclose(log_prob, steps.log_prob, atol=1e-5)
+    np.testing.assert_allclose(value, steps.value, atol=1e-5)
+    ids = np.tile(np.eye(2), (12, 4, 1))
+    assert (steps.obs[..., -2:] == ids).all()
+    assert (steps.world[..., -2:] == ids).all()
+
+
+# --- training speed -------------------------------------------------------------------------------
+
+
+def test_training_speed(tmp_path, monkeypatch):
+    small = preset("lbf/8x8-2p-2f-coop", core="ff", **TINY)
+    monkeypatch.setattr(training_speed, "ROWS", {"mpe": small})
+    path = tmp_path / "speed.json"
+    args = training_speed.Args(
+        rows=("mpe",), seeds=2, devices=2, repetitions=5, json=path, settings={"update_epochs": 1}
+    )
+    training_speed.run(args)
+    row = json.loads(path.read_text())["mpe"]
+    assert row["config"]["update_epochs"] == 1
+    assert {name: len(taken) for name, taken in row["seconds"].items()} == {
+        "marsrl": 5,
+        "matmul": 5,
+        "plain": 5,
+    }
+    median = np.median(row["seconds"]["marsrl"])
+    assert row["steps_per_second"] == pytest.approx(2 * 16 / median)
+    assert row["ratio"] == pytest.approx(np.median(row["seconds"]["plain"]) / median)
+    assert row["share_of_peak"] == pytest.approx(row["gflops"] / row["matmul_gflops"])
+    assert row["circumstances"]["machine"]["num_devices"] == 2
+    assert path.with_suffix(".md").read_text().count("\n") == 3
+
+
+def test_forward_flops():
+    config = preset("lbf/8x8-2p-2f-coop", core="ff", **TINY)
+    program = Program(config, make(config.task))
+    (obs,), (state,), width = program.env.spec.obs_shape, program.env.spec.state_shape, 4
+    hidden = (width + 1) * width
+    actor = (obs + 1) * width + 2 * width + hidden + (width + 1) * program.env.spec.action.size
+    critic = (state + 1) * width + hidden + width + 1
+    assert training_speed.forward_flops(program) == 2 * (2 * actor + critic)
+
+
+@pytest.mark.parametrize(
+    ("make_args", "told"),
+    [
+        (lambda: training_speed.Args(rows=("smx",)), "did you mean smax"),
+        (lambda: training_speed.Args(repetitions=4), "expected at least 5"),
+        (lambda: scaling.Args(only=("env",)), "did you mean envs"),
+        (lambda: scaling.Args(repetitions=1), "expected at least 5"),
+        (lambda: learning_speed.Args(tasks=("paxman",)), "did you mean paxmen"),
+    ],
+)
+def test_wrong_arguments_are_refused(make_args, told):
+    with pytest.raises(UserError, match=told):
+        make_args()
+
+
+# --- scaling --------------------------------------------------------------------------------------
+
+
+def test_scaling_keeps_its_points(tmp_path, monkeypatch):
+    curve = scaling.Curve("width", (2, 4), lambda x: Config(width=x))
+    monkeypatch.setattr(scaling, "CURVES", {"width": curve, "seeds": curve})
+    numbers = dict.fromkeys(scaling.KEPT, 0.5) | {"circumstances": timing.circumstances()}
+    calls = []
+
+    def fresh(call, config, repetitions):
+        calls.append((call, config.width, repetitions))
+        if config.width == 4:
+            raise BrokenProcessPool
+        return numbers | {"steps_per_second": 1000.0 * config.width}
+
+    monkeypatch.setattr(scaling, "fresh", fresh)
+    args = scaling.Args(out=tmp_path, only=("width",), repetitions=6)
+    results = scaling.run(args)
+    assert calls == [(training_speed.measure, 2, 6), (training_speed.measure, 4, 6)]
+    assert results["width"]["2"]["steps_per_second"] == 2000
+    assert results["width"]["2"]["config"] == Config(width=2).to_dict()
+    assert "memory" in results["width"]["4"]["failed"]
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
+    assert (tmp_path / "scaling.md").read_text().count("| width |") == 1
+    assert json.loads((tmp_path / "scaling.json").read_text()) == results
+    del calls[:]
+    scaling.run(dataclasses.replace(args, only=("width", "seeds")))
+    assert [width for _, width, _ in calls] == [4, 2, 4]  # what is measured is kept
+
+
+def test_points_of_a_curve_differ():
+    for curve in scaling.CURVES.values():
+        assert len({curve.config(x) for x in curve.xs}) == len(curve.xs)
+
+
+# --- profile --------------------------------------------------------------------------------------
+
+HLO = """\
+%body.1 (arg: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %copy.1 = f32[4]{0} copy(%arg)
+  ROOT %add.1 = f32[4]{0} add(%copy.1, %copy.1), metadata={op_name="jit(f)/part_rules/add"}
+}
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %while.1 = f32[4] while(%x), condition=%c, body=%body.1, metadata={op_name="part_fresh"}
+  %dot.1 = f32[4]{0} dot(%x, %x)
+  %grad.1 = f32[4]{0} multiply(%x, %x), metadata={op_name="transpose(jvp(part_network))/mul"}
+  %bits.1 = u32[4]{0} fusion(%x), metadata={op_name="jit(f)/jit(_threefry_split)/xor"}
+  ROOT %copy.2 = f32[4]{0} copy(%x)
+}
+"""
+
+
+def test_parts_of_a_program():
+    assert profile_loop.parts_of(HLO) == {
+        "copy.1": "fresh",
+        "add.1": "rules",
+        "while.1": "fresh",
+        "dot.1": "network",
+        "grad.1": "network",
+        "bits.1": "random",
+        "copy.2": "rest",
+    }
+
+
+def test_operations_count_without_those_inside():
+    def event(name, start, end):
+        return SimpleNamespace(name=name, start_ns=start * 1e9, duration_ns=(end - start) * 1e9)
+
+    events = [
+        event("while.1", 0, 10),
+        event("ThunkExecutor::Execute", 1, 9),
+        event("add.1", 2, 5),
+        event("copy.1", 5, 6),
+        event("dot.1", 12, 15),
+    ]
+    spent = profile_loop.self_seconds(events, profile_loop.parts_of(HLO))
+    assert spent == {"fresh": 7, "rules": 3, "network": 3}
+
+
+def test_profile(tmp_path, monkeypatch):
+    path = tmp_path / "profile.json"
+    monkeypatch.setattr(profile_loop, "preset", lambda task, **s: preset(task, **s | TINY))
+    profile_loop.run(profile_loop.Args(tasks=("paxmen/4ag",), updates=2, json=path))
+    shares = json.loads(path.read_text())["paxmen/4ag"]["shares"]
+    assert set(shares) == set(profile_loop.PARTS)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares.values()) > 0
+    assert path.with_suffix(".md").read_text().count("\n") == 3
+
+
+# --- learning curves ------------------------------------------------------------------------------
+
+
+def test_learning_speed_keeps_what_is_finished(tmp_path, monkeypatch):
+    budget = {"total_steps": 32, "num_evaluations": 2, "eval_episodes": 2}
+    small = preset("lbf/8x8-2p-2f-coop", task_settings={"time_limit": 5}, **TINY, **budget)
+    monkeypatch.setattr(learning_speed, "TASKS", {"lbf": small})
+    args = learning_speed.Args(out=tmp_path, tasks=("lbf",), seeds=(0, 1))
+    curves = learning_speed.run(args)
+    for step, returns in curves["lbf"].values():
+        assert step.tolist() == [0, 16, 32]
+        assert returns.shape == (2, 3)
+        assert np.isfinite(returns).all()
+    assert (tmp_path / "learning-speed.png").stat().st_size > 1000
+    assert (tmp_path / "learning-speed.md").read_text().count("\n") == 4
+    monkeypatch.setattr(learning_speed, "plain_curve", None)
+    monkeypatch.setattr(learning_speed, "train", None)
+    learning_speed.run(args)
+    with pytest.raises(UserError, match="another configuration"):
+        learning_speed.run(dataclasses.replace(args, seeds=(0,)))
+
+
+# --- environments ---------------------------------------------------------------------------------
+
+
+def test_env_speed():
+    result = env_speed.measure(env_speed.Args(num_envs=2, num_steps=3, repetitions=5, pool=1))
+    assert {name: len(rates) for name, rates in result["rates"].items()} == {
+        "auto_reset/wall": 5,
+        "auto_reset/cpu": 5,
+        "no_reset/wall": 5,
+        "no_reset/cpu": 5,
+    }
+
+
+def test_reset_speed():
+    args = reset_speed.Args(num_envs=2, rollout_length=3, pool=1, repetitions=1)
+    rates = reset_speed.measure("lbf/8x8-2p-2f-coop", args)
+    assert set(rates) == {"shipped", "pool", "none"}

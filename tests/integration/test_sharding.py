@@ -1,0 +1,98 @@
+"""Training spread over devices learns what one device learns, up to the order of additions."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marsrl.errors import UserError
+
+pytestmark = pytest.mark.slow
+
+# In a process of its own, since the number of devices is fixed when JAX starts.
+PROGRAM = """
+import json, sys
+import jax
+import numpy as np
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_disable_most_optimizations", True)
+sys.path.insert(0, "tests")
+from environments import Scripted, small_config
+from marsrl.trainer import Program
+
+core, env = sys.argv[1], Scripted(num_agents=3, death=(2, 5, 10**6))
+settings = dict(seeds=(3, 4), num_envs=8, core=core, update_epochs=2, stagger=True, eval_episodes=6)
+if core == "gru":
+    settings["chunk_length"] = 4
+for devices in (1, 2, 4, 8):
+    config = small_config(devices=devices, **settings)
+    program = Program(config, env)
+    state, curve = program.init(), []
+    for _ in range(4):
+        state, metrics = program.step(state)
+        curve.append(jax.device_get(metrics))
+    actor = state.learner.params.actor
+    print(json.dumps({
+        "layout": config.mesh_shapes[devices],
+        "spread": len(state.rollout.vector.first.sharding.device_set),
+        "params": [np.asarray(x).ravel().tolist() for x in jax.tree.leaves(state.learner.params)],
+        "clocks": np.asarray(state.rollout.vector.env.t).tolist(),
+        "episodes": [[m["episode/return"].tolist(), m["episode/count"].tolist()] for m in curve],
+        "losses": [[m["actor/grad_norm"].tolist(), m["ratio/max"].tolist()] for m in curve],
+        "replay": max(float(m["replay_error"].max()) for m in curve),
+        "evaluation": np.asarray(program.evaluate(actor).episode_return).tolist(),
+    }))
+"""
+
+
+@pytest.fixture(scope="module", params=["ff", "gru"])
+def runs(request):
+    """What 1, 2, 4 and 8 devices made of the same configuration."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, request.param],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        cwd=Path(__file__).parents[2],
+        env=os.environ,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_seeds_are_spread_first_then_environments(runs):
+    assert [run["layout"] for run in runs] == [[1, 1], [2, 1], [2, 2], [2, 4]]
+    assert [run["spread"] for run in runs] == [1, 2, 4, 8]
+
+
+def test_the_learning_curve_does_not_depend_on_the_number_of_devices(runs):
+    first = runs[0]
+    for run in runs[1:]:
+        assert run["clocks"] == first["clocks"]
+        for name in ("episodes", "losses", "evaluation"):
+            np.testing.assert_allclose(run[name], first[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        for ours, theirs in zip(run["params"], first["params"], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def test_something_was_learnt_and_replayed_exactly(runs):
+    """Else equal curves would prove little."""
+    for run in runs:
+        assert run["replay"] < 1e-5
+        assert np.ptp(np.array(run["losses"])[:, 0]) > 0
+        assert np.array(run["episodes"])[:, 1].min() > 0
+
+
+def test_a_run_that_does_not_fit_is_refused_with_the_number(monkeypatch):
+    from environments import Scripted, small_config
+    from marsrl import trainer
+
+    monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1000)
+    program = trainer.Program(small_config(core="ff"), Scripted())
+    with pytest.raises(UserError, match=r"needs 0\.0 GB on each of its 1 devices.* lower num_envs"):
+        program.compile()
