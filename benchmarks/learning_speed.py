@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,61 +82,65 @@ def ensure_trained(config: Config, path: Path) -> None:
         resume(path)
 
 
-def plain_curve(config: Config, seed: int) -> dict[str, Any]:
-    """Trains one seed plainly: its mean evaluation returns, by update."""
+def plain_trainer(config: Config) -> Callable[[int], list[float]]:
+    """Returns `seed -> mean returns` at the evaluations of a configuration."""
     env = make(config.task, **config.task_settings)
     trainer = Plain(config, env)
     key = jax.random.fold_in(jax.random.key(config.eval_seed), 0)
-    index = np.arange(config.eval_episodes)
-    keys = jax.vmap(partial(jax.random.fold_in, key))(index)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(np.arange(config.eval_episodes))
     carry = trainer.blank(config.eval_episodes * env.spec.num_agents)[0]
     evaluate = jax.jit(lambda params: play(env, trainer.policy(params), carry, keys))
-    step = jax.jit(trainer.step, donate_argnums=0)
-    state = jax.jit(trainer.init)(jax.random.key(seed))
-    returns, updates = [], evaluation_updates(config)
-    for update in range(config.num_updates + 1):
-        if update in updates:
-            returns.append(float(evaluate(state.params).episode_return.mean()))
-        if update < config.num_updates:
-            state = step(state)
-    return {"config": config.to_dict(), "updates": updates, "returns": returns}
+    init, step = jax.jit(trainer.init), jax.jit(trainer.step, donate_argnums=0)
+    evaluated = evaluation_updates(config)
+
+    def train_seed(seed: int) -> list[float]:
+        state, returns = init(jax.random.key(seed)), []
+        for update in range(config.num_updates + 1):
+            if update in evaluated:
+                returns.append(float(evaluate(state.params).episode_return.mean()))
+            if update < config.num_updates:
+                state = step(state)
+        return returns
+
+    return train_seed
 
 
-def ensure_plain(task: str, args: Args) -> None:
+def ensure_plain(config: Config, path: Path) -> None:
     """Trains the seeds that are missing."""
-    config = args.config(task)
-    for seed in args.seeds:
-        path = plain_path(args.out, task, seed)
-        one = dataclasses.replace(config, seeds=(seed,))
-        if not path.exists():
-            write_json(path, plain_curve(one, seed))
-        elif json.loads(path.read_text())["config"] != one.to_dict():
-            raise UserError(f"{path} is of another configuration; choose another --out")
+    missing = [seed for seed in config.seeds if not (path / f"{seed}.json").exists()]
+    kept = [plain_curve(path, seed) for seed in config.seeds if seed not in missing]
+    if any(curve["hash"] != config.hash for curve in kept):
+        raise UserError(f"{path} is of another configuration; choose another --out")
+    train_seed = plain_trainer(config)
+    for seed in missing:
+        content = {"hash": config.hash, "returns": train_seed(seed)}
+        write_json(path / f"{seed}.json", content)
 
 
-def plain_path(out: Path, task: str, seed: int) -> Path:
-    """Where the curve of a seed is."""
-    return out / f"{task}-plain" / f"{seed}.json"
+def plain_curve(path: Path, seed: int) -> dict[str, Any]:
+    """The evaluation returns of a seed, and the hash of its configuration."""
+    return json.loads((path / f"{seed}.json").read_text())
 
 
-def ours_path(out: Path, task: str) -> Path:
-    """Where our run is."""
-    return out / f"{task}-marsrl"
+def folder(args: Args, task: str, trainer: str) -> Path:
+    """Where the results of a trainer are."""
+    return args.out / f"{task}-{trainer}"
 
 
 def read(args: Args) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Steps (T,) and returns (S, T) by task and trainer, of what is finished."""
     curves = {}
     for task in TASKS:
-        paths = [plain_path(args.out, task, seed) for seed in args.seeds]
-        if not all(path.exists() for path in paths) or not ours_path(args.out, task).exists():
+        try:
+            run = read_run(folder(args, task, "marsrl"))
+            plain = [plain_curve(folder(args, task, "plain"), seed) for seed in args.seeds]
+        except (UserError, FileNotFoundError):
             continue
-        run, plain = read_run(ours_path(args.out, task)), [json.loads(p.read_text()) for p in paths]
         if run.finished:
-            step = np.array(plain[0]["updates"]) * run.config.steps_per_update
+            returns = np.array([curve["returns"] for curve in plain])
             curves[task] = {
                 "marsrl": (run.eval_step, run.eval_return),
-                "plain": (step, np.array([curve["returns"] for curve in plain])),
+                "plain": (run.eval_step, returns),
             }
     return curves
 
@@ -169,8 +174,8 @@ def markdown(curves: dict[str, Any]) -> str:
 def run(args: Args) -> dict[str, Any]:
     """Trains what is missing, then draws what is there."""
     for task in args.tasks:
-        ensure_trained(args.config(task), ours_path(args.out, task))
-        ensure_plain(task, args)
+        ensure_trained(args.config(task), folder(args, task, "marsrl"))
+        ensure_plain(args.config(task), folder(args, task, "plain"))
     if curves := read(args):
         draw(curves, args.out / "learning-speed.png")
         (args.out / "learning-speed.md").write_text(markdown(curves))

@@ -19,15 +19,14 @@ import reset_speed
 import scaling
 import timing
 import training_speed
+from environments import Scripted, small_config
 from marsrl.config import Config
 from marsrl.distributions import Categorical
-from marsrl.envs.registry import make
 from marsrl.errors import UserError
-from marsrl.presets import preset
 from marsrl.trainer import Program
 from plain import Plain
 
-TINY = {"num_envs": 4, "rollout_length": 4, "width": 4, "seeds": (0,)}
+TINY = small_config(task="environments:Scripted", seeds=(0,), core="ff")
 
 
 @pytest.fixture(autouse=True)
@@ -67,9 +66,8 @@ def test_a_fresh_process_is_another_one():
 
 
 def test_plain_replays_what_it_played():
-    # 12 steps of a game of 5: several episodes, so that the carry must start anew inside
-    env = make("lbf/8x8-2p-2f-coop", time_limit=5)
-    trainer = Plain(Config(**TINY | {"rollout_length": 12}), env)
+    # several episodes, so that the carry must start anew inside
+    trainer = Plain(TINY, Scripted())
 
     @jax.jit
     def play_and_replay():
@@ -95,22 +93,25 @@ def test_plain_replays_what_it_played():
 
 
 def test_training_speed(tmp_path, monkeypatch):
-    small = preset("lbf/8x8-2p-2f-coop", core="ff", **TINY)
-    monkeypatch.setattr(training_speed, "ROWS", {"mpe": small})
+    def fresh(call, *rest):  # the second process would only compile again
+        return 0.5 if call is training_speed.measure_warm else timing.fresh(call, *rest)
+
+    monkeypatch.setattr(training_speed, "fresh", fresh)
+    monkeypatch.setattr(training_speed, "ROWS", {"mpe": TINY})
     path = tmp_path / "speed.json"
     args = training_speed.Args(
-        rows=("mpe",), seeds=2, devices=2, repetitions=5, json=path, settings={"update_epochs": 1}
+        rows=("mpe",), seeds=2, devices=2, repetitions=5, json=path, settings={"width": 4}
     )
     training_speed.run(args)
     row = json.loads(path.read_text())["mpe"]
-    assert row["config"]["update_epochs"] == 1
+    assert row["config"]["width"] == 4
     assert {name: len(taken) for name, taken in row["seconds"].items()} == {
         "marsrl": 5,
         "matmul": 5,
         "plain": 5,
     }
     median = np.median(row["seconds"]["marsrl"])
-    assert row["steps_per_second"] == pytest.approx(2 * 16 / median)
+    assert row["steps_per_second"] == pytest.approx(2 * 4 * 12 / median)
     assert row["ratio"] == pytest.approx(np.median(row["seconds"]["plain"]) / median)
     assert row["share_of_peak"] == pytest.approx(row["gflops"] / row["matmul_gflops"])
     assert row["circumstances"]["machine"]["num_devices"] == 2
@@ -118,12 +119,10 @@ def test_training_speed(tmp_path, monkeypatch):
 
 
 def test_forward_flops():
-    config = preset("lbf/8x8-2p-2f-coop", core="ff", **TINY)
-    program = Program(config, make(config.task))
-    (obs,), (state,), width = program.env.spec.obs_shape, program.env.spec.state_shape, 4
-    hidden = (width + 1) * width
-    actor = (obs + 1) * width + 2 * width + hidden + (width + 1) * program.env.spec.action.size
-    critic = (state + 1) * width + hidden + width + 1
+    program = Program(dataclasses.replace(TINY, width=7), Scripted())
+    hidden = 7 * 7 + 7
+    actor = (3 * 7 + 7) + 2 * 7 + hidden + (7 * 3 + 3)  # the agents' ids are parameters too
+    critic = (3 * 7 + 7) + hidden + (7 + 1)
     assert training_speed.forward_flops(program) == 2 * (2 * actor + critic)
 
 
@@ -224,9 +223,11 @@ def test_operations_count_without_those_inside():
 
 def test_profile(tmp_path, monkeypatch):
     path = tmp_path / "profile.json"
-    monkeypatch.setattr(profile_loop, "preset", lambda task, **s: preset(task, **s | TINY))
-    profile_loop.run(profile_loop.Args(tasks=("paxmen/4ag",), updates=2, json=path))
-    shares = json.loads(path.read_text())["paxmen/4ag"]["shares"]
+    monkeypatch.setattr(
+        profile_loop, "preset", lambda task, **more: small_config(task=task, **more)
+    )
+    profile_loop.run(profile_loop.Args(tasks=(TINY.task,), updates=2, json=path))
+    shares = json.loads(path.read_text())[TINY.task]["shares"]
     assert set(shares) == set(profile_loop.PARTS)
     assert sum(shares.values()) == pytest.approx(1)
     assert min(shares.values()) > 0
@@ -237,29 +238,32 @@ def test_profile(tmp_path, monkeypatch):
 
 
 def test_learning_speed_keeps_what_is_finished(tmp_path, monkeypatch):
-    budget = {"total_steps": 32, "num_evaluations": 2, "eval_episodes": 2}
-    small = preset("lbf/8x8-2p-2f-coop", task_settings={"time_limit": 5}, **TINY, **budget)
-    monkeypatch.setattr(learning_speed, "TASKS", {"lbf": small})
-    args = learning_speed.Args(out=tmp_path, tasks=("lbf",), seeds=(0, 1))
+    small = dataclasses.replace(TINY, total_steps=96, num_evaluations=2, eval_episodes=2)
+    monkeypatch.setattr(learning_speed, "TASKS", {"small": small})
+    args = learning_speed.Args(out=tmp_path, tasks=("small",), seeds=(0, 1))
     curves = learning_speed.run(args)
-    for step, returns in curves["lbf"].values():
-        assert step.tolist() == [0, 16, 32]
+    for step, returns in curves["small"].values():
+        assert step.tolist() == [0, 48, 96]
         assert returns.shape == (2, 3)
         assert np.isfinite(returns).all()
     assert (tmp_path / "learning-speed.png").stat().st_size > 1000
     assert (tmp_path / "learning-speed.md").read_text().count("\n") == 4
-    monkeypatch.setattr(learning_speed, "plain_curve", None)
-    monkeypatch.setattr(learning_speed, "train", None)
-    learning_speed.run(args)
+    for name in ("train", "resume", "write_json"):
+        monkeypatch.setattr(learning_speed, name, None)
+    assert learning_speed.run(args).keys() == curves.keys()
+    monkeypatch.setattr(learning_speed, "TASKS", {"small": dataclasses.replace(small, gamma=0.5)})
     with pytest.raises(UserError, match="another configuration"):
-        learning_speed.run(dataclasses.replace(args, seeds=(0,)))
+        learning_speed.run(args)
+    with pytest.raises(UserError, match="another configuration"):
+        learning_speed.ensure_plain(learning_speed.TASKS["small"], tmp_path / "small-plain")
 
 
 # --- environments ---------------------------------------------------------------------------------
 
 
 def test_env_speed():
-    result = env_speed.measure(env_speed.Args(num_envs=2, num_steps=3, repetitions=5, pool=1))
+    args = env_speed.Args(task=TINY.task, num_envs=2, num_steps=3, repetitions=5, pool=1)
+    result = env_speed.measure(args)
     assert {name: len(rates) for name, rates in result["rates"].items()} == {
         "auto_reset/wall": 5,
         "auto_reset/cpu": 5,
@@ -268,7 +272,10 @@ def test_env_speed():
     }
 
 
-def test_reset_speed():
+def test_reset_speed(monkeypatch):
+    # jumanji's own loop takes long to compile
+    monkeypatch.setattr(reset_speed, "shipped_loop", reset_speed.bare_loop)
     args = reset_speed.Args(num_envs=2, rollout_length=3, pool=1, repetitions=1)
-    rates = reset_speed.measure("lbf/8x8-2p-2f-coop", args)
-    assert set(rates) == {"shipped", "pool", "none"}
+    rates = reset_speed.measure(TINY.task, args)
+    assert list(rates) == ["shipped", "pool", "none"]
+    assert min(rates.values()) > 0

@@ -133,7 +133,8 @@ def _claim_core() -> tuple[int, IO[str]]:
 
 
 def _claim_file(kind: str, name: object) -> Path:
-    return Path(tempfile.gettempdir()) / f"marsrl-{os.getuid()}-{kind}-{name}.lock"
+    safe = str(name).replace("/", "-")  # old names of parts of a GPU have slashes
+    return Path(tempfile.gettempdir()) / f"marsrl-{os.getuid()}-{kind}-{safe}.lock"
 
 
 def lock(file: IO[str]) -> bool:
