@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from marsrl.bench.suite import read_suite
 from marsrl.cli import configure_jax
+from marsrl.config import Config
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.presets import preset
@@ -24,16 +26,7 @@ from marsrl.report.runs import Run, read_run
 from marsrl.runlog import RunFolder
 from marsrl.runner import resume, train
 
-ONE_OF_EACH = (
-    "rware/tiny-2ag",
-    "lbf/8x8-2p-2f-coop",
-    "connector/5x5x3a",
-    "mpe/simple_spread_v3-3ag",
-    "smax/2s3z",
-    "mabrax/hopper_3x1",
-    "paxmen/4ag",
-    "aerojax/track-3ag",
-)
+ONE_OF_EACH = read_suite("nano").tasks
 
 
 @dataclass(frozen=True)
@@ -56,9 +49,8 @@ def folder(out: Path, task: str) -> Path:
     return out / task.replace("/", "-")
 
 
-def ensure_trained(task: str, args: Args) -> None:
-    """Trains, resumes or keeps the run of a task."""
-    path, config = folder(args.out, task), preset(task, seeds=args.seeds)
+def ensure_trained(config: Config, path: Path) -> None:
+    """Trains, resumes or keeps a run."""
     if not path.exists():
         train(config, path)
         return
@@ -111,7 +103,7 @@ def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     configure_jax()
     for task in args.tasks:
-        ensure_trained(task, args)
+        ensure_trained(preset(task, seeds=args.seeds), folder(args.out, task))
     runs = {}
     for task in ONE_OF_EACH:
         try:

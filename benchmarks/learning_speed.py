@@ -24,6 +24,7 @@ import jax
 import numpy as np
 import tyro
 
+from families import ensure_trained
 from marsrl.cli import configure_jax
 from marsrl.config import Config
 from marsrl.envs.registry import make
@@ -33,8 +34,7 @@ from marsrl.presets import preset
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import read_run
-from marsrl.runlog import RunFolder
-from marsrl.runner import evaluation_updates, resume, train
+from marsrl.runner import evaluation_updates
 from plain import Plain
 from timing import table, write_json
 from training_speed import ROWS
@@ -68,18 +68,6 @@ class Args:
     def config(self, task: str) -> Config:
         """What both trainers train."""
         return dataclasses.replace(TASKS[task], seeds=self.seeds)
-
-
-def ensure_trained(config: Config, path: Path) -> None:
-    """Trains, resumes or keeps a run."""
-    if not path.exists():
-        train(config, path)
-        return
-    run = RunFolder.open(path)
-    if run.config() != config:
-        raise UserError(f"{path} is a run of another configuration; choose another --out")
-    if run.status()["status"] not in ("finished", "diverged"):
-        resume(path)
 
 
 def plain_trainer(config: Config) -> Callable[[int], list[float]]:

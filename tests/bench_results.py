@@ -4,20 +4,11 @@ import numpy as np
 
 from marsrl.bench.results import Results, RunRecord
 from marsrl.bench.rows import curve_table, episode_table
-from marsrl.bench.suite import Suite
+from marsrl.bench.suite import Suite, read_suite
 from marsrl.envs.tasks import TASKS
 
-NANO_TASKS = (
-    "rware/tiny-2ag",
-    "lbf/8x8-2p-2f-coop",
-    "connector/5x5x3a",
-    "mpe/simple_spread_v3-3ag",
-    "smax/2s3z",
-    "mabrax/hopper_3x1",
-    "paxmen/4ag",
-    "aerojax/track-3ag",
-)
-FACTORIAL = ("mappo", "mappo-geometric", "maspo", "maspo-geometric", "mars-additive", "mars")
+_NANO = read_suite("nano")
+NANO_TASKS, FACTORIAL = _NANO.tasks, _NANO.objectives
 HOSTILE = "my_module:<img src=x onerror=alert(1)>$x_"
 """An objective's name that is a danger to HTML, and to matplotlib's mathematics."""
 BUDGET = 100_000

@@ -22,6 +22,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from marsrl.distributed import from_first
 from marsrl.errors import UserError, reason
+from marsrl.files import write_beside
 from marsrl.types import PyTree
 
 _CHECKSUMS = "checksums.json"
@@ -77,9 +78,7 @@ class Checkpoints:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name != _CHECKSUMS
         }
-        partial = folder / f"{_CHECKSUMS}.tmp"
-        partial.write_text(json.dumps(content))
-        partial.replace(self._checksums(update))
+        write_beside(self._checksums(update), json.dumps(content).encode())
 
     def restore(self, update: int, template: PyTree) -> PyTree:
         """Restores the state after `update`.

@@ -297,6 +297,7 @@ def configure_jax() -> None:
     sharding.use_cpu_cores()
     cache = os.environ.get("MARSRL_CACHE", Path.home() / ".cache" / "marsrl")
     jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many are small
 
 
 def _short(value: float) -> str:

@@ -31,23 +31,18 @@ class RunFolder:
         self._metrics = path / "metrics.jsonl"
 
     @staticmethod
-    def require_new(path: Path) -> None:
-        """Raises UserError if there is something at `path` already."""
-        if path.exists():
-            raise UserError(
-                f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
-            )
-
-    @staticmethod
     def create(path: Path, config: Config) -> None:
         """Makes a new folder; an existing one is refused, never overwritten.
 
         Raises:
             UserError: it exists, or cannot be written.
         """
-        RunFolder.require_new(path)
         try:
             path.mkdir(parents=True)
+        except FileExistsError as error:
+            raise UserError(
+                f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
+            ) from error
         except OSError as error:
             raise UserError(f"cannot create the run folder {path}: {error.strerror}") from error
         folder = RunFolder(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import resource
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -61,10 +62,15 @@ def train(
             fit into memory, or processes that do not run the same.
     """
     _agree(out, config)
-    from_first(lambda: RunFolder.require_new(out))
-    monitor = _monitor(monitor)
-    program, seconds = _compile(config, env, monitor)
+    program = Program(config, env or make(config.task, **config.task_settings))
     from_first(lambda: RunFolder.create(out, config))
+    monitor = _monitor(monitor)
+    try:
+        seconds = _compile(program, monitor)
+    except UserError:  # it does not fit
+        if is_first():
+            shutil.rmtree(out)  # just made
+        raise
     return _run(program, out, monitor, seconds)
 
 
@@ -88,18 +94,17 @@ def resume(
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
     _agree(path, config)
+    program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
     monitor = _monitor(monitor)
-    program, seconds = _compile(fit_devices(config), env, monitor)
-    return _run(program, path, monitor, seconds)
+    return _run(program, path, monitor, _compile(program, monitor))
 
 
-def _compile(config: Config, env: Environment | None, monitor: Monitor) -> tuple[Program, float]:
-    """The compiled program of a run, and the seconds that it took."""
-    program = Program(config, env or make(config.task, **config.task_settings))
+def _compile(program: Program, monitor: Monitor) -> float:
+    """Compiles, says how much memory the run needs, and returns the seconds that it took."""
     started = time.perf_counter()
     memory = program.compile()
     monitor.message(f"needs {memory / 1e6:,.0f} MB on each device, besides what is loaded now")
-    return program, time.perf_counter() - started
+    return time.perf_counter() - started
 
 
 def evaluation_updates(config: Config) -> list[int]:

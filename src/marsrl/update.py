@@ -230,8 +230,8 @@ def _critic_loss(
         change = jnp.clip(value - batch.value, -config.value_clip, config.value_clip)
         error = jnp.maximum(error, (batch.value + change - batch.target) ** 2)
     critic_loss = 0.5 * masked_mean(error, mask)
-    variance = normalize(batch.target, mask)[1] ** 2
-    unexplained = normalize(batch.target - batch.value, mask)[1] ** 2
+    variance = normalize(batch.target, mask, axes)[1] ** 2
+    unexplained = normalize(batch.target - batch.value, mask, axes)[1] ** 2
     metrics = {
         "critic/loss": critic_loss,
         "critic/explained_variance": 1.0 - unexplained / (variance + 1e-8),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from environments import Scripted
+from marsrl import trainer
 from marsrl.checkpoint import CheckpointError, Checkpoints
 from marsrl.config import Config
 from marsrl.errors import UserError
@@ -221,3 +222,10 @@ def test_one_environment_and_one_agent(tmp_path):
     config = dataclasses.replace(CONFIG, num_envs=1, num_minibatches=1, total_steps=16, seeds=(0,))
     result = train(config, tmp_path / "run", env=Scripted(num_agents=1))
     assert set(result.final_return) == {0}
+
+
+def test_a_run_that_does_not_fit_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1000)
+    with pytest.raises(UserError, match="lower num_envs"):
+        train(CONFIG, tmp_path / "large", env=ENV)
+    assert list(tmp_path.iterdir()) == []

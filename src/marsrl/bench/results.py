@@ -66,9 +66,9 @@ class RunRecord(NamedTuple):
     seconds: dict[str, float] = {}  # noqa: RUF012 (never changed)
     seeds_in_program: int = 0
     peak_memory_mb: float = 0.0
-    config: dict[str, Any] = {}  # noqa: RUF012
-    versions: dict[str, Any] = {}  # noqa: RUF012
-    machine: dict[str, Any] = {}  # noqa: RUF012
+    config: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    versions: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    machine: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     git: dict[str, Any] | None = None
 
 
