@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import env_speed
+import families
 import learning_speed
 import profile_loop
 import reset_speed
@@ -248,8 +249,8 @@ def test_learning_speed_keeps_what_is_finished(tmp_path, monkeypatch):
         assert np.isfinite(returns).all()
     assert (tmp_path / "learning-speed.png").stat().st_size > 1000
     assert (tmp_path / "learning-speed.md").read_text().count("\n") == 4
-    for name in ("train", "resume", "write_json"):
-        monkeypatch.setattr(learning_speed, name, None)
+    for module, name in ((families, "train"), (families, "resume"), (learning_speed, "write_json")):
+        monkeypatch.setattr(module, name, None)
     assert learning_speed.run(args).keys() == curves.keys()
     monkeypatch.setattr(learning_speed, "TASKS", {"small": dataclasses.replace(small, gamma=0.5)})
     with pytest.raises(UserError, match="another configuration"):

@@ -169,7 +169,10 @@ def remember(c, t, action):
 @pytest.mark.parametrize("chunk_length", [None, 4])
 def test_memory_is_learned_by_a_gru(chunk_length):
     env = Probe(remember, sees=cue_at_first, max_steps=3)
-    score = train(env, updates=60, core="gru", chunk_length=chunk_length).score
+    # half the others' rate: at 1e-2 one objective is now and then still at a loss after 60 updates,
+    # depending on the machine's rounding
+    rates = {"actor_lr": 5e-3, "critic_lr": 5e-3}
+    score = train(env, updates=90, core="gru", chunk_length=chunk_length, **rates).score
     assert (score > 0.9).all()
 
 
