@@ -136,6 +136,18 @@ def test_a_wrong_suite_is_refused_by_file_and_key(old, new, message, tmp_path):
         read_suite(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    line = TOML[: TOML.index(old)].count("\n") + 1
+    if new and message[0] != "m":  # what is missing, or is not TOML, has no such line
+        assert f"mine.toml, line {line}: " in str(caught.value)
+
+
+def test_a_wrong_suite_is_refused_by_line_even_if_it_is_inline(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TOML.partition("[settings]")[0] + 'task = { "paxmen/4ag" = { widht = 1 } }\n')
+    with pytest.raises(
+        UserError, match=r"mine.toml, line 7: unknown setting task.paxmen/4ag.widht"
+    ):
+        read_suite(path)
 
 
 def test_an_unknown_suite_is_refused():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +20,18 @@ from marsrl.presets import preset
 
 _BUILTIN = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 _OWN_KEYS = ("task", "objective", "seeds")  # of a suite, not of its settings
+
+
+class SuiteError(UserError):
+    """Something in a suite is wrong.
+
+    Attributes:
+        keys: where in the file: a key at the top, or a table and a key in it; () if unknown.
+    """
+
+    def __init__(self, message: str, keys: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,23 @@ class Suite:
                 try:
                     self.config(task, objective)
                 except UserError as error:
-                    raise UserError(f"{objective} on {task}: {error}") from error
+                    where = self._origin(task, objective, str(error))
+                    raise SuiteError(f"{objective} on {task}: {error}", where) from error
+
+    def _origin(self, task: str, objective: str, message: str) -> tuple[str, ...]:
+        """The keys of what a message about a cell begins with, or names."""
+        name, family = message.split()[0], task.partition("/")[0]
+        tables = {
+            ("task", task): self.task_settings.get(task, {}),
+            ("family", family): self.family_settings.get(family, {}),
+            ("settings",): self.settings,
+        }
+        for keys, settings in tables.items():
+            if name in settings:
+                return (*keys, name)
+        if name == "seeds":
+            return (name,)
+        return ("objectives",) if repr(objective.partition(":")[0]) in message else ()
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of a suite file; those that are at their default are left out."""
@@ -95,21 +126,27 @@ class Suite:
         Raises:
             UserError: a key is unknown, missing or of a wrong type, or a task is unknown.
         """
-        _check_keys("", values, ("name", "tasks", "objectives", "seeds", "seeds_per_job"))
+        _check_keys(values)
         for key in ("name", "tasks", "objectives", "seeds"):
             if key not in values:
                 raise UserError(f"{key} is missing")
         if not isinstance(values["name"], str):
-            raise UserError(f"name is {values['name']!r}, expected a string")
+            raise SuiteError(f"name is {values['name']!r}, expected a string", ("name",))
         per_job = values.get("seeds_per_job")
         if per_job is not None:
-            check_int("seeds_per_job", per_job, 1)
+            with _under("seeds_per_job"):
+                check_int("seeds_per_job", per_job, 1)
+        with _under("tasks"):
+            tasks = select_tasks(_items("tasks", values["tasks"], str), tuple(TASKS))
+        settings = values.get("settings", {})
+        with _under("settings"):
+            _check_settings("settings", settings)
         return Suite(
             name=values["name"],
-            tasks=select_tasks(_items("tasks", values["tasks"], str), tuple(TASKS)),
+            tasks=tasks,
             objectives=_items("objectives", values["objectives"], str),
             seeds=_items("seeds", values["seeds"], int),
-            settings=_settings("settings", values.get("settings", {})),
+            settings=settings,
             family_settings=_tables("family", values.get("family", {}), tuple(FAMILIES)),
             task_settings=_tables("task", values.get("task", {}), tuple(TASKS)),
             seeds_per_job=per_job,
@@ -123,8 +160,8 @@ def read_suite(source: str | Path) -> Suite:
         source: the name of one that comes with marsrl, or the path of a TOML file.
 
     Raises:
-        UserError: there is no such suite, or something in it is wrong: the line names the file,
-            and the line (syntax) or the key.
+        UserError: there is no such suite, or something in it is wrong: the message names the file,
+            the line and the key.
     """
     path = _BUILTIN.get(str(source), Path(source))
     if not path.is_file():
@@ -134,6 +171,9 @@ def read_suite(source: str | Path) -> Suite:
     try:
         suite = _parse(path)
         suite.check()
+    except SuiteError as error:
+        line = _line_of(error.keys, path.read_text())
+        raise UserError(f"{path}{f', line {line}' if line else ''}: {error}") from error
     except (UserError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
     return suite
@@ -163,40 +203,84 @@ def _parse(path: Path) -> Suite:
     return Suite.from_dict(tomllib.loads(path.read_text()))
 
 
-def _check_keys(where: str, values: dict[str, Any], scalars: tuple[str, ...]) -> None:
-    known = (*scalars, "settings", "family", "task")
+@contextmanager
+def _under(key: str) -> Iterator[None]:
+    """What is refused in this block stands under this key."""
+    try:
+        yield
+    except UserError as error:
+        keys = error.keys if isinstance(error, SuiteError) else ()
+        raise SuiteError(str(error), (key, *keys)) from error
+
+
+def _line_of(keys: tuple[str, ...], text: str) -> int | None:
+    """The line of a TOML text that opens the table or sets the key; None if none does."""
+    table = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        head = re.match(r"\s*\[([^\[\]]+)\]", line)
+        entry = re.match(r"([^=#\[\]{}]+)=", line)
+        if head:
+            here = table = _path(head[1])
+        elif entry:
+            here = (*table, *_path(entry[1]))
+        else:
+            continue
+        if keys and here[: len(keys)] == keys:
+            return number
+    return _line_of(keys[:-1], text) if len(keys) > 1 else None
+
+
+def _path(dotted: str) -> tuple[str, ...]:
+    """The parts of a TOML key, some of which may be quoted; () if it is none."""
+    try:
+        value = tomllib.loads(f"{dotted} = 0")
+    except tomllib.TOMLDecodeError:
+        return ()
+    path = []
+    while isinstance(value, dict):
+        ((key, value),) = value.items()
+        path.append(key)
+    return tuple(path)
+
+
+def _check_keys(values: dict[str, Any]) -> None:
+    known = ("name", "tasks", "objectives", "seeds", "seeds_per_job", "settings", "family", "task")
     for key in values:
         if key not in known:
-            raise UserError(f"{where}unknown key {key!r}{near_misses(key, known)}")
+            raise SuiteError(f"unknown key {key!r}{near_misses(key, known)}", (key,))
 
 
 def _items(key: str, value: Any, kind: type) -> tuple[Any, ...]:
     expected = f"a list of different {'names' if kind is str else 'whole numbers'}"
     right = isinstance(value, list | tuple) and all(type(item) is kind for item in value)
     if not right or not value or len(set(value)) < len(value):
-        raise UserError(f"{key} is {value!r}, expected {expected}")
+        raise SuiteError(f"{key} is {value!r}, expected {expected}", (key,))
     return tuple(value)
 
 
 def _tables(key: str, values: Any, known: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    if not isinstance(values, dict):
-        raise UserError(f"{key} is {values!r}, expected tables [{key}.NAME]")
-    for name in values:
-        if name not in known:
-            raise UserError(f"unknown {key} {name!r} in [{key}.{name}]{near_misses(name, known)}")
-    return {name: _settings(f"{key}.{name}", settings) for name, settings in values.items()}
+    with _under(key):
+        if not isinstance(values, dict):
+            raise UserError(f"{key} is {values!r}, expected tables [{key}.NAME]")
+        for name, settings in values.items():
+            with _under(name):
+                if name not in known:
+                    closest = near_misses(name, known)
+                    raise UserError(f"unknown {key} {name!r} in [{key}.{name}]{closest}")
+                _check_settings(f"{key}.{name}", settings)
+    return values
 
 
-def _settings(where: str, values: Any) -> dict[str, Any]:
+def _check_settings(where: str, values: Any) -> None:
     if not isinstance(values, dict):
         raise UserError(f"{where} is {values!r}, expected a table of settings")
     known = [f.name for f in dataclasses.fields(Config) if f.name not in _OWN_KEYS]
     for key in values:
-        if key in _OWN_KEYS:
-            raise UserError(f"{where}.{key} must stand at the top of the suite, not in a table")
-        if key not in known:
-            raise UserError(f"unknown setting {where}.{key}{near_misses(key, known)}")
-    return values
+        with _under(key):
+            if key in _OWN_KEYS:
+                raise UserError(f"{where}.{key} must stand at the top of the suite, not in a table")
+            if key not in known:
+                raise UserError(f"unknown setting {where}.{key}{near_misses(key, known)}")
 
 
 def _lines(values: dict[str, Any]) -> str:
