@@ -10,8 +10,8 @@ of float32 matrices.
 
 - steps/s: transitions of one environment, of all seeds together, whatever the number of agents.
 - cores: processor time over wall time of our update.
-- compile: from the start of the first initialisation to the end of the first update, less one
-  update; with an empty cache, and in a second process with the same cache.
+- compile: tracing and compiling all programs of a run, as `marsrl train` does before it starts;
+  with an empty cache, and in a second process with the same cache.
 - GFLOP/s: the arithmetic of the model alone. A forward pass takes two operations per parameter,
   of the actor for each agent, of a team's critic once; a step takes one forward pass in the rollout
   and three (one forward, two for the backward) in every epoch.
@@ -96,14 +96,12 @@ class Args:
         return dataclasses.replace(ROWS[row], **settings)
 
 
-def first_update(program: Program) -> tuple[float, Any]:
-    """Seconds of compilation, and the state after two updates."""
+def compile_and_start(program: Program) -> tuple[float, Any]:
+    """Seconds of compilation, and the state after an update."""
     started = time.perf_counter()
-    state, _ = jax.block_until_ready(program.step(program.init()))
-    first = time.perf_counter() - started
-    started = time.perf_counter()
-    state, _ = jax.block_until_ready(program.step(state))
-    return first - (time.perf_counter() - started), state
+    program.compile()
+    seconds = time.perf_counter() - started
+    return seconds, program.step(program.init())[0]
 
 
 def updating(step: Callable[[Any], Any], state: Any) -> Callable[[int], Any]:
@@ -149,7 +147,7 @@ def measure(
     """
     start_jax(config.devices, cache)
     program = Program(config, make(config.task, **config.task_settings))
-    compile_seconds, state = first_update(program)
+    compile_seconds, state = compile_and_start(program)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     product, product_gflop = matmul()
     calls = {"marsrl": updating(lambda state: program.step(state)[0], state), "matmul": product}
@@ -182,7 +180,7 @@ def measure(
 def measure_warm(config: Config, cache: Path) -> float:
     """Seconds of compilation in a process that is fresh, with the cache of another."""
     start_jax(config.devices, cache)
-    return first_update(Program(config, make(config.task, **config.task_settings)))[0]
+    return compile_and_start(Program(config, make(config.task, **config.task_settings)))[0]
 
 
 def measure_row(row: str, args: Args) -> dict[str, Any]:

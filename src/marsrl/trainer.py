@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -130,6 +133,15 @@ def episode_metrics(episodes: EpisodeStats, axes: Axes = ()) -> Metrics:
     }
 
 
+class _TracedOnce:
+    """An environment whose functions are traced once, however many programs use them."""
+
+    def __init__(self, env: Environment) -> None:
+        self.spec = env.spec
+        self.reset = jax.jit(env.reset)
+        self.step = jax.jit(env.step)
+
+
 class Program:
     """The compiled functions of a run: every array has a leading axis S, one entry per seed.
 
@@ -148,7 +160,8 @@ class Program:
         self._mesh = mesh = make_mesh(config)
         self._seeds = put(mesh, np.asarray(config.seeds, np.uint32), SEEDS)
         self._index = put(mesh, np.arange(config.num_envs), ENVS)
-        shared = (config, self.networks, VectorEnv(env))
+        self._rules = _TracedOnce(env)
+        shared = (config, self.networks, VectorEnv(self._rules))
         objective = objective or config.make_objective()
         step = partial(train_step, *shared, objective, axes=("envs",))
         init = partial(init_state, *shared)
@@ -165,16 +178,19 @@ class Program:
         Raises:
             UserError: the run would need more memory than its devices have free.
         """
-        template = self.template  # a compiled program has no shapes to offer
         batch, episodes = self._evaluation_args(0)
-        programs = {
-            "_init": (self._seeds, self._index),
-            "_step": (template,),
-            "_evaluate": (template.learner.params.actor, batch, episodes),
-        }
-        lowered = [getattr(self, name).lower(*args) for name, args in programs.items()]
-        with ThreadPoolExecutor(len(lowered)) as pool:
-            compiled = list(pool.map(jax.stages.Lowered.compile, lowered))
+        with _no_garbage_collection(), ThreadPoolExecutor() as pool:
+            template = self.template  # a compiled program has no shapes to offer
+            programs = {
+                "_step": (template,),  # takes longest
+                "_init": (self._seeds, self._index),
+                "_evaluate": (template.learner.params.actor, batch, episodes),
+            }
+            tasks = [
+                pool.submit(getattr(self, name).lower(*args).compile)
+                for name, args in programs.items()
+            ]
+            compiled = [task.result() for task in tasks]
         for name, program in zip(programs, compiled, strict=True):
             setattr(self, name, program)
         memory, free = _peak_memory(compiled), free_memory(self._mesh)
@@ -227,7 +243,7 @@ class Program:
         # another stream than any training seed's, and the same episodes every time
         key = jax.random.fold_in(jax.random.key(self.config.eval_seed), batch)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-        return evaluate(self.networks, actor, self.env, keys, self.config.eval_greedy)
+        return evaluate(self.networks, actor, self._rules, keys, self.config.eval_greedy)
 
 
 def _peak_memory(programs: list[jax.stages.Compiled]) -> int:
@@ -240,3 +256,15 @@ def _peak_memory(programs: list[jax.stages.Compiled]) -> int:
         use.temp_size_in_bytes + use.output_size_in_bytes - use.alias_size_in_bytes for use in uses
     ]
     return uses[0].output_size_in_bytes + max(needs) if uses else 0
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Tracing makes many objects that stay; searching them takes a fifth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
