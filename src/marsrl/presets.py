@@ -23,7 +23,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "reset_pool": 4,
     },
     "lbf": {"total_steps": 1_000_000, "reset_pool": 4},
-    "connector": {"total_steps": 1_000_000, "reset_pool": 4},
+    "connector": {"total_steps": 1_000_000, "reset_pool": 2},  # a start is dear
     "mpe": {"total_steps": 3_000_000},
     "smax": {"total_steps": 1_000_000, "num_envs": 64, "reset_pool": 4},
     # Episodes of 1000 steps make evaluations dear.
