@@ -61,14 +61,14 @@ def connector(agents: int) -> Config:
     return preset(f"connector/{size}x{size}x{agents}a", seeds=(0,))
 
 
-def powers(first: int, last: int) -> tuple[int, ...]:
-    """Powers of two."""
-    return tuple(2**k for k in range(first.bit_length() - 1, last.bit_length()))
+def powers(first: int, last: int, by: int = 2) -> tuple[int, ...]:
+    """The first, and each next `by` times as large."""
+    return tuple(first * by**k for k in range(last) if first * by**k <= last)
 
 
 CURVES = {
-    "envs": Curve("environments", powers(16, 4096), lambda x: default(num_envs=x)),
-    "rollout": Curve("rollout length", powers(8, 512), lambda x: default(rollout_length=x)),
+    "envs": Curve("environments", powers(16, 4096, by=4), lambda x: default(num_envs=x)),
+    "rollout": Curve("rollout length", powers(8, 512, by=4), lambda x: default(rollout_length=x)),
     "width": Curve("GRU width", powers(32, 512), lambda x: default(width=x)),
     "seeds": Curve("seeds in one program", powers(1, 32), default),
     "agents-mpe": Curve("agents, simple spread", (3, 5, 10), mpe),
