@@ -40,9 +40,9 @@ from timing import table, write_json
 from training_speed import ROWS
 
 TASKS = {
-    "mpe": dataclasses.replace(ROWS["mpe"], total_steps=1_000_000),
-    "smax": dataclasses.replace(ROWS["smax"], total_steps=1_000_000),
-    "paxmen": preset("paxmen/4ag"),
+    "mpe": dataclasses.replace(ROWS["mpe"], total_steps=500_000),
+    "smax": dataclasses.replace(ROWS["smax"], total_steps=600_000),
+    "paxmen": preset("paxmen/4ag", total_steps=1_000_000),
 }
 
 
