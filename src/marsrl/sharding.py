@@ -128,7 +128,7 @@ def _compiler_options(once: bool) -> dict[str, Any]:
     On the default task it takes 9 instead of 19 s of processor time for the step, which then runs
     in 0.59 instead of 0.65 s; a step of the others that were tried is 0 to 8 % slower.
     """
-    quick = once or jax.config.jax_disable_most_optimizations
+    quick = once or jax.config.read("jax_disable_most_optimizations")
     return {
         "xla_backend_optimization_level": 0 if quick else 1,
         "xla_cpu_use_fusion_emitters": False,
