@@ -101,7 +101,7 @@ def compile_and_start(program: Program) -> tuple[float, Any]:
     started = time.perf_counter()
     program.compile()
     seconds = time.perf_counter() - started
-    return seconds, program.step(program.init())[0]
+    return seconds, jax.block_until_ready(program.step(program.init())[0])
 
 
 def updating(step: Callable[[Any], Any], state: Any) -> Callable[[int], Any]:
