@@ -1,4 +1,4 @@
-"""Measures how speed, memory and compilation grow with the work, each as a curve.
+"""Measures how speed and compilation grow with the work, each as a curve.
 
     python benchmarks/scaling.py --out runs/scaling
 
@@ -76,7 +76,7 @@ CURVES = {
     "devices-seeds": Curve("devices, 8 seeds", powers(1, 8), lambda x: default(8, devices=x)),
     "devices-envs": Curve("devices, 1 seed", powers(1, 8), lambda x: default(devices=x)),
 }
-KEPT = ("steps_per_second", "cores", "compile_seconds", "peak_memory_mb", "gflops", "share_of_peak")
+KEPT = ("steps_per_second", "cores", "compile_seconds", "gflops", "share_of_peak")
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,11 @@ def markdown(results: dict[str, Any]) -> str:
             f"{point['cores']:.1f}",
             f"{point['share_of_peak']:.0%}",
             f"{point['compile_seconds']:.1f}",
-            f"{point['peak_memory_mb']:,.0f}",
         )
         for name, points in results.items()
         for x, point in measured(points).items()
     ]
-    columns = ("curve", "x", "steps/s", "cores", "of matmul peak", "compile s", "memory MB")
+    columns = ("curve", "x", "steps/s", "cores", "of matmul peak", "compile s")
     return table(columns, rows)
 
 
