@@ -136,8 +136,9 @@ class Suite:
         if per_job is not None:
             with _under("seeds_per_job"):
                 check_int("seeds_per_job", per_job, 1)
+        patterns = _items("tasks", values["tasks"], str)
         with _under("tasks"):
-            tasks = select_tasks(_items("tasks", values["tasks"], str), tuple(TASKS))
+            tasks = select_tasks(patterns, tuple(TASKS))
         settings = values.get("settings", {})
         with _under("settings"):
             _check_settings("settings", settings)
