@@ -356,7 +356,9 @@ def run(tmp_path_factory):
     }
 
     def start(store, suite="tiny.toml", **options):
-        command = [sys.executable, "-c", "from marsrl.cli import main; main()"]
+        # a shell lets what it starts in the background ignore Ctrl-C, and children inherit that
+        heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        command = [sys.executable, "-c", f"{heed}; from marsrl.cli import main; main()"]
         command += ["bench", "run", suite, "--store", store]
         return subprocess.Popen(command, cwd=root, env=environment, **options)
 
