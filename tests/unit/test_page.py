@@ -131,6 +131,19 @@ def test_diverged_and_missing_runs_are_listed_with_the_command(page):
     assert "aerojax/track-3ag mars 1 running 50,000" in re.sub(" +", " ", runs)
 
 
+def test_tasks_that_have_not_begun_are_named_once_instead_of_a_row_for_each_run():
+    status = {(OTHER, name, seed): "missing" for name in ("mars", "mappo") for seed in range(3)}
+    status |= {(TASK, "mappo", seed): "missing" for seed in (1, 2)}
+    page = Reader(
+        page_of(make_results(lambda *run: 0.5, (TASK, OTHER), ("mars", "mappo"), status=status))
+    )
+    runs = re.sub(" +", " ", page.sections["runs"])
+    assert "8 runs of 12 have not ended" in runs
+    assert f"{TASK} mappo 1, 2 missing 0 Not begun: {OTHER}." in runs
+    assert OTHER not in page.sections["tasks"]
+    assert "Tasks on which no run has ended are listed under" in page.sections["tasks"]
+
+
 def test_every_task_has_its_row_and_its_curve(page):
     rows = re.sub(" +", " ", page.sections["tasks"])
     assert "rware/tiny-2ag mappo 0, 1, 2; diverged: 2" in rows

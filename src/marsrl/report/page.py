@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from marsrl.bench.results import Results
+from marsrl.bench.results import Results, RunRecord
 from marsrl.bench.suite import Suite, is_builtin
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.files import write_beside
@@ -71,6 +71,8 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
     """The page's HTML; whatever comes from files is escaped."""
     results = summary.results
     missing = [run for run in results.runs if run.status not in ("done", "diverged")]
+    begun = {run.task for run in results.runs if run.status != "missing"}
+    ended = {row.task for row in summary.rows if row.ended}
     spent = costs(results.runs)
     return (
         _environment()
@@ -87,6 +89,9 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
             ended=len(results.runs) - len(missing),
             diverged=[run for run in results.runs if run.status == "diverged"],
             missing=missing,
+            unfinished=_unfinished(run for run in missing if run.task in begun),
+            not_begun=[task for task in results.suite.tasks if task not in begun],
+            rows=[row for row in summary.rows if row.task in ended],
             command=_command(results.suite),
             missing_tasks=_missing_tasks(results.suite, {run.task for run in missing}),
             left_out=[task for task in results.suite.tasks if task not in summary.complete],
@@ -158,6 +163,14 @@ def _seeds(row: TaskRow, suite: Suite) -> str:
     if len(row.ended) < len(suite.seeds):
         text += f" ({len(row.ended)} of {len(suite.seeds)})"
     return text + (f"; diverged: {wording.listed(row.diverged)}" if row.diverged else "")
+
+
+def _unfinished(runs: Iterable[RunRecord]) -> dict[tuple[str, str, str, int], list[int]]:
+    """The seeds of runs that share task, objective, status and step."""
+    seeds: dict[tuple[str, str, str, int], list[int]] = {}
+    for run in runs:
+        seeds.setdefault((run.task, run.objective, run.status, run.step), []).append(run.seed)
+    return seeds
 
 
 def _command(suite: Suite) -> str:
