@@ -10,7 +10,7 @@ from bench_results import FACTORIAL, HOSTILE, NANO_TASKS, make_results, nano_res
 from marsrl.bench.suite import read_suite
 from marsrl.envs.tasks import TASKS
 from marsrl.report import figures
-from marsrl.report.benchmark_figures import draw_panel, make_plots
+from marsrl.report.benchmark_figures import draw_panel, draw_plot, make_plots
 from marsrl.report.looks import COLORS_ON_DARK, look_at
 from marsrl.report.page import render_page, write_page
 from marsrl.report.summary import summarize_benchmark
@@ -271,6 +271,16 @@ def test_a_reference_that_is_far_away_does_not_flatten_the_curves(score, shown):
     bounds = {"low": TASKS[TASK].low, "high": TASKS[TASK].high}
     assert {name for name, value in bounds.items() if bottom <= value <= top} == shown
     assert max(ax.lines[-1].get_ydata()) > (bottom + top) / 2
+
+
+def test_a_legend_is_inside_its_figure():
+    plots = make_plots(summarize_benchmark(nano_results()))
+    for plot in plots.values():
+        figure = draw_plot(plot)
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 < box.y1 < min(ax.get_window_extent().y0 for ax in figure.axes)
 
 
 def test_figures_are_written_beside_the_page_the_same_every_time(tmp_path):

@@ -89,7 +89,7 @@ def draw_plot(plot: Plot) -> Figure:
     """All panels of a plot in rows, with its legend."""
     columns = min(_COLUMNS, len(plot.panels))
     rows = math.ceil(len(plot.panels) / columns)
-    figure = figures.new_figure(PANEL[0] * columns, PANEL[1] * rows + 0.5)
+    figure = figures.new_figure(PANEL[0] * columns, PANEL[1] * rows)
     for place, panel in enumerate(plot.panels, start=1):
         panel.draw(figure.add_subplot(rows, columns, place))
     shared_legend(figure, plot.looks)
@@ -181,6 +181,7 @@ def _diagnostics(summary: Summary, looks: dict[str, Look]) -> tuple[Panel, ...]:
             for look, values in zip(looks.values(), found.course[name], strict=True):
                 course(ax, found.share, values, look)
             figures.dress_shares(ax, title)
+            ax.set_ylim(bottom=0)
 
         means = _each(list(looks), [number(x) for x in found.total[name]])
         return Panel(title, f"{title}, mean over training: {means}.", draw)

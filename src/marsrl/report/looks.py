@@ -64,7 +64,8 @@ def band(ax: Axes, x: Floats, estimate: Estimate, look: Look) -> None:
 
 def course(ax: Axes, x: Floats, values: Floats, look: Look) -> None:
     """A line in an objective's look, whose points stay visible between gaps; (K,) each."""
-    ax.plot(x, values, linewidth=1.4, marker=look.marker, markersize=2.5, **look.line)
+    shown = {"clip_on": False, "zorder": 3}  # a share of 0 lies on the axis
+    ax.plot(x, values, linewidth=1.4, marker=look.marker, markersize=2.5, **look.line, **shown)
 
 
 class _Plain(LogFormatter):
@@ -91,17 +92,24 @@ def cell(ax: Axes, place: float, estimate: Estimate, look: Look) -> None:
 
 
 def shared_legend(figure: Figure, looks: dict[str, Look]) -> None:
-    """One legend under all panels."""
+    """One legend under all panels, no wider than the figure, which grows by its height."""
     handles = [
         Line2D([], [], marker=look.marker, markersize=4, **look.line) for look in looks.values()
     ]
     names = [figures.plain(name) for name in looks]
-    figure.legend(
-        handles,
-        names,
-        loc="outside lower center",
-        ncols=4,
-        handlelength=3,
-        frameon=False,
-        labelcolor=figures.INK,
-    )
+    for columns in (4, 3, 2, 1):
+        legend = figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=columns,
+            handlelength=3,
+            frameon=False,
+            fontsize=9,
+            labelcolor=figures.INK,
+        )
+        box = legend.get_window_extent()
+        if box.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
