@@ -31,8 +31,13 @@ class RunFolder:
         self._metrics = path / "metrics.jsonl"
 
     @staticmethod
-    def create(path: Path, config: Config) -> None:
+    def create(path: Path, config: Config, origin: Row | None = None) -> None:
         """Makes a new folder; an existing one is refused, never overwritten.
+
+        Args:
+            path: where.
+            config: of the run.
+            origin: versions, git and machine that it is from; default: this process's.
 
         Raises:
             UserError: it exists, or cannot be written.
@@ -46,7 +51,11 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"cannot create the run folder {path}: {error.strerror}") from error
         folder = RunFolder(path)
-        content = {"config": config.to_dict(), "hash": config.hash, **describe_machine()}
+        content = {
+            "config": config.to_dict(),
+            "hash": config.hash,
+            **(origin or describe_machine()),
+        }
         folder._write("config.json", content)
         folder.write_status("running", 0, {})
 
@@ -73,9 +82,22 @@ class RunFolder:
 
     def seconds(self) -> Row:
         """Wall time of the sessions so far, by purpose; empty if status.json does not tell it."""
+        return self._status_if_sound().get("seconds", {})
+
+    def check_resumable(self) -> None:
+        """Raises UserError if going on would train an ended run again, and drop its metrics."""
+        status = self._status_if_sound().get("status")
+        if status in ("finished", "diverged") and not list(self.checkpoints.glob("*")):
+            raise UserError(
+                f"{self.path} has {status} and has no checkpoints; to train it again, start a new "
+                "run with its config.json's settings"
+            )
+
+    def _status_if_sound(self) -> Row:
+        """The latest status; empty if a crash, which the checkpoints outlive, cut it off."""
         try:
-            return self.status().get("seconds", {})
-        except (OSError, ValueError):  # lost or cut off by a crash, which its checkpoints outlive
+            return self.status()
+        except (OSError, ValueError):
             return {}
 
     def write_status(self, status: str, step: int, seeds: dict[str, Row], **more: Any) -> None:

@@ -87,10 +87,12 @@ def resume(
 
     Raises:
         UserError: not a run folder, a configuration other than the expected one, a run that does
-            not fit into memory, no checkpoint in it can be restored, or processes that do not run
-            the same.
+            not fit into memory, no checkpoint in it can be restored, an ended run without any, or
+            processes that do not run the same.
     """
-    config = RunFolder.open(path).config()
+    folder = RunFolder.open(path)
+    from_first(folder.check_resumable)
+    config = folder.config()
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
     _agree(path, config)

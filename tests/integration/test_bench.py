@@ -329,6 +329,18 @@ def test_others_results_are_imported_and_reported(tmp_path, capsys):
     assert "MAPPO" in (tmp_path / "theirs" / "index.html").read_text()
 
 
+def test_anyone_can_go_on_with_the_published_results(tmp_path, pretend, capsys):
+    page = Path(__file__).parents[2] / "docs" / "lite"
+    store = tmp_path / "store"
+    main(["bench", "restore", str(page), "--store", str(store)])
+    restored = int(re.search(r"restored (\d+) jobs", capsys.readouterr().out)[1])
+    assert restored >= 60
+    main(["bench", "run", "lite", "--store", str(store), "--tasks", "lbf/*", "paxmen/4ag"])
+    assert "24 of 24 jobs are done, 0 to go" in " ".join(capsys.readouterr().out.split())
+    main(["bench", "status", str(store)])
+    assert f"{3 * restored} done" in capsys.readouterr().out
+
+
 def test_the_status_of_many_objectives_fits_a_narrow_terminal(tmp_path):
     suite = read_suite("nano")
     table, _ = show.progress(suite, plan(suite, tmp_path))

@@ -186,6 +186,14 @@ def test_a_finished_run_stays_as_it_is(whole, tmp_path):
     assert rows(path) == rows(whole.path)
 
 
+def test_a_finished_run_without_checkpoints_is_not_trained_again(whole, tmp_path):
+    path = copy_run(whole.path, tmp_path / "bare")
+    shutil.rmtree(path / "checkpoints")
+    with pytest.raises(UserError, match=f"{path} has finished and has no checkpoints"):
+        resume(path, env=ENV)
+    assert rows(path) == rows(whole.path)
+
+
 def test_an_existing_folder_is_not_touched(whole):
     before = (whole.path / "metrics.jsonl").read_bytes()
     with pytest.raises(UserError, match="exists"):

@@ -127,7 +127,7 @@ def test_diverged_and_missing_runs_are_listed_with_the_command(page):
     assert "mappo on rware/tiny-2ag, seed 2, at step 50,000" in runs
     assert "7 runs of 168 have not ended" in runs
     command = "marsrl bench run STORE/suite.toml --store STORE --tasks rware/tiny-2ag"
-    assert command in runs
+    assert f"marsrl bench restore FOLDER --store STORE {command}" in runs
     assert "aerojax/track-3ag mars 1 running 50,000" in re.sub(" +", " ", runs)
 
 

@@ -8,6 +8,9 @@ import pytest
 from marsrl.bench.checks import check_version
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.plan import adopt, plan
+from marsrl.bench.process import lock
+from marsrl.bench.progress import has_ended, read_json
+from marsrl.bench.restore import restore
 from marsrl.bench.results import collect, read, write
 from marsrl.bench.rows import DIAGNOSTICS
 from marsrl.bench.suite import Suite
@@ -256,6 +259,118 @@ def test_pyarrow_is_asked_for(jobs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"pip install 'marsrl\[bench\]'"):
         collect(tmp_path)
+
+
+# --- restoring ------------------------------------------------------------------------------------
+
+
+def rows_of(results, kind):
+    return getattr(results, kind).to_pylist()
+
+
+def restored(results, folder, store):
+    """Publishes results in a folder and restores a store from there."""
+    write(results, folder)
+    return restore(read(folder), store)
+
+
+def test_a_restored_store_has_the_same_results(jobs, tmp_path):
+    fallen = Folder(jobs[2])
+    fallen.seeds["1"] = {"status": "diverged", "step": 700}
+    fallen.rows = [r for r in fallen.rows if r["seed"] == 0 or r["step"] < 700]
+    fallen.write()
+    Folder(jobs[1], steps=(0,), status="diverged").write()
+    for job in (jobs[0], jobs[3]):
+        Folder(job).write()
+    published, store = collect(tmp_path), tmp_path / "store"
+    outcome = restored(published, tmp_path / "page", store)
+    assert (len(outcome.written), outcome.kept, outcome.unfinished) == (4, [], 0)
+    again = collect(store)
+    assert again.suite == published.suite
+    assert again.runs == published.runs
+    for kind in ("episodes", "curves"):
+        assert rows_of(again, kind) == rows_of(published, kind) != []
+    assert all(map(has_ended, plan(SUITE, store)))
+    for status in ("finished", "diverged"):
+        assert status in {read_json(j.folder / "status.json")["status"] for j in outcome.written}
+
+
+def test_what_has_not_ended_is_not_restored(jobs, tmp_path):
+    for job, status in zip(jobs[:3], ("finished", "stopped", "running"), strict=True):
+        Folder(job, status=status).write()
+    half = Folder(jobs[3])
+    half.seeds["1"] = {"status": "stopped", "step": 500}
+    half.write()
+    store = tmp_path / "store"
+    written, kept, unfinished = restored(collect(tmp_path), tmp_path / "page", store)
+    assert ([job.config for job in written], kept) == ([jobs[0].config], [])
+    assert unfinished == 2 * 3  # seed 0 of the last one, too: its program has not ended
+    assert [run.status for run in collect(store).runs].count("missing") == 2 * 3
+    assert len(list((store / "runs").glob("*/*/*/config.json"))) == 1
+
+
+def test_what_a_store_has_is_kept(complete, tmp_path):
+    """Done, begun, in other jobs, or locked: each stays, and a failure is forgotten."""
+    store = tmp_path / "store"
+    done, begun, failed, locked = plan(adopt(SUITE, store), store)
+    mine = Folder(done)
+    mine.rows[0]["returns"] = [50.0, 50.0]
+    mine.write()
+    alone = dataclasses.replace(begun.config, seeds=(1,))
+    Folder(begun._replace(config=alone, folder=begun.folder.with_name("seeds-1"))).write()
+    begun.folder.with_name("seeds-1.lock").touch()
+    failed.folder.parent.mkdir(parents=True)
+    failed.failure.write_text("no luck")
+    locked.folder.parent.mkdir(parents=True)
+    with locked.lock.open("a") as file:
+        assert lock(file)
+        written, kept, _ = restored(complete, tmp_path / "page", store)
+    assert (written, kept) == ([failed], [done, begun, locked])
+    assert has_ended(failed)
+    assert not failed.failure.exists()
+    assert not begun.folder.exists()
+    assert not locked.folder.exists()
+    assert next(RunFolder(done.folder).rows())["returns"] == [50.0, 50.0]
+
+
+def test_a_kill_in_the_middle_leaves_nothing_half(complete, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    monkeypatch.setattr(RunFolder, "append", lambda *args: sys.exit("killed"))
+    with pytest.raises(SystemExit, match="killed"):
+        restored(complete, tmp_path / "page", store)
+    assert {run.status for run in collect(store).runs} == {"missing"}
+    monkeypatch.undo()
+    assert len(restored(complete, tmp_path / "page", store).written) == 4
+    assert collect(store).runs == complete.runs
+
+
+def test_settings_that_this_version_does_not_give_are_refused(complete, tmp_path):
+    write(complete, tmp_path / "page")
+    changed = complete._replace(
+        runs=tuple(
+            run._replace(run="0123456789ab", config=run.config | {"width": 128})
+            for run in complete.runs
+        )
+    )
+    store = tmp_path / "store"
+    text = "mars on paxmen/4ag was trained with other settings .* in small: width = 128 and 64"
+    with pytest.raises(UserError, match=text):
+        restore(changed, store)
+    assert not store.exists()
+
+
+def test_a_store_with_other_settings_is_not_mixed(complete, tmp_path):
+    store = tmp_path / "store"
+    other = dataclasses.replace(SUITE, settings={"total_steps": 2000})
+    Folder(plan(adopt(other, store), store)[0]).write()
+    with pytest.raises(UserError, match="begun mars on paxmen/4ag with other settings"):
+        restore(complete, store)
+
+
+def test_others_results_cannot_be_restored(complete, tmp_path):
+    theirs = from_marl_eval(to_marl_eval(complete), "theirs")
+    with pytest.raises(UserError, match="mars on paxmen/4ag has no configuration"):
+        restore(theirs, tmp_path / "store")
 
 
 # --- refusals of a store --------------------------------------------------------------------------

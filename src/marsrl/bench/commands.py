@@ -24,6 +24,7 @@ from marsrl.bench.measure import costs
 from marsrl.bench.plan import Job, adopt, plan, shard, store_suite
 from marsrl.bench.process import default_workers, gpus
 from marsrl.bench.progress import has_ended, strays
+from marsrl.bench.restore import restore
 from marsrl.bench.results import Results, collect, read, write
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.errors import UserError, check_int, check_number
@@ -201,6 +202,22 @@ class Import:
         _say(f"wrote {self.out}; see: marsrl bench report {self.out}")
 
 
+@dataclass(frozen=True)
+class Restore:
+    """Make a store of published results, or add them to one; `bench run` goes on from there."""
+
+    results: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """The folder of a page, or any with the three files of results."""
+    store: Path
+    """Folder of the runs."""
+
+    def __call__(self) -> None:
+        """Writes run folders and says how many."""
+        written, kept, unfinished = restore(read(self.results), self.store)
+        _say(f"restored {len(written)} jobs; {self.store} had begun {len(kept)} others itself")
+        _say(f"{unfinished} runs are left to train, see: marsrl bench status {self.store}")
+
+
 def _say(text: str) -> None:
     _console.print(text, markup=False, soft_wrap=True)
 
@@ -254,7 +271,9 @@ def _finish(outcomes: Sequence[Outcome], store: Path) -> None:
 class Bench:
     """Plan, train and report a benchmark: tasks x objectives x seeds."""
 
-    command: tyro.conf.OmitSubcommandPrefixes[Plan | Run | Status | Report | Add | Export | Import]
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Plan | Run | Status | Report | Add | Restore | Export | Import
+    ]
 
     def __call__(self) -> None:
         """Does what the subcommand says."""

@@ -117,7 +117,7 @@ def train_job(
         job.failure.unlink(missing_ok=True)
         if has_ended(job):  # since the plan was made
             return Outcome(job, "done")
-        if any(map(_is_taken, rival_locks(job))):
+        if any(map(is_taken, rival_locks(job))):
             return Outcome(job, "locked")
         code = -1
         for _ in range(_ATTEMPTS):
@@ -134,7 +134,7 @@ def train_job(
         return Outcome(job, "failed", minutes, reason)
 
 
-def _is_taken(path: Path) -> bool:
+def is_taken(path: Path) -> bool:
     """Whether the job of this lock has begun, or somebody is about to begin it."""
     with path.open("a") as file:
         return path.with_suffix("").exists() or not lock(file)

@@ -81,6 +81,12 @@ def plan(suite: Suite, store: Path) -> list[Job]:
     return _take_turns(cells)
 
 
+def job_of(store: Path, config: Config) -> Job:
+    """The job of these seeds of a cell."""
+    seeds = "-".join(map(str, config.seeds))
+    return Job(config, cell_folder(store, config) / f"seeds-{seeds}")
+
+
 def shard(jobs: Sequence[T], index: int, count: int) -> list[T]:
     """The share `index` (from 1) of `count`; together the shares are all jobs, each once."""
     return list(jobs[index - 1 :: count])
@@ -132,7 +138,10 @@ def adopt(suite: Suite, store: Path) -> Suite:
         if suite == old:
             return suite
     elif (store / "runs.json").exists():
-        raise UserError(f"{store} holds results without their run folders; choose another --store")
+        raise UserError(
+            f"{store} holds results without their run folders; choose another --store, which "
+            f"marsrl bench restore {store} --store STORE fills with them"
+        )
     store.mkdir(parents=True, exist_ok=True)
     write_beside(store / "suite.toml", suite.to_toml().encode())
     return suite
@@ -170,10 +179,7 @@ def _cell_jobs(suite: Suite, store: Path, config: Config) -> list[Job]:
     size = suite.seeds_per_job or len(suite.seeds)
     new = [tuple(left[i : i + size]) for i in range(0, len(left), size)]
     return [
-        Job(
-            dataclasses.replace(config, seeds=seeds),
-            cell / f"seeds-{'-'.join(map(str, seeds))}",
-        )
+        job_of(store, dataclasses.replace(config, seeds=seeds))
         for seeds in sorted((*begun, *new))  # begun or not: shards must not change meanwhile
     ]
 

@@ -93,6 +93,33 @@ def curve_rows(job: Job, rows: list[Row]) -> Iterator[Row]:
         yield _head(job.config, row) | {"seconds": seconds, "phase": row["kind"]} | measured
 
 
+def folder_rows(episodes: pa.Table, curves: pa.Table) -> list[Row]:
+    """The rows of a run folder from which `episode_rows` and `curve_rows` made these tables.
+
+    Of each row there is what the tables keep of it.
+    """
+    rows: dict[tuple[str, int, int], Row] = {}
+
+    def row_of(row: Row) -> Row:
+        head = {"kind": row["phase"], "seed": row["seed"], "step": row["step"]}
+        return rows.setdefault(tuple(head.values()), head)
+
+    for row in curves.to_pylist():
+        if row["phase"] == "train":
+            names = ("seconds", "entropy", "approx_kl", *DIAGNOSTICS)
+            measured = {name: row[name] for name in names}
+            measured |= {f"episode/{name}": row[name] for name in ("return", "length")}
+        else:
+            measured = {name: row[name] for name in ("return", "length")}
+        row_of(row).update(measured)
+    for row in episodes.to_pylist():
+        row_of(row).setdefault("returns", []).append(row["return"])
+    for row in rows.values():
+        if row["kind"] == "final":
+            row["return"] = sum(row["returns"]) / len(row["returns"])
+    return list(rows.values())
+
+
 def _head(config: Config, row: Row) -> Row:
     return {
         "family": config.task.partition("/")[0],

@@ -1,0 +1,123 @@
+"""Published results as run folders again, so that a store goes on from them.
+
+Tables hold no parameters: the folders have neither checkpoints nor what the tables leave out, but
+whatever reads the results of a store, and `bench run`, finds in them what it looks for.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from marsrl.bench.launch import is_taken
+from marsrl.bench.plan import Job, adopt, differences, job_of, rival_locks
+from marsrl.bench.process import lock
+from marsrl.bench.results import Results, RunRecord
+from marsrl.bench.rows import folder_rows
+from marsrl.config import Config
+from marsrl.envs.adapters import require
+from marsrl.errors import UserError
+from marsrl.runlog import RunFolder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_STATUS = {"done": {"status": "finished"}, "diverged": {"status": "diverged"}}
+
+
+class Restored(NamedTuple):
+    """What became of the jobs of published results.
+
+    Attributes:
+        written: jobs that the store has now.
+        kept: jobs of which it had a seed already; they are as they were.
+        unfinished: how many other runs the results have not, or not to their end.
+    """
+
+    written: list[Job]
+    kept: list[Job]
+    unfinished: int
+
+
+def restore(results: Results, store: Path) -> Restored:
+    """Writes a run folder for each job of which every seed has ended.
+
+    Args:
+        results: of a suite, as `marsrl.bench.results.read` gives them.
+        store: a new one, or one whose suite agrees in the settings of what it has begun.
+
+    Raises:
+        UserError: the runs have no configuration (marl-eval's have none), theirs is not what this
+            version of marsrl makes of the suite, or the store has begun a cell with other settings.
+    """
+    programs = _programs(results.runs)
+    configs = [_config(results, records) for records in programs]
+    adopt(results.suite, store)
+    written, kept = [], []
+    for config, records in zip(configs, programs, strict=True):
+        job = job_of(store, config)
+        (written if _write(job, records, results) else kept).append(job)
+    return Restored(written, kept, len(results.runs) - sum(map(len, programs)))
+
+
+def _programs(runs: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """The runs of each program, of those of which all seeds are there and have ended."""
+    programs: dict[tuple[str, str, tuple[int, ...]], list[RunRecord]] = {}
+    for run in runs:
+        if run.status in ("done", "diverged"):
+            if not run.config:
+                raise UserError(
+                    f"{run.objective} on {run.task} has no configuration, so nothing can go on "
+                    "from it: expected results that `marsrl bench report` wrote of a store"
+                )
+            key = run.task, run.objective, tuple(run.config["seeds"])
+            programs.setdefault(key, []).append(run)
+    return [runs for (*_, seeds), runs in programs.items() if len(runs) == len(seeds)]
+
+
+def _config(results: Results, records: Sequence[RunRecord]) -> Config:
+    """The configuration of a program, which must be the one that a store would plan."""
+    first = records[0]
+    planned = results.suite.config(first.task, first.objective)
+    if planned.hash != first.run:
+        raise UserError(
+            f"{first.objective} on {first.task} was trained with other settings than this version "
+            f"of marsrl gives it in {results.suite.name}: "
+            f"{differences(first.config, planned.to_dict()) or 'their meaning has changed'}"
+        )
+    return Config.from_dict(first.config)
+
+
+def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
+    """Writes a job's run folder, unless the store has begun one with a seed of it."""
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    with job.lock.open("a") as file:
+        if not lock(file) or job.folder.exists() or any(map(is_taken, rival_locks(job))):
+            return False
+        beside = job.folder.with_name(f".{job.folder.name}")
+        shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed here
+        first = records[0]
+        origin = {"versions": first.versions, "git": first.git, "machine": first.machine}
+        RunFolder.create(beside, job.config, origin)
+        folder = RunFolder(beside)
+        folder.append(folder_rows(*(_of(job, t) for t in (results.episodes, results.curves))))
+        folder.write_status(
+            "finished" if any(run.status == "done" for run in records) else "diverged",
+            max(run.step for run in records),
+            {str(run.seed): _STATUS[run.status] | {"step": run.step} for run in records},
+            seconds=first.seconds,
+            peak_memory_mb=first.peak_memory_mb,
+        )
+        beside.rename(job.folder)
+        job.failure.unlink(missing_ok=True)
+    return True
+
+
+def _of(job: Job, table: pa.Table) -> pa.Table:
+    """The rows of a job."""
+    field = require("pyarrow.compute", "bench").field
+    config = job.config
+    mine = (field("task") == config.task) & (field("objective") == config.objective)
+    return table.filter(mine & field("seed").isin(config.seeds))
