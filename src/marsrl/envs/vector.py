@@ -67,11 +67,10 @@ class VectorEnv:
 
     def fresh(self, key: Key, size: int) -> Pool:
         """Draws `size` starts for each of the keys (E,)."""
-
-        def draw(key: Key) -> Any:
-            return jax.vmap(self.env.reset)(jax.random.split(key, size))
-
-        return jax.vmap(draw)(key)
+        keys = jax.vmap(lambda key: jax.random.split(key, size))(key)
+        # one vmap, not two: the rules are batched once less, and with size 1 as in `reset`
+        starts = jax.vmap(self.env.reset)(keys.ravel())
+        return jax.tree.map(lambda x: x.reshape(*keys.shape, *x.shape[1:]), starts)
 
     def reset(self, key: Key) -> VectorState:
         """Starts an episode for each of the keys (E,)."""
