@@ -6,8 +6,9 @@ whatever reads the results of a store, and `bench run`, finds in them what it lo
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,42 +53,45 @@ def restore(results: Results, store: Path) -> Restored:
         UserError: the runs have no configuration (marl-eval's have none), theirs is not what this
             version of marsrl makes of the suite, or the store has begun a cell with other settings.
     """
-    programs = _programs(results.runs)
-    configs = [_config(results, records) for records in programs]
+    programs = _programs(results)
     adopt(results.suite, store)
     written, kept = [], []
-    for config, records in zip(configs, programs, strict=True):
+    for config, records in programs:
         job = job_of(store, config)
         (written if _write(job, records, results) else kept).append(job)
-    return Restored(written, kept, len(results.runs) - sum(map(len, programs)))
+    ended = sum(len(records) for _, records in programs)
+    return Restored(written, kept, len(results.runs) - ended)
 
 
-def _programs(runs: Iterable[RunRecord]) -> list[list[RunRecord]]:
-    """The runs of each program, of those of which all seeds are there and have ended."""
+def _programs(results: Results) -> list[tuple[Config, list[RunRecord]]]:
+    """The programs of which all seeds are there and have ended, each with its runs."""
     programs: dict[tuple[str, str, tuple[int, ...]], list[RunRecord]] = {}
-    for run in runs:
+    for run in results.runs:
         if run.status in ("done", "diverged"):
-            if not run.config:
+            if "seeds" not in run.config:
                 raise UserError(
                     f"{run.objective} on {run.task} has no configuration, so nothing can go on "
                     "from it: expected results that `marsrl bench report` wrote of a store"
                 )
             key = run.task, run.objective, tuple(run.config["seeds"])
             programs.setdefault(key, []).append(run)
-    return [runs for (*_, seeds), runs in programs.items() if len(runs) == len(seeds)]
+    return [
+        (dataclasses.replace(_planned(results, runs[0]), seeds=seeds), runs)
+        for (*_, seeds), runs in programs.items()
+        if len(runs) == len(seeds)
+    ]
 
 
-def _config(results: Results, records: Sequence[RunRecord]) -> Config:
-    """The configuration of a program, which must be the one that a store would plan."""
-    first = records[0]
-    planned = results.suite.config(first.task, first.objective)
-    if planned.hash != first.run:
+def _planned(results: Results, run: RunRecord) -> Config:
+    """The configuration that a store would plan for a run, which must be the run's."""
+    config = results.suite.config(run.task, run.objective)
+    if config.hash != run.run:
         raise UserError(
-            f"{first.objective} on {first.task} was trained with other settings than this version "
-            f"of marsrl gives it in {results.suite.name}: "
-            f"{differences(first.config, planned.to_dict()) or 'their meaning has changed'}"
+            f"{run.objective} on {run.task} was trained with other settings than this version of "
+            f"marsrl gives it in {results.suite.name}: "
+            f"{differences(run.config, config.to_dict()) or 'their meaning has changed'}"
         )
-    return Config.from_dict(first.config)
+    return config
 
 
 def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
