@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import variance_scaling, zeros_init
+from flax.linen.initializers import zeros_init
 
 from marsrl.distributions import ActionParams, Distribution, distribution
+from marsrl.layers import Dense, add_bias, normal
 from marsrl.recurrent import gru
 from marsrl.types import Array, Box, Discrete, EnvSpec, Key, PyTree, TimeStep
 
@@ -25,19 +26,7 @@ CriticView = Literal["state", "obs", "both"]
 Carry = Any
 """(B, ..., H) array if recurrent, `()` if feed-forward."""
 
-
-def _normal(gain: float) -> nn.initializers.Initializer:
-    # Not orthogonal: on a two-core CPU the QR factorisations of a jitted, vmapped orthogonal
-    # initialisation can wait for each other for ever, and compiling them takes seconds.
-    return variance_scaling(gain**2, "fan_in", "normal")
-
-
-def _dense(x: Array, features: int, gain: float = math.sqrt(2), name: str | None = None) -> Array:
-    """A dense layer on the last axis; must be called inside a compact method."""
-    layer = nn.Dense(features, kernel_init=_normal(gain), name=name)
-    # as one matrix, since XLA's CPU backend contracts several axes (the gradient of the kernel)
-    # more slowly: 20 % of the whole backward pass
-    return layer(x.reshape((-1, x.shape[-1]))).reshape((*x.shape[:-1], features))
+_HIDDEN_GAIN = math.sqrt(2)
 
 
 class GRU(nn.Module):
@@ -59,8 +48,8 @@ class GRU(nn.Module):
             first: (L, B) bool; True where an episode begins, so that the carry restarts at zero.
         """
         size = (self.features, self.features)
-        inputs = [_dense(x, self.features, 1.0, f"input_{gate}") for gate in "rzn"]
-        kernels = [self.param(f"recurrent_{gate}", _normal(1.0), size) for gate in "rzn"]
+        inputs = [Dense(self.features, 1.0, name=f"input_{gate}")(x) for gate in "rzn"]
+        kernels = [self.param(f"recurrent_{gate}", normal(1.0), size) for gate in "rzn"]
         bias = self.param("recurrent_bias", zeros_init(), (self.features,))
         keep = ~first.reshape(first.shape + (1,) * (x.ndim - 2))
         return gru(inputs, carry, keep, kernels, bias)
@@ -78,14 +67,14 @@ class Body(nn.Module):
     @nn.compact
     def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
         """(carries after each step (L, B, ..., H) or (), features (L, B, ..., width))."""
-        x = _dense(x, self.width)
+        x = Dense(self.width, _HIDDEN_GAIN)(x)
         if self.num_ids:
-            x = x + self.param("agent_id", _normal(1.0), (self.num_ids, self.width))
+            x = add_bias(x, self.param("agent_id", normal(1.0), (self.num_ids, self.width)))
         x = nn.relu(x)
         carries: Carry = ()
         if self.core == "gru":
             x = carries = GRU(self.width)(carry, x, first)
-        return carries, nn.relu(_dense(x, self.width))
+        return carries, nn.relu(Dense(self.width, _HIDDEN_GAIN)(x))
 
 
 class Actor(nn.Module):
@@ -100,7 +89,7 @@ class Actor(nn.Module):
     def __call__(self, carry: Carry, obs: Array, first: Array) -> tuple[Carry, ActionParams]:
         """(carries, parameters of the action distribution) for obs (L, B, ..., O)."""
         carries, x = Body(self.width, self.core, self.num_ids)(carry, obs, first)
-        out = _dense(x, self.action.size, 0.01)
+        out = Dense(self.action.size, 0.01)(x)
         if isinstance(self.action, Discrete):
             return carries, (out,)
         log_std = self.param("log_std", zeros_init(), (self.action.size,))
@@ -119,7 +108,7 @@ class Critic(nn.Module):
     def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
         """(carries, value (L, B, ..., num_outputs)) for x (L, B, ..., F)."""
         carries, x = Body(self.width, self.core, self.num_ids)(carry, x, first)
-        return carries, _dense(x, self.num_outputs, 1.0)
+        return carries, Dense(self.num_outputs, 1.0)(x)
 
 
 class Params(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from marsrl.layers import sum_rows
 from marsrl.types import Array
 
 
@@ -79,7 +80,7 @@ def _backward(saved: Any, d_after: Array) -> tuple[list[Array], Array, None, lis
     )
     rows = [x.reshape((-1, x.shape[-1])) for x in (before, dr, dz, dq)]
     d_kernels = [rows[0].T @ d for d in rows[1:]]
-    return [dr, dz, dn], d_carry, None, d_kernels, rows[3].sum(0)
+    return [dr, dz, dn], d_carry, None, d_kernels, sum_rows(rows[3])
 
 
 gru.defvjp(_forward, _backward)
