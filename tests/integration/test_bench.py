@@ -24,6 +24,7 @@ from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.results import collect
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.cli import main
+from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 
 SETTINGS = {
@@ -325,7 +326,11 @@ def test_others_results_are_imported_and_reported(tmp_path, capsys):
     }
     (tmp_path / "theirs.json").write_text(json.dumps({"paxmen": {"4ag": {"MAPPO": runs}}}))
     main(["bench", "import", f"{tmp_path}/theirs.json", "--out", f"{tmp_path}/theirs"])
+    capsys.readouterr()
     main(["bench", "report", f"{tmp_path}/theirs"])
+    score = (3.5 - TASKS["paxmen/4ag"].low) / (TASKS["paxmen/4ag"].high - TASKS["paxmen/4ag"].low)
+    row = rf"\| paxmen \(1\) +\| MAPPO +\| {score:.3f} \["
+    assert re.search(row, capsys.readouterr().out)
     assert "MAPPO" in (tmp_path / "theirs" / "index.html").read_text()
 
 

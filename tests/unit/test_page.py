@@ -287,7 +287,7 @@ def test_figures_are_written_beside_the_page_the_same_every_time(tmp_path):
     results = make_results(lambda task, name, seed: seed / 4, (TASK, OTHER), ("mars", HOSTILE))
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
-        path = write_page(results, folder)
+        path = write_page(summarize_benchmark(results), folder)
         assert path == folder / "index.html"
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         contents.append({file.relative_to(folder): file.read_bytes() for file in files})

@@ -139,15 +139,19 @@ class Report:
     """Folder to write; default: the store."""
 
     def __call__(self) -> None:
-        """Writes and says where."""
+        """Writes, prints the scores and says where the page is."""
         from marsrl.report.page import write_page
+        from marsrl.report.summary import summarize_benchmark
 
         out = self.out or self.store
         results = _load(self.store)
+        summary = summarize_benchmark(results)
         write(results, out)
         if _is_store(self.store):
             _say_strays(self.store)
-        _say(f"wrote {write_page(results, out)}")
+        if summary.groups:
+            _console.print(show.scores(summary))
+        _say(f"wrote {write_page(summary, out)}")
 
 
 @dataclass(frozen=True)

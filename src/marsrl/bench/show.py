@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
+from rich.box import MARKDOWN, SIMPLE_HEAD
 from rich.table import Column, Table
 
 from marsrl.bench.launch import Outcome
@@ -14,6 +15,10 @@ from marsrl.bench.measure import Cost, seconds_left
 from marsrl.bench.plan import Job
 from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.suite import Suite
+from marsrl.report.wording import with_interval
+
+if TYPE_CHECKING:
+    from marsrl.report.summary import Summary
 
 
 def outcome_line(outcome: Outcome) -> str:
@@ -64,6 +69,20 @@ def total(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost], workers: in
         f"{text}; {len(left)} jobs left, about {hours:.1f} hours with {workers} workers, and up to "
         f"{sum(memory):,.0f} MB of memory"
     )
+
+
+def scores(summary: Summary) -> Table:
+    """Each objective over all tasks and by family, and who is ahead, as Markdown."""
+    names = ("tasks", "objective", "IQM of scores", f"{summary.target} against it")
+    table = Table(*(Column(name, overflow="fold") for name in names), box=MARKDOWN)
+    duels = {(name, x.other): duel for x in summary.contests for name, duel in x.families.items()}
+    duels |= {("overall", x.other): x.overall for x in summary.contests}
+    for group in summary.groups:
+        for name, estimate in zip(summary.objectives, group.iqm, strict=True):
+            duel = duels.get((group.name, name))
+            tasks = f"{group.name} ({len(group.tasks)})"
+            table.add_row(tasks, name, with_interval(estimate), duel.word if duel else "")
+    return table
 
 
 def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:

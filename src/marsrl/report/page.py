@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from marsrl.bench.results import Results, RunRecord
+from marsrl.bench.results import RunRecord
 from marsrl.bench.suite import Suite, is_builtin
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.files import write_beside
@@ -21,7 +21,7 @@ from marsrl.report.benchmark_figures import Panel, Plot, draw_panel, draw_plot, 
 from marsrl.report.looks import COLORS_ON_DARK
 from marsrl.report.origins import costs, origins
 from marsrl.report.stats import coverage_note
-from marsrl.report.summary import Summary, TaskRow, summarize_benchmark
+from marsrl.report.summary import Summary, TaskRow
 from marsrl.report.verdict import Contest, Duel
 
 _SECTIONS = {
@@ -48,13 +48,8 @@ _THEMED = {figures.INK: "currentColor", figures.GRID: "var(--rule)", figures.SPI
 _THEMED |= {color: f"var(--c{i})" for i, color in enumerate(figures.COLORS)}
 
 
-def write_page(results: Results, folder: Path) -> Path:
-    """Writes `index.html` and `figures/*.{pdf,svg,png}`, and returns the page's path.
-
-    Raises:
-        UserError: a finished run has no final episodes, or no evaluations.
-    """
-    summary = summarize_benchmark(results)
+def write_page(summary: Summary, folder: Path) -> Path:
+    """Writes `index.html` and `figures/*.{pdf,svg,png}`, and returns the page's path."""
     plots = make_plots(summary)
     files = folder / "figures"
     files.mkdir(parents=True, exist_ok=True)
