@@ -42,6 +42,7 @@ from marsrl.envs.vector import VectorEnv
 from marsrl.errors import UserError
 from marsrl.networks import Networks
 from marsrl.presets import preset
+from marsrl.sharding import compiler_options, make_mesh
 from marsrl.trainer import init_state, make_networks, train_step
 from timing import circumstances, fresh, headline, in_turn, start_jax, table, write_json
 from training_speed import updating
@@ -96,7 +97,7 @@ def named_update(config: Config) -> tuple[Any, Any]:
     index = np.arange(config.num_envs)
     state = jax.jit(partial(init_state, *shared))(np.uint32(config.seeds[0]), index)
     step = jax.jit(partial(train_step, *shared, config.make_objective()), donate_argnums=0)
-    return step.lower(state).compile(), state
+    return step.lower(state).compile(compiler_options(make_mesh(config))), state
 
 
 def parts_of(hlo: str) -> dict[str, str]:
