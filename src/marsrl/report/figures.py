@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter, ScalarFormatter
 
 from marsrl.report.stats import Floats
 
@@ -72,6 +72,8 @@ def dress(ax: Axes, title: str, ylabel: str = "", small: bool = False) -> None:
     ax.set_xlabel("" if small else "environment steps", fontsize=size, color=INK)
     ax.set_ylabel(ylabel, fontsize=size, color=INK)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if small:  # more labels would touch each other
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.tick_params(which="both", labelsize=size - 1, colors=INK, length=3)
     ax.grid(color=GRID, linewidth=0.7)
     ax.set_axisbelow(True)
