@@ -1,5 +1,6 @@
 """The benchmark on a real cluster of two nodes on this machine, one of which is killed."""
 
+import fcntl
 import json
 import logging
 import sys
@@ -33,7 +34,16 @@ WAIT = 90.0
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def alone(tmp_path_factory):
+    """No other test of this session has a cluster; Ray finds every one on the machine."""
+    # the folder above is that of all workers of pytest-xdist
+    with (tmp_path_factory.getbasetemp().parent / "ray.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def cluster(alone, tmp_path, monkeypatch):
     """Two nodes with a CPU each."""
     import ray
     from ray.cluster_utils import Cluster
@@ -86,7 +96,7 @@ def test_every_run_finishes_once_although_a_node_dies(cluster, tmp_path):
     assert list(store.glob("runs/*/*/*.broken-*")) == []
 
 
-def test_no_cluster_is_refused():
+def test_no_cluster_is_refused(alone):
     with pytest.raises(UserError, match="cannot reach Ray at auto: ConnectionError"):
         run_ray([], "auto", 0.0, lambda outcome: None)
 
