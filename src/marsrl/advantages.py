@@ -58,17 +58,7 @@ def masked_mean(x: Array, mask: Array, axes: Axes = ()) -> Array:
     return total / jnp.maximum(count, 1.0)
 
 
-def normalize(advantage: Array, mask: Array, axes: Axes = ()) -> tuple[Array, Array]:
-    """Shifts and scales to mean 0 and standard deviation 1 over the masked entries.
-
-    Args:
-        advantage: (...).
-        mask: (...) bool.
-        axes: see `masked_mean`.
-
-    Returns:
-        The normalised advantage and the standard deviation it had.
-    """
-    mean = masked_mean(advantage, mask, axes)
-    std = jnp.sqrt(masked_mean((advantage - mean) ** 2, mask, axes))
-    return (advantage - mean) / (std + 1e-8), std
+def mean_and_std(x: Array, mask: Array, axes: Axes = ()) -> tuple[Array, Array]:
+    """Mean and standard deviation of `x` over the masked entries; arguments as `masked_mean`."""
+    mean = masked_mean(x, mask, axes)
+    return mean, jnp.sqrt(masked_mean((x - mean) ** 2, mask, axes))

@@ -47,12 +47,11 @@ class GRU(nn.Module):
             x: (L, B, ..., F).
             first: (L, B) bool; True where an episode begins, so that the carry restarts at zero.
         """
-        size = (self.features, self.features)
         inputs = [Dense(self.features, 1.0, name=f"input_{gate}")(x) for gate in "rzn"]
-        kernels = [self.param(f"recurrent_{gate}", normal(1.0), size) for gate in "rzn"]
+        kernel = self.param("recurrent_kernel", normal(1.0), (self.features, 3 * self.features))
         bias = self.param("recurrent_bias", zeros_init(), (self.features,))
         keep = ~first.reshape(first.shape + (1,) * (x.ndim - 2))
-        return gru(inputs, carry, keep, kernels, bias)
+        return gru(inputs, carry, keep, kernel, bias)
 
 
 class Body(nn.Module):

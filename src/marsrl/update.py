@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from marsrl.advantages import Axes, masked_mean, normalize
+from marsrl.advantages import Axes, masked_mean, mean_and_std
 from marsrl.config import Config
 from marsrl.envs.vector import split_each
 from marsrl.networks import Networks, Params
@@ -25,6 +25,24 @@ class Learner(NamedTuple):
 
     params: Params
     opt_state: Params
+
+
+class Statistics(NamedTuple):
+    """What the losses need to know of a whole minibatch, all devices' parts together; () each.
+
+    Attributes:
+        advantage_mean: over live agents.
+        advantage_std: likewise.
+        explained_variance: of the targets, by the values of the rollout.
+        actor_share: the part of the live agents that is here, 1 if nothing is spread.
+        critic_share: of the value streams that belong to someone, likewise.
+    """
+
+    advantage_mean: Array
+    advantage_std: Array
+    explained_variance: Array
+    actor_share: Array
+    critic_share: Array
 
 
 def make_optimizer(config: Config) -> Params:
@@ -118,10 +136,11 @@ def update(
     sequences = to_sequences(experience, config.num_chunks)
     optimizer = make_optimizer(config)
 
-    def minibatch(learner: Learner, index: Array) -> tuple[Learner, Metrics]:
+    def minibatch(learner: Learner, part: tuple[Array, Statistics]) -> tuple[Learner, Metrics]:
+        index, stats = part
         batch = take_sequences(sequences, index)
         gradient = jax.grad(loss, argnums=3, has_aux=True)
-        grads, metrics = gradient(config, networks, objective, learner.params, batch, axes)
+        grads, metrics = gradient(config, networks, objective, learner.params, batch, stats)
         learner, norms = _apply(optimizer, learner, _sum_over(axes, grads))
         return learner, metrics | norms
 
@@ -129,7 +148,9 @@ def update(
         learner, keys = state
         keys, shuffle_keys = split_each(keys, 2)
         order = shuffle(config, shuffle_keys, experience.value.shape[1])
-        learner, metrics = jax.lax.scan(minibatch, learner, order)
+        # of all minibatches at once, so that devices wait for each other once, not in each of them
+        stats = jax.vmap(lambda index: statistics(take_sequences(sequences, index), axes))(order)
+        learner, metrics = jax.lax.scan(minibatch, learner, (order, stats))
         return (learner, keys), metrics
 
     (learner, _), metrics = jax.lax.scan(epoch, (learner, keys), length=config.update_epochs)
@@ -159,27 +180,48 @@ def _apply(optimizer: Params, learner: Learner, grads: Params) -> tuple[Learner,
     return Learner(params, opt_state), norms
 
 
+def statistics(batch: Experience, axes: Axes = ()) -> Statistics:
+    """Of the minibatch whose part on this device is `batch`, (L, B, ...)."""
+    mask, owned = batch.transition.agent_mask, _owned(batch)
+    # a team's one advantage counts for every agent
+    mean, std = mean_and_std(jnp.broadcast_to(batch.advantage, mask.shape), mask, axes)
+    _, spread = mean_and_std(batch.target, owned, axes)
+    _, error = mean_and_std(batch.target - batch.value, owned, axes)
+    return Statistics(
+        advantage_mean=mean,
+        advantage_std=std,
+        explained_variance=1.0 - error**2 / (spread**2 + 1e-8),
+        actor_share=_share(mask, axes),
+        critic_share=_share(owned, axes),
+    )
+
+
+def _owned(batch: Experience) -> Array:
+    """(L, B, V) bool: the value stream belongs to someone who is alive."""
+    mask = batch.transition.agent_mask
+    return mask.any(-1, keepdims=True) if batch.value.shape[-1] == 1 else mask
+
+
+def _share(mask: Array, axes: Axes) -> Array:
+    return mask.sum() / jnp.maximum(jax.lax.psum(mask.sum(), axes), 1)
+
+
 def loss(
     config: Config,
     networks: Networks,
     objective: Objective,
     params: Params,
     batch: Experience,
-    axes: Axes = (),
+    stats: Statistics,
 ) -> tuple[Array, Metrics]:
     """The loss of actor and critic together (they share no parameters) on (L, B, ...) sequences.
 
     Where the batch is spread over devices, each one's loss is its share: the shares, and so their
     gradients, add up to those of the whole batch. The metrics are those of the part that is here.
     """
-    actor_loss, actor_metrics = _actor_loss(config, networks, objective, params.actor, batch, axes)
-    critic_loss, critic_metrics = _critic_loss(config, networks, params.critic, batch, axes)
+    actor_loss, actor_metrics = _actor_loss(config, networks, objective, params.actor, batch, stats)
+    critic_loss, critic_metrics = _critic_loss(config, networks, params.critic, batch, stats)
     return actor_loss + config.vf_coef * critic_loss, actor_metrics | critic_metrics
-
-
-def _share(mask: Array, axes: Axes) -> Array:
-    """The share of all masked entries that are here: 1 if nothing is spread."""
-    return mask.sum() / jnp.maximum(jax.lax.psum(mask.sum(), axes), 1)
 
 
 def _actor_loss(
@@ -188,18 +230,16 @@ def _actor_loss(
     objective: Objective,
     params: Any,
     batch: Experience,
-    axes: Axes,
+    stats: Statistics,
 ) -> tuple[Array, Metrics]:
     """`-mean objective(log_ratio, advantage) - ent_coef * mean entropy`, over live agents."""
     steps = batch.transition
     _, dist = networks.act(params, batch.actor_carry, steps.obs, steps.first, steps.action_mask)
     log_ratio = dist.log_prob(steps.action) - steps.log_prob
     mask = steps.agent_mask
-    # a team's one advantage counts for every agent
     advantage = jnp.broadcast_to(batch.advantage, log_ratio.shape)
-    normalized, std = normalize(advantage, mask, axes)
     if config.normalize_advantage:
-        advantage = normalized
+        advantage = (advantage - stats.advantage_mean) / (stats.advantage_std + 1e-8)
     surrogate, pullback = jax.vjp(lambda u: objective(u, advantage), log_ratio)
     (slope,) = pullback(jnp.ones_like(surrogate))
     entropy = masked_mean(dist.entropy(), mask)
@@ -207,37 +247,32 @@ def _actor_loss(
     metrics = {
         "actor/loss": actor_loss,
         "entropy": entropy,
-        "advantage/std": std,
+        "advantage/std": stats.advantage_std,
         "log_ratio/max": jnp.max(jnp.where(mask, jnp.abs(log_ratio), 0.0)),
         **diagnostics(log_ratio, advantage, slope, mask, objective.region),
     }
-    return _share(mask, axes) * actor_loss, jax.lax.stop_gradient(metrics)
+    return stats.actor_share * actor_loss, jax.lax.stop_gradient(metrics)
 
 
 def _critic_loss(
-    config: Config, networks: Networks, params: Any, batch: Experience, axes: Axes
+    config: Config, networks: Networks, params: Any, batch: Experience, stats: Statistics
 ) -> tuple[Array, Metrics]:
     """Half the mean squared error to the target, over value streams that belong to someone."""
-    steps = batch.transition
+    steps, owned = batch.transition, _owned(batch)
     _, value = networks.value(
         params, batch.critic_carry, steps.obs, steps.global_state, steps.first
     )
-    mask = steps.agent_mask
-    if networks.num_values == 1:
-        mask = mask.any(-1, keepdims=True)
     error = (value - batch.target) ** 2
     if config.value_clip is not None:
         change = jnp.clip(value - batch.value, -config.value_clip, config.value_clip)
         error = jnp.maximum(error, (batch.value + change - batch.target) ** 2)
-    critic_loss = 0.5 * masked_mean(error, mask)
-    variance = normalize(batch.target, mask, axes)[1] ** 2
-    unexplained = normalize(batch.target - batch.value, mask, axes)[1] ** 2
+    critic_loss = 0.5 * masked_mean(error, owned)
     metrics = {
         "critic/loss": critic_loss,
-        "critic/explained_variance": 1.0 - unexplained / (variance + 1e-8),
-        "critic/value": masked_mean(batch.value, mask),
+        "critic/explained_variance": stats.explained_variance,
+        "critic/value": masked_mean(batch.value, owned),
     }
-    return _share(mask, axes) * critic_loss, jax.lax.stop_gradient(metrics)
+    return stats.critic_share * critic_loss, jax.lax.stop_gradient(metrics)
 
 
 def reduce_metrics(metrics: Metrics, axes: Axes = ()) -> Metrics:

@@ -47,7 +47,8 @@ def test_gru_is_the_textbook_cell_step_by_step(gru):
     apply, params, carry, x, first = gru
     ours = params["params"]
     theirs = {f"i{gate}": ours[f"input_{gate}"] for gate in "rzn"}
-    theirs |= {f"h{gate}": {"kernel": ours[f"recurrent_{gate}"]} for gate in "rzn"}
+    kernels = jnp.split(ours["recurrent_kernel"], 3, axis=-1)
+    theirs |= {f"h{gate}": {"kernel": k} for gate, k in zip("rzn", kernels, strict=True)}
     theirs["hn"]["bias"] = ours["recurrent_bias"]
     cell, h, expected = jax.jit(nn.GRUCell(H).apply), carry, []
     for step in x:

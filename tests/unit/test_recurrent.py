@@ -10,8 +10,8 @@ from marsrl.recurrent import gru
 L, B, N, H = 7, 3, 2, 5
 
 
-def plain(inputs, carry, keep, kernels, bias):
-    outputs = []
+def plain(inputs, carry, keep, kernel, bias):
+    outputs, kernels = [], [kernel[:, i * H : (i + 1) * H] for i in range(3)]
     for t in range(L):
         x_r, x_z, x_n = (x[t] for x in inputs)
         h = jnp.where(keep[t], carry, 0.0)
@@ -33,17 +33,17 @@ def case(request):
     assert not keep[0].all()  # the carry itself is dropped somewhere, and kept elsewhere
     assert keep[0].any()
     inputs = [draw(L, *batch, H) for _ in range(3)]
-    args = (inputs, draw(*batch, H), jnp.asarray(keep), [draw(H, H) for _ in range(3)], draw(H))
+    args = (inputs, draw(*batch, H), jnp.asarray(keep), draw(H, 3 * H), draw(H))
     return args, draw(L, *batch, H)
 
 
 def gradients(function, args, weight):
-    inputs, carry, keep, kernels, bias = args
+    inputs, carry, keep, kernel, bias = args
 
-    def loss(inputs, carry, kernels, bias):
-        return jnp.sum(weight * function(inputs, carry, keep, kernels, bias))
+    def loss(inputs, carry, kernel, bias):
+        return jnp.sum(weight * function(inputs, carry, keep, kernel, bias))
 
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(inputs, carry, kernels, bias)
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(inputs, carry, kernel, bias)
 
 
 def assert_close(ours, theirs):
@@ -61,13 +61,13 @@ def test_gradients_under_vmap(case):
     """As separate parameters and stacked seeds use it."""
     args, weight = case
 
-    inputs, carry, keep, kernels, bias = args
+    inputs, carry, keep, kernel, bias = args
 
     def run(function, scale):
-        def loss(kernels):
-            return jnp.sum(weight * function(inputs, carry, keep, kernels, bias))
+        def loss(kernel):
+            return jnp.sum(weight * function(inputs, carry, keep, kernel, bias))
 
-        return jax.grad(loss)([scale * kernel for kernel in kernels])
+        return jax.grad(loss)(scale * kernel)
 
     scales = jnp.array([1.0, 0.5])
     ours, theirs = (jax.jit(jax.vmap(lambda s, f=f: run(f, s)))(scales) for f in (gru, plain))

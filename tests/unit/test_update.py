@@ -8,7 +8,7 @@ from marsrl import update as update_module
 from marsrl.objectives import mappo
 from marsrl.rollout import Experience, rollout
 from marsrl.types import Box
-from marsrl.update import loss, reduce_metrics, take_sequences, to_sequences, update
+from marsrl.update import loss, reduce_metrics, statistics, take_sequences, to_sequences, update
 
 BOX = Scripted(Box(2))
 CASES = {
@@ -104,7 +104,7 @@ def chunked_loss(chunked):
     @jax.jit
     def run(batch):
         args = (chunked.config, chunked.networks, mappo(), chunked.learner.params, batch)
-        return jax.value_and_grad(loss, argnums=3, has_aux=True)(*args)
+        return jax.value_and_grad(loss, argnums=3, has_aux=True)(*args, statistics(batch))
 
     return run, lambda experience: to_sequences(experience, chunked.config.num_chunks)
 
@@ -145,17 +145,18 @@ def test_sequences_hold_consecutive_steps_of_one_environment(chunked):
 def test_every_minibatch_is_different_and_every_sequence_is_used_once(chunked, monkeypatch):
     seen = []
 
-    def record(sequences, index):
-        jax.debug.callback(lambda index: seen.append(np.sort(index)), index)
-        return take_sequences(sequences, index)
+    def record(config, networks, objective, params, batch, stats):
+        jax.debug.callback(lambda first: seen.append(np.array(first)), batch.value[0, :, 0])
+        return loss(config, networks, objective, params, batch, stats)
 
-    monkeypatch.setattr(update_module, "take_sequences", record)
-    jax.block_until_ready(chunked.update(chunked.experience))
+    monkeypatch.setattr(update_module, "loss", record)
+    value = chunked.experience.value
+    numbered = jnp.arange(value.size, dtype=value.dtype).reshape(value.shape)
+    jax.block_until_ready(chunked.update(chunked.experience._replace(value=numbered)))
     jax.effects_barrier()
     assert len(seen) == chunked.config.num_minibatches
-    np.testing.assert_array_equal(
-        np.sort(np.concatenate(seen)), np.arange(chunked.config.num_sequences)
-    )
+    starts = np.asarray(numbered[:: chunked.config.sequence_length]).ravel()
+    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.sort(starts))
 
 
 def test_metrics_keep_extremes_and_skip_what_is_missing():
@@ -183,7 +184,7 @@ def own():
     @jax.jit
     def run(batch):
         args = (game.config, game.networks, mappo(), game.learner.params, batch)
-        return jax.value_and_grad(loss, argnums=3, has_aux=True)(*args)
+        return jax.value_and_grad(loss, argnums=3, has_aux=True)(*args, statistics(batch))
 
     return run, batch
 
