@@ -255,8 +255,15 @@ def test_looks_differ_by_more_than_colour():
 
 
 def test_the_target_has_the_first_look_and_everybody_keeps_theirs():
-    plots = make_plots(summarize_benchmark(nano_results()))
-    assert list(plots) == ["scores", "profile", "efficiency", "factorial", "diagnostics", "curves"]
+    summary = summarize_benchmark(nano_results())
+    plots = make_plots(summary)
+    efficiency = ["efficiency-steps", "efficiency-time"]
+    names = ["scores", "profile", *efficiency, "factorial", "diagnostics", "curves"]
+    assert list(plots) == names
+    groups = [group.name for group in summary.groups]
+    assert groups[0] == "overall"
+    for name in ("scores", "profile", *efficiency):
+        assert [panel.title.partition(":")[0] for panel in plots[name].panels] == groups
     assert plots["curves"].looks["mars"] == look_at(0)
     for plot in plots.values():
         assert plot.looks.items() <= plots["curves"].looks.items()
@@ -293,7 +300,7 @@ def test_figures_are_written_beside_the_page_the_same_every_time(tmp_path):
         contents.append({file.relative_to(folder): file.read_bytes() for file in files})
     assert contents[0] == contents[1]
     names = {str(name) for name in contents[0]} - {"index.html"}
-    drawn = ("scores", "profile", "efficiency", "diagnostics", "curves")
+    drawn = ("scores", "profile", "efficiency-steps", "efficiency-time", "diagnostics", "curves")
     assert names == {f"figures/{name}.{kind}" for name in drawn for kind in ("pdf", "svg", "png")}
     for name, content in contents[0].items():
         if name.suffix == ".svg":

@@ -22,6 +22,11 @@ from marsrl.report.wording import MISSING, number, score, with_interval
 PANEL = (3.7, 2.7)
 """Inches: legible at its own size on a phone."""
 _COLUMNS = 3
+_BY = {
+    "steps": {True: "IQM by steps", False: "IQM by share of steps"},
+    "time": {True: "IQM by seconds", False: "IQM by share of time"},
+}
+"""What the axis of a sample-efficiency curve is, where all tasks took the same and where not."""
 _DIAGNOSTICS = {
     "gradient/dead": "Dead gradients, share",
     "gradient/corrective": "Corrective outside, share",
@@ -67,8 +72,8 @@ def make_plots(summary: Summary) -> dict[str, Plot]:
     cells = {name: all_looks[name] for name in summary.cells.values()}
     plots = (
         Plot("scores", tuple(_scores(group, compared) for group in summary.groups), compared),
-        Plot("profile", _profile(summary, compared), compared),
-        Plot("efficiency", _efficiencies(summary, compared), compared),
+        Plot("profile", tuple(_profile(group, compared) for group in summary.groups), compared),
+        *(Plot(f"efficiency-{by}", _efficiencies(summary, by, compared), compared) for by in _BY),
         Plot("factorial", tuple(_factorial(x, summary, cells) for x in summary.factorial), cells),
         Plot("diagnostics", _diagnostics(summary, compared), compared),
         Plot(
@@ -109,33 +114,26 @@ def _scores(group: Group, looks: dict[str, Look]) -> Panel:
     return Panel(title, f"IQM with interval, {group.name}: {values}.", draw)
 
 
-def _profile(summary: Summary, looks: dict[str, Look]) -> tuple[Panel, ...]:
-    profile = summary.profile
-    if profile is None:
-        return ()
+def _profile(group: Group, looks: dict[str, Look]) -> Panel:
+    profile = group.profile
 
     def draw(ax: Axes) -> None:
         for look, *share in zip(looks.values(), *profile.share, strict=True):
             band(ax, profile.threshold, Estimate(*share), look)
         figures.dress_numbers(ax, title)
 
-    title = "Share of runs above a score"
+    title = f"{group.name}: share above a score"
     half = int(np.abs(profile.threshold - 0.5).argmin())
     shares = _each(list(looks), [score(x) for x in profile.share.value[:, half]])
     at = score(profile.threshold[half])
-    return (Panel(title, f"Share of runs that score above {at}: {shares}.", draw),)
+    return Panel(title, f"{group.name}: share of runs that score above {at}: {shares}.", draw)
 
 
-def _efficiencies(summary: Summary, looks: dict[str, Look]) -> tuple[Panel, ...]:
-    titles = {
-        ("steps", True): "IQM by environment steps",
-        ("steps", False): "IQM by share of the steps",
-        ("time", True): "IQM by seconds",
-        ("time", False): "IQM by share of the time",
-    }
+def _efficiencies(summary: Summary, by: str, looks: dict[str, Look]) -> tuple[Panel, ...]:
     return tuple(
-        _efficiency(titles[name, curves.alike], curves, looks)
-        for name, curves in summary.efficiency.items()
+        _efficiency(f"{group.name}: {_BY[by][curves.alike]}", curves, looks)
+        for group in summary.groups
+        if (curves := group.efficiency.get(by))
     )
 
 

@@ -18,27 +18,9 @@ from marsrl.report.curves import (
     efficiency,
     task_curves,
 )
-from marsrl.report.grids import Grid, bounds, counted, read_grid, read_traces
+from marsrl.report.grids import Grid, Trace, bounds, counted, read_grid, read_traces
 from marsrl.report.stats import Floats, iqm, optimality_gap, performance_profile
 from marsrl.report.verdict import Contest, contest, estimate, groups
-
-
-class Group(NamedTuple):
-    """All compared objectives on some tasks.
-
-    Attributes:
-        name: "overall" or a family.
-        tasks: on which all of them are complete.
-        lowest: the score that a diverged run counts as.
-        iqm: (O,) interquartile means.
-        gap: (O,) optimality gaps.
-    """
-
-    name: str
-    tasks: tuple[str, ...]
-    lowest: float
-    iqm: tuple[Estimate, ...]
-    gap: tuple[Estimate, ...]
 
 
 class Profile(NamedTuple):
@@ -51,6 +33,28 @@ class Profile(NamedTuple):
 
     threshold: Floats
     share: Estimate
+
+
+class Group(NamedTuple):
+    """All compared objectives on some tasks.
+
+    Attributes:
+        name: "overall" or a family.
+        tasks: on which all of them are complete.
+        lowest: the score that a diverged run counts as.
+        iqm: (O,) interquartile means.
+        gap: (O,) optimality gaps.
+        profile: how the scores are distributed.
+        efficiency: by "steps" and, if it was measured, "time".
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    lowest: float
+    iqm: tuple[Estimate, ...]
+    gap: tuple[Estimate, ...]
+    profile: Profile
+    efficiency: dict[str, Efficiency]
 
 
 class TaskRow(NamedTuple):
@@ -87,9 +91,6 @@ class Summary(NamedTuple):
         objectives: O names, in the suite's order.
         contests: the target against each other.
         groups: the whole and each family, without those that have no complete task.
-        profile: of the whole; None if no task is complete.
-        efficiency: of the whole, by "steps" and, if it was measured, "time"; empty if no task is
-            complete.
         cells: the objectives of the factorial by geometry and boundary, missing ones left out.
         factorial: the whole and each family; empty if no task is complete in all six cells.
         rows: each task with each objective.
@@ -103,8 +104,6 @@ class Summary(NamedTuple):
     objectives: tuple[str, ...]
     contests: tuple[Contest, ...]
     groups: tuple[Group, ...]
-    profile: Profile | None
-    efficiency: dict[str, Efficiency]
     cells: dict[tuple[str, str], str]
     factorial: tuple[Factorial, ...]
     rows: tuple[TaskRow, ...]
@@ -142,9 +141,9 @@ def summarize_benchmark(results: Results) -> Summary:
         target=target,
         objectives=objectives,
         contests=tuple(contest(grid, target, x) for x in suite.objectives if x != target),
-        groups=tuple(_group(grid, objectives, *group) for group in groups(tasks).items()),
-        profile=_profile(grid, objectives, tasks) if tasks else None,
-        efficiency=efficiency(grid, evaluations, objectives, tasks) if tasks else {},
+        groups=tuple(
+            _group(grid, evaluations, objectives, *group) for group in groups(tasks).items()
+        ),
         cells=cells,
         factorial=factorials(grid, cells),
         rows=tuple(_row(grid, task, name) for task in grid.tasks for name in grid.objectives),
@@ -153,7 +152,13 @@ def summarize_benchmark(results: Results) -> Summary:
     )
 
 
-def _group(grid: Grid, objectives: tuple[str, ...], name: str, tasks: tuple[str, ...]) -> Group:
+def _group(
+    grid: Grid,
+    evaluations: dict[str, Trace],
+    objectives: tuple[str, ...],
+    name: str,
+    tasks: tuple[str, ...],
+) -> Group:
     scores, lowest = counted(grid.scores_of(objectives, tasks))
     return Group(
         name,
@@ -161,11 +166,13 @@ def _group(grid: Grid, objectives: tuple[str, ...], name: str, tasks: tuple[str,
         lowest,
         iqm=tuple(estimate(iqm, x) for x in scores),
         gap=tuple(estimate(optimality_gap, x) for x in scores),
+        profile=_profile(scores, lowest),
+        efficiency=efficiency(grid, evaluations, objectives, tasks),
     )
 
 
-def _profile(grid: Grid, objectives: tuple[str, ...], tasks: tuple[str, ...]) -> Profile:
-    scores, lowest = counted(grid.scores_of(objectives, tasks))
+def _profile(scores: Floats, lowest: float) -> Profile:
+    """Of scores (O, T, S)."""
     threshold = np.linspace(lowest, max(1.0, float(scores.max())), 101)
     shares = [
         estimate(lambda x: performance_profile(x, threshold), x, resamples=CURVE_RESAMPLES)
