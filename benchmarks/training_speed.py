@@ -11,7 +11,7 @@ of float32 matrices.
 - steps/s: transitions of one environment, of all seeds together, whatever the number of agents.
 - cores: processor time over wall time of our update.
 - compile: tracing and compiling all programs of a run, as `marsrl train` does before it starts;
-  with an empty cache, and in a second process with the same cache.
+  with an empty cache, and in later processes with the same cache (the median of three).
 - GFLOP/s: the arithmetic of the model alone. A forward pass takes two operations per parameter,
   of the actor for each agent, of a team's critic once; a step takes one forward pass in the rollout
   and three (one forward, two for the backward) in every epoch.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -61,6 +62,7 @@ ROWS = {
     "aerojax": preset("aerojax/track-3ag"),
 }
 WITH_PEER = ("mpe", "smax")
+WARM_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -184,12 +186,13 @@ def measure_warm(config: Config, cache: Path) -> float:
 
 
 def measure_row(row: str, args: Args) -> dict[str, Any]:
-    """One row, in two processes."""
+    """One row, in processes of its own."""
     config = args.config(row)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
         result = fresh(measure, config, args.repetitions, row in WITH_PEER, cache)
-        return result | {"warm_compile_seconds": fresh(measure_warm, config, cache)}
+        warm = [fresh(measure_warm, config, cache) for _ in range(WARM_STARTS)]
+        return result | {"warm_compile_seconds": statistics.median(warm)}
 
 
 def markdown(results: dict[str, dict[str, Any]]) -> str:
