@@ -28,14 +28,14 @@ class Learner(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What the losses need to know of a whole minibatch, all devices' parts together; () each.
+    """What the losses need to know of all devices' parts of a minibatch; () each.
 
     Attributes:
         advantage_mean: over live agents.
         advantage_std: likewise.
         explained_variance: of the targets, by the values of the rollout.
-        actor_share: the part of the live agents that is here, 1 if nothing is spread.
-        critic_share: of the value streams that belong to someone, likewise.
+        actor_share: the share of the live agents that is on this device.
+        critic_share: likewise of the value streams that belong to someone.
     """
 
     advantage_mean: Array
@@ -203,6 +203,7 @@ def _owned(batch: Experience) -> Array:
 
 
 def _share(mask: Array, axes: Axes) -> Array:
+    """The share of all masked entries that are here: 1 if nothing is spread."""
     return mask.sum() / jnp.maximum(jax.lax.psum(mask.sum(), axes), 1)
 
 
