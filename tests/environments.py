@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from marsrl.networks import Networks, Params
 from marsrl.rollout import RolloutState
 from marsrl.trainer import make_networks
 from marsrl.types import Array, Box, Discrete, EnvSpec, TimeStep
-from marsrl.update import Learner, make_optimizer
+from marsrl.update import Learner, init_learner
 
 NEVER = 1_000_000
 THREE_ACTIONS = Discrete(3)
@@ -135,12 +136,8 @@ def prepare(config: Config, env: Scripted, seed: int = 0) -> Start:
     """Fresh episodes, random parameters and Adam's zeros."""
     networks, vector = make_networks(config, env.spec), VectorEnv(env)
     params = random_params(networks, seed)
-    opt_state = Params(
-        *(
-            jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(tx.init, p))
-            for tx, p in zip(make_optimizer(config), params, strict=True)
-        )
-    )
+    shapes = jax.eval_shape(partial(init_learner, config), params).opt_state
+    opt_state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     carries = networks.initial_carries(config.num_envs)
     reset_key, key = jax.random.split(jax.random.key(seed), (2, config.num_envs))
     rollout = RolloutState(key, jax.jit(vector.reset)(reset_key), *carries)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from marsrl.advantages import gae
 from marsrl.config import Config
 from marsrl.envs.vector import EpisodeStats, VectorEnv, VectorState, split_each
+from marsrl.indexing import take
 from marsrl.networks import Carry, Networks, Params
 from marsrl.types import Array, Key, PyTree, TimeStep
 
@@ -211,12 +212,12 @@ def _bootstrap_truncated(
     steps = jnp.argsort(~truncated.any(-1), axis=0, stable=True)[:M]
     at = (steps, jnp.arange(E))
     obs, global_state, carry = jax.tree.map(
-        lambda x: x[at].reshape((1, M * E, *x.shape[2:])),
+        lambda x: take(x, at).reshape((1, M * E, *x.shape[2:])),
         (transition.final_obs, transition.final_state, carries),
     )
     carry = jax.tree.map(lambda c: c[0], carry)
     _, value = networks.value(params, carry, obs, global_state, jnp.zeros((1, M * E), bool))
-    value = jnp.where(truncated[at], value.reshape((M, E, -1)), next_value[at])
+    value = jnp.where(take(truncated, at), value.reshape((M, E, -1)), take(next_value, at))
     return next_value.at[at].set(value)
 
 

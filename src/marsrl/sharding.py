@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -98,14 +99,26 @@ def spread(
     Args:
         mesh: from `make_mesh`.
         program: of one seed and the environments that are here.
-        in_specs: a (tree of) `SEEDS`, `ENVS` or `SEEDS_AND_ENVS` for each argument.
+        in_specs: a (tree of) `SEEDS`, `ENVS` or `SEEDS_AND_ENVS` for each argument; the first has
+            seeds.
         out_specs: likewise for the result; the first axis is always the seeds'.
         donate: reuse the first argument's memory for the result.
         once: compile quickly rather than well, for a program that runs once.
     """
     per_seed = [None if spec == ENVS else 0 for spec in in_specs]
+
+    def stacked(*args: Any) -> Any:
+        """`vmap` over the seeds that are here; over one it would only trace everything again."""
+        if len(jax.tree.leaves(args[0])[0]) > 1:
+            return jax.vmap(program, per_seed)(*args)
+        alone = [
+            arg if axis is None else jax.tree.map(partial(jnp.squeeze, axis=0), arg)
+            for arg, axis in zip(args, per_seed, strict=True)
+        ]
+        return jax.tree.map(lambda x: x[None], program(*alone))
+
     mapped = jax.shard_map(
-        jax.vmap(program, per_seed),
+        stacked,
         mesh=mesh,
         in_specs=in_specs,
         out_specs=out_specs,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from marsrl.advantages import Axes
 from marsrl.config import Config
@@ -19,7 +20,7 @@ from marsrl.envs.base import Environment
 from marsrl.envs.vector import EpisodeStats, VectorEnv, split_each
 from marsrl.errors import UserError
 from marsrl.evaluate import evaluate
-from marsrl.networks import Networks, Params
+from marsrl.networks import Networks
 from marsrl.objectives import Objective
 from marsrl.rollout import RolloutState, rollout
 from marsrl.sharding import (
@@ -34,7 +35,7 @@ from marsrl.sharding import (
     spread,
 )
 from marsrl.types import Array, EnvSpec, Key, PyTree
-from marsrl.update import Learner, Metrics, make_optimizer, update
+from marsrl.update import Learner, Metrics, init_learner, update
 
 FINAL_BATCHES = 10
 """The final score of a seed is taken on this many times the episodes of an evaluation."""
@@ -75,13 +76,11 @@ def init_state(
     params_key, env_key, shuffle_key = jax.random.split(jax.random.key(seed), 3)
     fold_in = jax.vmap(jax.random.fold_in, (None, 0))
     reset_key, stagger_key, key = split_each(fold_in(env_key, index), 3)
-    params, optimizer = networks.init(params_key), make_optimizer(config)
-    opt_state = Params(*(tx.init(p) for tx, p in zip(optimizer, params, strict=True)))
     vector = env.reset(reset_key)
     if config.stagger:
         vector = env.stagger(stagger_key, vector)
     return TrainState(
-        learner=Learner(params, opt_state),
+        learner=init_learner(config, networks.init(params_key)),
         rollout=RolloutState(key, vector, *networks.initial_carries(len(index))),
         keys=fold_in(shuffle_key, index[:: config.num_envs // config.env_blocks]),
         updates=jnp.int32(0),
@@ -106,9 +105,8 @@ def train_step(
         config, networks, objective, state.learner, experience, update_keys, axes
     )
     next_state = TrainState(learner, played, keys, state.updates + 1, state.diverged)
-    leaves = [*jax.tree.leaves(learner.params), metrics["actor/loss"], metrics["critic/loss"]]
-    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
-    healthy = finite & (state.diverged < 0)
+    judged = (learner.params, metrics["actor/loss"], metrics["critic/loss"])
+    healthy = jnp.isfinite(ravel_pytree(judged)[0]).all() & (state.diverged < 0)
     frozen = state._replace(
         diverged=jnp.where(state.diverged < 0, state.updates + 1, state.diverged)
     )

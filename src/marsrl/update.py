@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from marsrl.advantages import Axes, masked_mean, mean_and_std
 from marsrl.config import Config
 from marsrl.envs.vector import split_each
+from marsrl.indexing import take
 from marsrl.networks import Networks, Params
 from marsrl.objectives import Objective, diagnostics
 from marsrl.rollout import Experience
@@ -45,7 +46,13 @@ class Statistics(NamedTuple):
     critic_share: Array
 
 
-def make_optimizer(config: Config) -> Params:
+def init_learner(config: Config, params: Params) -> Learner:
+    """A learner before its first update."""
+    pairs = zip(_make_optimizer(config), params, strict=True)
+    return Learner(params, Params(*(tx.init(ravel_pytree(p)[0]) for tx, p in pairs)))
+
+
+def _make_optimizer(config: Config) -> Params:
     """Adam behind a global-norm clip, one for the actor and one for the critic.
 
     Each works on one flat vector, since a loop over many small arrays costs more than its
@@ -56,7 +63,7 @@ def make_optimizer(config: Config) -> Params:
         steps = config.num_updates * config.update_epochs * config.num_minibatches
         rate = optax.linear_schedule(lr, 0.0, steps) if config.anneal_lr else lr
         clip = optax.clip_by_global_norm(config.max_grad_norm)
-        return optax.flatten(optax.chain(clip, optax.adam(rate, eps=1e-5)))
+        return optax.chain(clip, optax.adam(rate, eps=1e-5))
 
     return Params(adam(config.actor_lr), adam(config.critic_lr))
 
@@ -79,8 +86,8 @@ def to_sequences(experience: Experience, num_chunks: int) -> Experience:
 
 def take_sequences(sequences: Experience, index: Array) -> Experience:
     """The minibatch (L, B, ...) of the sequences at `index` (B,)."""
-    steps = jax.tree.map(lambda x: x[:, index], sequences[:4])
-    carries = jax.tree.map(lambda x: x[index], sequences[4:])
+    steps = jax.tree.map(lambda x: take(x, (slice(None), index)), sequences[:4])
+    carries = jax.tree.map(lambda x: take(x, index), sequences[4:])
     return Experience(*steps, *carries)
 
 
@@ -134,14 +141,14 @@ def update(
         rounding if the replay is right.
     """
     sequences = to_sequences(experience, config.num_chunks)
-    optimizer = make_optimizer(config)
+    optimizer = _make_optimizer(config)
 
     def minibatch(learner: Learner, part: tuple[Array, Statistics]) -> tuple[Learner, Metrics]:
         index, stats = part
         batch = take_sequences(sequences, index)
         gradient = jax.grad(loss, argnums=3, has_aux=True)
         grads, metrics = gradient(config, networks, objective, learner.params, batch, stats)
-        learner, norms = _apply(optimizer, learner, _sum_over(axes, grads))
+        learner, norms = _apply(optimizer, learner, grads, axes)
         return learner, metrics | norms
 
     def epoch(state: tuple[Learner, Key], _: None) -> tuple[tuple[Learner, Key], Metrics]:
@@ -158,26 +165,22 @@ def update(
     return learner, reduce_metrics(metrics, axes) | {"replay_error": replay_error}
 
 
-def _sum_over(axes: Axes, grads: Params) -> Params:
-    """The sum over devices, as one vector: one exchange instead of one per array."""
-    flat, unravel = ravel_pytree(grads)
-    return unravel(jax.lax.psum(flat, axes))
-
-
-def _apply(optimizer: Params, learner: Learner, grads: Params) -> tuple[Learner, Metrics]:
-    norms = {
-        "actor/grad_norm": optax.tree.norm(grads.actor),
-        "critic/grad_norm": optax.tree.norm(grads.critic),
-    }
+def _apply(
+    optimizer: Params, learner: Learner, grads: Params, axes: Axes
+) -> tuple[Learner, Metrics]:
+    """One step of both optimisers along the sum of the devices' gradients."""
+    flat, unravel = ravel_pytree(grads)  # one exchange instead of one per array
+    actor_size = sum(leaf.size for leaf in jax.tree.leaves(grads.actor))
+    vectors = jnp.split(jax.lax.psum(flat, axes), [actor_size])
     pairs = [
-        tx.update(grad, state, params)
-        for tx, grad, state, params in zip(
-            optimizer, grads, learner.opt_state, learner.params, strict=True
-        )
+        tx.update(vector, state)
+        for tx, vector, state in zip(optimizer, vectors, learner.opt_state, strict=True)
     ]
-    updates, opt_state = (Params(*column) for column in zip(*pairs, strict=True))
-    params = jax.tree.map(jnp.add, learner.params, updates)
-    return Learner(params, opt_state), norms
+    updates, opt_state = zip(*pairs, strict=True)
+    params = jax.tree.map(jnp.add, learner.params, unravel(jnp.concatenate(updates)))
+    actor_norm, critic_norm = map(optax.tree.norm, vectors)
+    norms = {"actor/grad_norm": actor_norm, "critic/grad_norm": critic_norm}
+    return Learner(params, Params(*opt_state)), norms
 
 
 def statistics(batch: Experience, axes: Axes = ()) -> Statistics:
@@ -281,14 +284,16 @@ def reduce_metrics(metrics: Metrics, axes: Axes = ()) -> Metrics:
 
     Mean without NaN, but the least of `*/min` and the greatest of `*/max`.
     """
-
-    def reduce(name: str, x: Array) -> Array:
+    extremes, means = {}, {}
+    for name, x in metrics.items():
         if name.endswith("/min"):
-            return jax.lax.pmin(x.min(), axes)
-        if name.endswith("/max"):
-            return jax.lax.pmax(x.max(), axes)
-        known = ~jnp.isnan(x)
-        total, count = jax.lax.psum((jnp.where(known, x, 0.0).sum(), known.sum()), axes)
-        return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
-
-    return {name: reduce(name, x) for name, x in metrics.items()}
+            extremes[name] = jax.lax.pmin(x.min(), axes)
+        elif name.endswith("/max"):
+            extremes[name] = jax.lax.pmax(x.max(), axes)
+        else:
+            means[name] = x.ravel()
+    x = jnp.stack(list(means.values()))
+    known = ~jnp.isnan(x)
+    total, count = jax.lax.psum((jnp.where(known, x, 0.0).sum(1), known.sum(1)), axes)
+    mean = jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+    return extremes | dict(zip(means, mean, strict=True))

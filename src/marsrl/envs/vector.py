@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
+from marsrl.indexing import take
 from marsrl.types import Array, Key, TimeStep
 
 Pool = tuple[Any, TimeStep]
@@ -107,7 +108,7 @@ class VectorEnv:
 
         E, P = jax.tree.leaves(pool)[0].shape[:2]
         own = (jnp.arange(E), state.restarts % P)
-        start = jax.tree.map(lambda leaf: leaf[own], pool)
+        start = jax.tree.map(lambda leaf: take(leaf, own), pool)
         env_state, time_step = select(done, start, (env_state, outcome))
         next_state = VectorState(
             env=env_state,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.envs.paxmen.layout import DOTS_PER_ROOM, NUM_LAYOUTS, ROOM_SIZE, VIEW, WINDOW, Layouts
+from marsrl.indexing import take
 from marsrl.types import Array, Key
 
 EAT = 4
@@ -145,7 +146,7 @@ def _skip(number: Array, taken: Array) -> Array:
 
 def _lookup(table: np.ndarray, layout: Array, pos: Array) -> Array:
     """Reads `table` (4, G, G) at positions (..., 2)."""
-    return jnp.asarray(table)[layout, pos[..., 0], pos[..., 1]]
+    return take(table, (layout, pos[..., 0], pos[..., 1]))
 
 
 def _window_index(observer: Array, pos: Array) -> Array:
