@@ -171,7 +171,7 @@ def test_families_are_named_where_they_hold_several_tasks():
         ("mars", "mappo"),
     )
     verdict = re.sub(" +", " ", Reader(page_of(results)).sections["verdict"])
-    assert f"By family: Ahead on lbf. Behind on smax. By task: Ahead on {TASK}, " in verdict
+    assert f"By family: Ahead on lbf. Behind on smax. Ahead on 2 tasks: {TASK}, " in verdict
 
 
 def test_ahead_is_said_only_where_it_is_settled():
@@ -182,7 +182,7 @@ def test_ahead_is_said_only_where_it_is_settled():
         ("mars", "mappo"),
     )
     verdict = re.sub(" +", " ", Reader(page_of(results)).sections["verdict"])
-    assert f"Equal or ahead on {TASK}. Equal or behind on {OTHER}." in verdict
+    assert f"Equal or ahead on 1 task: {TASK}. Equal or behind on 1 task: {OTHER}." in verdict
     assert "Ahead on" not in verdict
     assert "Behind on" not in verdict
 
