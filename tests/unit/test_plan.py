@@ -6,6 +6,7 @@ import pytest
 from marsrl.bench.measure import Cost, costs, seconds_left
 from marsrl.bench.plan import adopt, cell_folder, plan, rival_locks, shard, store_suite
 from marsrl.bench.progress import State, has_ended, seed_states, strays
+from marsrl.bench.show import total
 from marsrl.bench.suite import Suite
 from marsrl.errors import UserError
 
@@ -219,3 +220,15 @@ def test_trials_are_kept(tmp_path, monkeypatch):
         word for task in ("lbf/10x10-3p-3f", "paxmen/4ag", "lbf/15x15-3p-5f")
         for word in (f"trying {task} ...", task)
     ]  # fmt: skip
+
+
+def test_a_short_plan_is_told_in_minutes(tmp_path):
+    suite = suite_of(tasks=("paxmen/4ag",))
+    jobs = plan(suite, tmp_path)
+    known = dict.fromkeys(jobs, Cost(1800.0, 700.0))
+    assert "2 jobs left, about 30.0 min with 2 workers, and up to 1,400 MB" in total(
+        suite, jobs, known, workers=2
+    )
+    assert "about 1.0 h with 1 worker, and up to 700 MB" in total(suite, jobs, known, workers=1)
+    begin(jobs[0], {"status": "finished", "step": 1000})
+    assert "1 job left, about 30.0 min" in total(suite, jobs, known, workers=1)

@@ -15,7 +15,7 @@ from marsrl.bench.measure import Cost, seconds_left
 from marsrl.bench.plan import Job
 from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.suite import Suite
-from marsrl.report.wording import with_interval
+from marsrl.report.wording import count, hours, with_interval
 
 if TYPE_CHECKING:
     from marsrl.report.summary import Summary
@@ -35,7 +35,7 @@ def outcome_line(outcome: Outcome) -> str:
 def estimates(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost]) -> Table:
     """A row for each task: its jobs, and what those that are left will take."""
     table = Table(
-        Column("task", no_wrap=True), "jobs", "left", "steps per run", "hours left", "memory"
+        Column("task", no_wrap=True), "jobs", "left", "steps per run", "time left", "memory"
     )
     for task in suite.tasks:
         own = [job for job in jobs if job.config.task == task]
@@ -46,13 +46,13 @@ def estimates(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost]) -> Tabl
 
 
 def _estimate(jobs: Sequence[Job], known: dict[Job, Cost]) -> tuple[str, str]:
-    """Hours of one worker and memory of one process, as far as known."""
+    """Time of one worker and memory of one process, as far as known."""
     mine = [(job, known[job]) for job in jobs if job in known]
     if len(mine) < len(jobs):
         return "not measured", "not measured"
-    hours = sum(seconds_left(job, cost) for job, cost in mine) / 3600
+    seconds = sum(seconds_left(job, cost) for job, cost in mine)
     memory = max((cost.peak_memory_mb for _, cost in mine), default=0.0)
-    return f"{hours:.2f}", f"{memory:,.0f} MB"
+    return hours(seconds), f"{memory:,.0f} MB"
 
 
 def total(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost], workers: int) -> str:
@@ -60,13 +60,16 @@ def total(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost], workers: in
     runs = len(suite.tasks) * len(suite.objectives) * len(suite.seeds)
     steps = sum(job.config.total_steps * len(job.config.seeds) for job in jobs)
     left = [job for job in jobs if not has_ended(job)]
-    text = f"{suite.name}: {len(jobs)} jobs, {runs} runs, {steps:,} environment steps"
+    text = (
+        f"{suite.name}: {count(len(jobs), 'job')}, {count(runs, 'run')}, "
+        f"{count(steps, 'environment step')}; {count(len(left), 'job')} left"
+    )
     if any(job not in known for job in left):
-        return f"{text}; {len(left)} jobs left, of unknown length"
-    hours = sum(seconds_left(job, known[job]) for job in left) / 3600 / workers
+        return f"{text}, of unknown length"
+    seconds = sum(seconds_left(job, known[job]) for job in left) / workers
     memory = sorted((known[job].peak_memory_mb for job in left), reverse=True)[:workers]
     return (
-        f"{text}; {len(left)} jobs left, about {hours:.1f} hours with {workers} workers, and up to "
+        f"{text}, about {hours(seconds)} with {count(workers, 'worker')}, and up to "
         f"{sum(memory):,.0f} MB of memory"
     )
 
