@@ -23,8 +23,8 @@ from marsrl.presets import preset
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import Run, read_run
-from marsrl.runlog import RunFolder
-from marsrl.runner import resume, train
+from marsrl.runs.folder import RunFolder
+from marsrl.runs.runner import resume, train
 
 ONE_OF_EACH = read_suite("nano").tasks
 

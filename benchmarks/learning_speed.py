@@ -29,12 +29,12 @@ from marsrl.cli import configure_jax
 from marsrl.config import Config
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
-from marsrl.evaluate import play
+from marsrl.learner.evaluate import play
 from marsrl.presets import preset
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import read_run
-from marsrl.runner import evaluation_updates
+from marsrl.runs.runner import evaluation_updates
 from plain import Plain
 from timing import table, write_json
 from training_speed import ROWS

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from marsrl.advantages import gae
 from marsrl.config import Config
 from marsrl.distributions import Categorical
 from marsrl.envs.base import Environment
 from marsrl.envs.export import to_jaxmarl
-from marsrl.evaluate import Act
+from marsrl.learner.advantages import gae
+from marsrl.learner.evaluate import Act
 
 
 class Step(NamedTuple):
@@ -215,7 +215,7 @@ class Plain:
         return self.config.vf_coef * value_loss - surrogate.mean() - self.config.ent_coef * entropy
 
     def policy(self, params: Any) -> Act:
-        """The actor for `marsrl.evaluate.play`; its carry is `blank(...)[0]`."""
+        """The actor for `marsrl.learner.evaluate.play`; its carry is `blank(...)[0]`."""
 
         def act(carry, now, first, keys):
             obs = self.with_ids(now.obs.reshape((-1, *now.obs.shape[2:])))

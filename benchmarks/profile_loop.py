@@ -37,13 +37,13 @@ import numpy as np
 import tyro
 
 from marsrl.config import Config
+from marsrl.devices.sharding import compiler_options, make_mesh
 from marsrl.envs.registry import make
 from marsrl.envs.vector import VectorEnv
 from marsrl.errors import UserError
-from marsrl.networks import Networks
+from marsrl.learner.networks import Networks
+from marsrl.learner.trainer import init_state, make_networks, train_step
 from marsrl.presets import preset
-from marsrl.sharding import compiler_options, make_mesh
-from marsrl.trainer import init_state, make_networks, train_step
 from timing import circumstances, fresh, headline, in_turn, start_jax, table, write_json
 from training_speed import updating
 

@@ -34,7 +34,7 @@ from marsrl.envs import registry
 from marsrl.envs.base import Environment
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError, near_misses
-from marsrl.evaluate import play, random_policy
+from marsrl.learner.evaluate import play, random_policy
 from references.families import reference
 
 

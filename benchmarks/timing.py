@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from marsrl.cli import configure_jax
-from marsrl.runlog import describe_machine
+from marsrl.runs.machine import describe_machine
 
 T = TypeVar("T")
 

@@ -37,8 +37,8 @@ import tyro
 from marsrl.config import Config
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
+from marsrl.learner.trainer import Program
 from marsrl.presets import preset
-from marsrl.trainer import Program
 from plain import Plain
 from timing import (
     circumstances,

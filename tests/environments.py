@@ -12,11 +12,11 @@ import numpy as np
 
 from marsrl.config import Config
 from marsrl.envs.vector import VectorEnv
-from marsrl.networks import Networks, Params
-from marsrl.rollout import RolloutState
-from marsrl.trainer import make_networks
+from marsrl.learner.networks import Networks, Params
+from marsrl.learner.rollout import RolloutState
+from marsrl.learner.trainer import make_networks
+from marsrl.learner.update import Learner, init_learner
 from marsrl.types import Array, Box, Discrete, EnvSpec, TimeStep
-from marsrl.update import Learner, init_learner
 
 NEVER = 1_000_000
 THREE_ACTIONS = Discrete(3)

@@ -9,7 +9,7 @@ import numpy as np
 
 from marsrl.envs.aerojax import AeroJAX
 from marsrl.envs.aerojax.heuristic import Heuristic
-from marsrl.evaluate import play_policy
+from marsrl.learner.evaluate import play_policy
 
 
 def returns(env: AeroJAX, episodes: int, seed: int) -> np.ndarray:

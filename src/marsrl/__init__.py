@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from marsrl.config import Config
     from marsrl.envs.check import check_env
     from marsrl.envs.registry import make
-    from marsrl.policy import Policy, load_policy
     from marsrl.presets import preset
-    from marsrl.runner import Result, resume, train
+    from marsrl.runs.policy import Policy, load_policy
+    from marsrl.runs.runner import Result, resume, train
     from marsrl.types import Box, Discrete, EnvSpec, TimeStep
 
 __all__ = [
@@ -36,9 +36,9 @@ _HOMES = {
     "marsrl.config": ("Config",),
     "marsrl.envs.check": ("check_env",),
     "marsrl.envs.registry": ("make",),
-    "marsrl.policy": ("Policy", "load_policy"),
+    "marsrl.runs.policy": ("Policy", "load_policy"),
     "marsrl.presets": ("preset",),
-    "marsrl.runner": ("Result", "resume", "train"),
+    "marsrl.runs.runner": ("Result", "resume", "train"),
     "marsrl.types": ("Box", "Discrete", "EnvSpec", "TimeStep"),
 }
 

@@ -18,13 +18,13 @@ from rich.table import Column, Table
 
 from marsrl.bench.commands import Bench
 from marsrl.config import Config
-from marsrl.distributed import Processes, from_first
+from marsrl.devices.distributed import Processes, from_first
 from marsrl.errors import UserError
 from marsrl.presets import preset
-from marsrl.runlog import ConsoleMonitor, Monitor
+from marsrl.runs.monitor import ConsoleMonitor, Monitor
 
 if TYPE_CHECKING:
-    from marsrl.policy import Policy
+    from marsrl.runs.policy import Policy
 
 _console = Console()
 
@@ -43,7 +43,7 @@ class Train:
 
     def __call__(self) -> None:
         """Trains, then draws the learning curve and an episode of the trained team."""
-        from marsrl.runner import train
+        from marsrl.runs.runner import train
 
         default = _default_folder(f"{self.config.task}-{self.config.objective}")
         with self.processes.joined():
@@ -60,7 +60,7 @@ class Resume:
 
     def __call__(self) -> None:
         """Resumes, then draws as `train` does."""
-        from marsrl.runner import resume
+        from marsrl.runs.runner import resume
 
         with self.processes.joined():
             _finish(resume(self.run, _monitor()).path)
@@ -89,8 +89,8 @@ class Evaluate:
         import jax
         import numpy as np
 
-        from marsrl.evaluate import evaluate
-        from marsrl.policy import load_policy
+        from marsrl.learner.evaluate import evaluate
+        from marsrl.runs.policy import load_policy
 
         if self.episodes < 1:
             raise UserError(f"episodes = {self.episodes} must be 1 or greater")
@@ -131,8 +131,8 @@ class Render:
 
     def __call__(self) -> None:
         """Renders and prints where."""
-        from marsrl.policy import load_policy
-        from marsrl.render import render
+        from marsrl.runs.policy import load_policy
+        from marsrl.runs.render import render
 
         out = self.out or self.run / f"episode-{self.episode_seed}.gif"
         policy = load_policy(self.run, self.seed, self.checkpoint)
@@ -155,7 +155,7 @@ class Compare:
     def __call__(self) -> None:
         """Trains what is missing and writes table and figure."""
         from marsrl.report.compare import compare
-        from marsrl.runner import resume, train
+        from marsrl.runs.runner import resume, train
 
         out = self.out or _default_folder(f"compare-{self.config.task}")
         if out.exists() and not self.resume:
@@ -227,8 +227,8 @@ class Doctor:
         """Prints versions and devices, and runs one tiny update."""
         import tempfile
 
-        from marsrl.runlog import describe_machine
-        from marsrl.runner import train
+        from marsrl.runs.machine import describe_machine
+        from marsrl.runs.runner import train
 
         _console.print_json(json.dumps(describe_machine()))
         tiny = Config(
@@ -292,7 +292,7 @@ def configure_jax() -> None:
     """One device per core, and compiled programs kept between starts."""
     import jax
 
-    from marsrl import sharding
+    from marsrl.devices import sharding
 
     sharding.use_cpu_cores()
     cache = os.environ.get("MARSRL_CACHE", Path.home() / ".cache" / "marsrl")
@@ -315,16 +315,16 @@ def _default_folder(name: str) -> Path:
 
 def _finish(run: Path) -> None:
     """Draws the curve and an episode of the best seed."""
-    from marsrl.policy import load_policy
+    from marsrl.runs.policy import load_policy
 
     policy = load_policy(run)
     from_first(lambda: _draw(run, policy))
 
 
 def _draw(run: Path, policy: Policy) -> None:
-    from marsrl.render import Drawable, render
     from marsrl.report.learning import learning_curve
-    from marsrl.runlog import RunFolder
+    from marsrl.runs.folder import RunFolder
+    from marsrl.runs.render import Drawable, render
 
     curve = learning_curve(run)
     finals = {row["seed"]: row["return"] for row in RunFolder(run).rows() if row["kind"] == "final"}

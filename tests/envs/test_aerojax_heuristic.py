@@ -8,7 +8,7 @@ import pytest
 from marsrl.envs.aerojax import SCENARIOS, aerojax
 from marsrl.envs.aerojax.guidance import Pose, hold_height, stay_inside, steer
 from marsrl.envs.aerojax.heuristic import Heuristic, Loiter
-from marsrl.evaluate import play, play_policy, random_policy
+from marsrl.learner.evaluate import play, play_policy, random_policy
 
 EPISODES = 12
 """Of each team."""

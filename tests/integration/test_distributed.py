@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 
 import marsrl
-from marsrl.checkpoint import Checkpoints
-from marsrl.distributed import Processes
+from marsrl.devices.distributed import Processes
+from marsrl.devices.sharding import fit_devices
 from marsrl.envs.registry import make
 from marsrl.errors import UserError
-from marsrl.runlog import RunFolder
-from marsrl.sharding import fit_devices
-from marsrl.trainer import Program
+from marsrl.learner.trainer import Program
+from marsrl.runs.checkpoint import Checkpoints
+from marsrl.runs.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parents[1]
@@ -40,8 +40,9 @@ TINY = {
 MAIN = """
 import os, signal, sys
 import jax
-from marsrl import cli, distributed, sharding
-from marsrl.trainer import Program
+from marsrl import cli
+from marsrl.devices import distributed, sharding
+from marsrl.learner.trainer import Program
 
 num_devices, dies_at = map(int, sys.argv[1:3])
 sharding.use_cpu_cores = lambda: jax.config.update("jax_num_cpu_devices", num_devices)

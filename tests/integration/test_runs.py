@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from environments import Scripted
-from marsrl import trainer
-from marsrl.checkpoint import CheckpointError, Checkpoints
 from marsrl.config import Config
 from marsrl.errors import UserError
-from marsrl.runlog import RunFolder
-from marsrl.runner import evaluation_updates, resume, train
-from marsrl.trainer import Program
+from marsrl.learner import trainer
+from marsrl.learner.trainer import Program
+from marsrl.runs.checkpoint import CheckpointError, Checkpoints
+from marsrl.runs.folder import RunFolder
+from marsrl.runs.runner import evaluation_updates, resume, train
 
 pytestmark = pytest.mark.slow
 CONFIG = Config(
@@ -78,9 +78,9 @@ import jax
 jax.config.update("jax_disable_most_optimizations", True)
 from pathlib import Path
 from test_runs import CONFIG, ENV
-from marsrl import checkpoint
-from marsrl.runlog import Silent
-from marsrl.runner import train
+from marsrl.runs import checkpoint
+from marsrl.runs.monitor import Silent
+from marsrl.runs.runner import train
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -23,7 +23,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
 sys.path.insert(0, "tests")
 from environments import Scripted, small_config
-from marsrl.trainer import Program
+from marsrl.learner.trainer import Program
 
 core, env = sys.argv[1], Scripted(num_agents=3, death=(2, 5, 10**6))
 settings = dict(seeds=(3, 4), num_envs=8, core=core, update_epochs=2, stagger=True, eval_episodes=6)
@@ -90,7 +90,7 @@ def test_something_was_learnt_and_replayed_exactly(runs):
 
 def test_a_run_that_does_not_fit_is_refused_with_the_number(monkeypatch):
     from environments import Scripted, small_config
-    from marsrl import trainer
+    from marsrl.learner import trainer
 
     monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1000)
     program = trainer.Program(small_config(core="ff"), Scripted())

@@ -11,10 +11,10 @@ import pytest
 
 from marsrl.config import Config
 from marsrl.envs.vector import VectorEnv
-from marsrl.evaluate import evaluate
-from marsrl.networks import Networks, Params
+from marsrl.learner.evaluate import evaluate
+from marsrl.learner.networks import Networks, Params
+from marsrl.learner.trainer import init_state, make_networks, train_step
 from marsrl.objectives import TrustRegion, make_objective
-from marsrl.trainer import init_state, make_networks, train_step
 from marsrl.types import Box
 from probes.environments import Probe
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marsrl.advantages import gae, masked_mean, mean_and_std
+from marsrl.learner.advantages import gae, masked_mean, mean_and_std
 
 T = 5
 GOES_ON, TERMINATES, RUNS_OUT = range(3)

@@ -13,10 +13,9 @@ SOURCE = Path(marsrl.__file__).parent
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "marsrl."))
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax"}
 ENVIRONMENT_INTERFACE = {"base", "vector", "registry"}
-TRAINING = {
-    f"marsrl.{name}"
-    for name in ("networks", "rollout", "update", "trainer", "evaluate", "checkpoint", "sharding")
-} | {"marsrl.advantages", "marsrl.objectives", "marsrl.config"}
+TRAINING = {name for name in MODULES if name.startswith("marsrl.learner.")} | {
+    "marsrl.config", "marsrl.objectives", "marsrl.runs.checkpoint", "marsrl.devices.sharding",
+}  # fmt: skip
 
 
 def imports(module):
@@ -77,7 +76,7 @@ def test_starting_a_device_would_be_noticed():
 
 
 MATHEMATICS = {
-    "objectives", "advantages", "distributions",
+    "objectives", "learner.advantages", "distributions",
     "report.stats", "report.bootstrap", "report.factorial",
 }  # fmt: skip
 

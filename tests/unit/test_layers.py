@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marsrl.layers import Dense, add_bias, normal, sum_rows
+from marsrl.learner.layers import Dense, add_bias, normal, sum_rows
 
 
 def draw(seed, *shape):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from environments import Scripted, random_params
-from marsrl.networks import GRU, Networks
+from marsrl.learner.networks import GRU, Networks
 from marsrl.types import Box, Discrete
 
 L, B, N, H = 4, 2, 3, 8

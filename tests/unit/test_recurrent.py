@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marsrl.recurrent import gru
+from marsrl.learner.recurrent import gru
 
 L, B, N, H = 7, 3, 2, 5
 

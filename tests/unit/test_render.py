@@ -7,9 +7,9 @@ from PIL import Image
 
 from environments import Scripted, random_params, small_config
 from marsrl.errors import UserError
-from marsrl.policy import Policy
-from marsrl.render import render
-from marsrl.trainer import make_networks
+from marsrl.learner.trainer import make_networks
+from marsrl.runs.policy import Policy
+from marsrl.runs.render import render
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from marsrl.bench.suite import Suite
 from marsrl.envs.tasks import BOUNDS_VERSION, TASKS
 from marsrl.errors import UserError
 from marsrl.report.summary import summarize_benchmark
-from marsrl.runlog import RunFolder
+from marsrl.runs.folder import RunFolder
 
 SUITE = Suite(
     "small",

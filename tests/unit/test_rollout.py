@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from environments import Clock, Scripted, prepare, small_config
-from marsrl.rollout import rollout
+from marsrl.learner.rollout import rollout
 
 LONG = {"num_envs": 3, "rollout_length": 12, "num_minibatches": 1}  # more than two episodes
 SHORT = {"num_envs": 3, "rollout_length": 2, "num_minibatches": 1}  # less than one

@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 
 from environments import Scripted, prepare, small_config
-from marsrl import update as update_module
+from marsrl.learner import update as update_module
+from marsrl.learner.rollout import Experience, rollout
+from marsrl.learner.update import (
+    loss,
+    reduce_metrics,
+    statistics,
+    take_sequences,
+    to_sequences,
+    update,
+)
 from marsrl.objectives import mappo
-from marsrl.rollout import Experience, rollout
 from marsrl.types import Box
-from marsrl.update import loss, reduce_metrics, statistics, take_sequences, to_sequences, update
 
 BOX = Scripted(Box(2))
 CASES = {

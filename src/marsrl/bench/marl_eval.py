@@ -18,7 +18,7 @@ from marsrl.bench.rows import curve_table, episode_table
 from marsrl.bench.suite import Suite
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError, check_int, near_misses
-from marsrl.runlog import Row
+from marsrl.runs.machine import Row
 
 _METRICS = ("return", "episode_return", "mean_episode_return")  # ours, and what others call it
 _ABSOLUTE = "absolute_metrics"

@@ -20,7 +20,7 @@ from marsrl.bench.rows import folder_rows
 from marsrl.config import Config
 from marsrl.envs.adapters import require
 from marsrl.errors import UserError
-from marsrl.runlog import RunFolder
+from marsrl.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa

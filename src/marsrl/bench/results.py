@@ -30,7 +30,7 @@ from marsrl.envs.adapters import require
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.errors import UserError, reason
 from marsrl.files import write_beside
-from marsrl.runlog import RunFolder
+from marsrl.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa

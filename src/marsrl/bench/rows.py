@@ -9,7 +9,7 @@ from marsrl.bench.plan import Job
 from marsrl.config import Config
 from marsrl.envs.adapters import require
 from marsrl.errors import UserError
-from marsrl.runlog import Row
+from marsrl.runs.machine import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa

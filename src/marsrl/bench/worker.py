@@ -23,7 +23,7 @@ from marsrl.errors import UserError
 
 if TYPE_CHECKING:
     from marsrl.config import Config
-    from marsrl.runlog import Monitor
+    from marsrl.runs.monitor import Monitor
 
 _MEASURED_UPDATES = 3
 _PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
@@ -61,9 +61,9 @@ def main() -> None:
 def _train(config: Config, folder: Path) -> None:
     from rich.console import Console
 
-    from marsrl.checkpoint import CheckpointError
-    from marsrl.runlog import ConsoleMonitor
-    from marsrl.runner import resume, train
+    from marsrl.runs.checkpoint import CheckpointError
+    from marsrl.runs.monitor import ConsoleMonitor
+    from marsrl.runs.runner import resume, train
 
     monitor = ConsoleMonitor(Console(width=160))
     if folder.exists() and not read_json(folder / "config.json"):  # ended before it was written
@@ -82,7 +82,7 @@ def _measure(config: Config) -> dict[str, float]:
     import jax
 
     from marsrl.envs.registry import make
-    from marsrl.trainer import FINAL_BATCHES, Program
+    from marsrl.learner.trainer import FINAL_BATCHES, Program
 
     program = Program(config, make(config.task, **config.task_settings))
 

@@ -1,6 +1,6 @@
 """Scripted teams for AeroJAX: every aircraft acts on its own observations and memory alone.
 
-They have the interface of `marsrl.policy.Policy`: `initial_carry()` and `act(...)`.
+They have the interface of `marsrl.runs.policy.Policy`: `initial_carry()` and `act(...)`.
 """
 
 from __future__ import annotations

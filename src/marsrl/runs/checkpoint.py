@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from marsrl.distributed import from_first
+from marsrl.devices.distributed import from_first
 from marsrl.errors import UserError, reason
 from marsrl.files import write_beside
 from marsrl.types import PyTree

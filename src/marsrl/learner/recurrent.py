@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from marsrl.layers import sum_rows
+from marsrl.learner.layers import sum_rows
 from marsrl.types import Array
 
 

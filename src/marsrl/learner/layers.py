@@ -2,7 +2,7 @@
 
 The gradient of a bias is a sum over rows, for which XLA's CPU backend has two ways: its own takes
 several times as long as the product here, and the library YNNPACK would have to be let loose on all
-sums, and slows down some environments' rules (`marsrl.sharding` says which).
+sums, and slows down some environments' rules (`marsrl.devices.sharding` says which).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Spreading the seeds of a run, and the environments of a seed, over devices.
 
-The devices are those of all processes, see `marsrl.distributed`; one process is the plain case.
+The devices are those of all processes, see `marsrl.devices.distributed`; one process is the plain
+case.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
 from marsrl.envs.vector import EpisodeStats, select, split_each
-from marsrl.networks import Networks
+from marsrl.learner.networks import Networks
 from marsrl.types import Array, EnvSpec, Key, PyTree, TimeStep
 
 Act = Callable[[Any, TimeStep, Array, Key], tuple[Any, Array]]

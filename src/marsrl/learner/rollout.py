@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from marsrl.advantages import gae
 from marsrl.config import Config
 from marsrl.envs.vector import EpisodeStats, VectorEnv, VectorState, split_each
 from marsrl.indexing import take
-from marsrl.networks import Carry, Networks, Params
+from marsrl.learner.advantages import gae
+from marsrl.learner.networks import Carry, Networks, Params
 from marsrl.types import Array, Key, PyTree, TimeStep
 
 

@@ -1,25 +1,19 @@
-"""A run folder: configuration, status and metrics on disk, and the progress on the console."""
+"""A run folder: configuration, status and metrics on disk."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import platform
-import subprocess
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import write_beside
-
-Row = dict[str, Any]
+from marsrl.runs.machine import Row, describe_machine
 
 
 class RunFolder:
@@ -157,150 +151,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def describe_machine() -> Row:
-    """Versions, git commit and machine, for config.json and `marsrl doctor`."""
-    import jax
-
-    names = ("marsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
-    names += ("jaxmarl", "jumanji", "brax", "mujoco")  # the rules of the environments
-    device = jax.local_devices()[0]
-    return {
-        "versions": {name: _version(name) for name in names},
-        "git": _git(),
-        "machine": {
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "cores": len(os.sched_getaffinity(0)),
-            "device": f"{device.platform} ({device.device_kind})",
-            "num_devices": jax.device_count(),
-            "num_processes": jax.process_count(),
-        },
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _git() -> Row | None:
-    """Commit and dirty flag of the source tree, or None for an installed package."""
-    folder = Path(__file__).parent
-    try:
-        commit = _git_output(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git_output(folder, "status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git_output(folder: Path, *args: str) -> str:
-    command = ["git", "-C", str(folder), *args]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-class Monitor(Protocol):
-    """Something that watches a run: the console, or nothing."""
-
-    def start(self, config: Config, step: int) -> None:
-        """The run begins (or goes on) at this environment step."""
-        ...
-
-    def progress(self, step: int, rows: list[Row]) -> None:
-        """The run has reached this step; `rows` is the latest of each seed, possibly empty."""
-        ...
-
-    def message(self, text: str) -> None:
-        """Something worth a line."""
-        ...
-
-    def stop(self) -> None:
-        """The run ended or was interrupted."""
-        ...
-
-
-class Silent:
-    """A monitor that shows nothing."""
-
-    def start(self, config: Config, step: int) -> None:
-        """Nothing."""
-
-    def progress(self, step: int, rows: list[Row]) -> None:
-        """Nothing."""
-
-    def message(self, text: str) -> None:
-        """Nothing."""
-
-    def stop(self) -> None:
-        """Nothing."""
-
-
-class ConsoleMonitor:
-    """A progress bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
-            TextColumn("[cyan]{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("\n{task.fields[detail]}"),
-            console=console,
-            refresh_per_second=4,
-        )
-        self._task: Any = None
-
-    def start(self, config: Config, step: int) -> None:
-        """Shows the bar."""
-        total = config.num_updates * config.steps_per_update
-        self._task = self._progress.add_task(
-            f"{config.objective} on {config.task}",
-            total=total,
-            completed=step,
-            rate="compiling",
-            detail="",
-        )
-        if self._console.is_terminal:
-            self._progress.start()
-
-    def progress(self, step: int, rows: list[Row]) -> None:
-        """Moves the bar; on something else than a terminal, prints the details as a line."""
-        self._progress.update(self._task, completed=step)
-        if not rows:
-            return
-        speed = rows[0]["steps_per_second"]
-        rate = f"{speed:,.0f} steps/s"
-        detail = _detail(rows)
-        self._progress.update(self._task, rate=rate, detail=detail)
-        if not self._console.is_terminal:
-            self._console.print(f"{step:>12,} steps  {rate}  {detail}", highlight=False)
-
-    def message(self, text: str) -> None:
-        """Prints above the bar."""
-        self._progress.console.print(text, highlight=False)
-
-    def stop(self) -> None:
-        """Leaves the bar as it is."""
-        self._progress.stop()
-
-
-def _detail(rows: list[Row]) -> str:
-    """Return per seed, and seed means of entropy and diagnostics."""
-
-    def mean(name: str) -> str:
-        values = [row[name] for row in rows if math.isfinite(row[name])]
-        return f"{sum(values) / len(values):.3g}" if values else "-"
-
-    returns = " ".join(f"{row['episode/return']:.1f}" for row in rows)
-    low, high = min(r["ratio/min"] for r in rows), max(r["ratio/max"] for r in rows)
-    return (
-        f"return {returns} | entropy {mean('entropy')} | ratio {low:.2f}-{high:.2f} "
-        f"kl {mean('approx_kl')} | dead {mean('gradient/dead')} "
-        f"corrective {mean('gradient/corrective')} collapsed {mean('ratio/collapsed')}"
-    )

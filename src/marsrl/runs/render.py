@@ -12,7 +12,7 @@ from PIL import Image
 
 from marsrl.envs.adapters import require
 from marsrl.errors import UserError
-from marsrl.policy import Policy, record_episode
+from marsrl.runs.policy import Policy, record_episode
 
 MAX_FRAMES = 250
 """Longer episodes are drawn with gaps, unless asked otherwise."""

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from marsrl.advantages import Axes, masked_mean, mean_and_std
 from marsrl.config import Config
 from marsrl.envs.vector import split_each
 from marsrl.indexing import take
-from marsrl.networks import Networks, Params
+from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
+from marsrl.learner.networks import Networks, Params
+from marsrl.learner.rollout import Experience
 from marsrl.objectives import Objective, diagnostics
-from marsrl.rollout import Experience
 from marsrl.types import Array, Key
 
 Metrics = dict[str, Array]

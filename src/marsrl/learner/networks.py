@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from flax.linen.initializers import zeros_init
 
 from marsrl.distributions import ActionParams, Distribution, distribution
-from marsrl.layers import Dense, add_bias, normal
-from marsrl.recurrent import gru
+from marsrl.learner.layers import Dense, add_bias, normal
+from marsrl.learner.recurrent import gru
 from marsrl.types import Array, Box, Discrete, EnvSpec, Key, PyTree, TimeStep
 
 Core = Literal["ff", "gru"]

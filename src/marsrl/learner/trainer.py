@@ -14,16 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from marsrl.advantages import Axes
 from marsrl.config import Config
-from marsrl.envs.base import Environment
-from marsrl.envs.vector import EpisodeStats, VectorEnv, split_each
-from marsrl.errors import UserError
-from marsrl.evaluate import evaluate
-from marsrl.networks import Networks
-from marsrl.objectives import Objective
-from marsrl.rollout import RolloutState, rollout
-from marsrl.sharding import (
+from marsrl.devices.sharding import (
     ENVS,
     SEEDS,
     SEEDS_AND_ENVS,
@@ -34,8 +26,16 @@ from marsrl.sharding import (
     put,
     spread,
 )
+from marsrl.envs.base import Environment
+from marsrl.envs.vector import EpisodeStats, VectorEnv, split_each
+from marsrl.errors import UserError
+from marsrl.learner.advantages import Axes
+from marsrl.learner.evaluate import evaluate
+from marsrl.learner.networks import Networks
+from marsrl.learner.rollout import RolloutState, rollout
+from marsrl.learner.update import Learner, Metrics, init_learner, update
+from marsrl.objectives import Objective
 from marsrl.types import Array, EnvSpec, Key, PyTree
-from marsrl.update import Learner, Metrics, init_learner, update
 
 FINAL_BATCHES = 10
 """The final score of a seed is taken on this many times the episodes of an evaluation."""

@@ -17,16 +17,18 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from marsrl.checkpoint import Checkpoints
+from marsrl.runs.checkpoint import Checkpoints
 from marsrl.config import Config
-from marsrl.distributed import agree, from_first, is_first
+from marsrl.devices.distributed import agree, from_first, is_first
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
-from marsrl.runlog import Monitor, Onlooker, Row, RunFolder, Silent, describe_machine
-from marsrl.sharding import fit_devices, gather
-from marsrl.trainer import FINAL_BATCHES, Program, TrainState
+from marsrl.runs.folder import Onlooker, RunFolder
+from marsrl.runs.machine import Row, describe_machine
+from marsrl.runs.monitor import Monitor, Silent
+from marsrl.devices.sharding import fit_devices, gather
+from marsrl.learner.trainer import FINAL_BATCHES, Program, TrainState
 
 
 class Result(NamedTuple):

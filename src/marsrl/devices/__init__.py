@@ -1,0 +1,1 @@
+"""Spreading a run over devices, and over processes on one or more machines."""

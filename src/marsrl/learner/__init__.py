@@ -1,0 +1,1 @@
+"""The algorithm: networks, rollout, update, and the compiled program of all seeds."""
