@@ -212,7 +212,7 @@ class Plain:
         surrogate = self.objective(policy.log_prob(steps.action) - steps.log_prob, advantage)
         entropy = policy.entropy().mean()
         value_loss = 0.5 * ((value[..., 0] - target) ** 2).mean()
-        return self.config.vf_coef * value_loss - surrogate.mean() - self.config.ent_coef * entropy
+        return 0.5 * value_loss - surrogate.mean() - self.config.ent_coef * entropy
 
     def policy(self, params: Any) -> Act:
         """The actor for `marsrl.learner.evaluate.play`; its carry is `blank(...)[0]`."""

@@ -20,6 +20,7 @@ the recorded updates took than the others.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import statistics
@@ -28,21 +29,18 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 import tyro
 
 from marsrl.config import Config
 from marsrl.devices.sharding import compiler_options, make_mesh
 from marsrl.envs.registry import make
-from marsrl.envs.vector import VectorEnv
 from marsrl.errors import UserError
+from marsrl.learner.algorithm import make_algorithm
 from marsrl.learner.networks import Networks
-from marsrl.learner.trainer import init_state, make_networks, train_step
 from marsrl.presets import preset
 from timing import circumstances, fresh, headline, in_turn, start_jax, table, write_json
 from training_speed import updating
@@ -91,12 +89,11 @@ class NamedNetworks(Networks):
 
 def named_update(config: Config) -> tuple[Any, Any]:
     """The compiled update of one seed, and the state before it."""
-    env = make(config.task, **config.task_settings)
-    networks = NamedNetworks(**vars(make_networks(config, env.spec)))
-    shared = (config, networks, VectorEnv(NamedEnv(env)))
-    index = np.arange(config.num_envs)
-    state = jax.jit(partial(init_state, *shared))(np.uint32(config.seeds[0]), index)
-    step = jax.jit(partial(train_step, *shared, config.make_objective()), donate_argnums=0)
+    algorithm = make_algorithm(config, NamedEnv(make(config.task, **config.task_settings)))
+    named = NamedNetworks(**vars(algorithm.networks))
+    algorithm = dataclasses.replace(algorithm, networks=named)
+    state = jax.jit(algorithm.init)(jax.random.key(config.seeds[0]))
+    step = jax.jit(algorithm.step, donate_argnums=0)
     return step.lower(state).compile(compiler_options(make_mesh(config))), state
 
 

@@ -37,7 +37,7 @@ import tyro
 from marsrl.config import Config
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
-from marsrl.learner.trainer import Program
+from marsrl.learner.program import Program
 from marsrl.presets import preset
 from plain import Plain
 from timing import (
@@ -119,10 +119,10 @@ def updating(step: Callable[[Any], Any], state: Any) -> Callable[[int], Any]:
 
 def forward_flops(program: Program) -> int:
     """Of one step of one environment, see the module's docstring; one set of parameters for all."""
-    spec, networks = program.env.spec, program.networks
+    spec, networks = program.env.spec, program.algorithm.networks
     actor, critic = (
-        sum(leaf.size for leaf in jax.tree.leaves(params))
-        for params in jax.eval_shape(networks.init, jax.random.key(0))
+        sum(leaf.size for leaf in jax.tree.leaves(weights.params))
+        for weights in jax.eval_shape(networks.init, jax.random.key(0))
     )
     critics = 1 if networks.critic_view == "state" else spec.num_agents
     return 2 * (spec.num_agents * actor + critics * critic)

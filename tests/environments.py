@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.config import Config
-from marsrl.envs.vector import VectorEnv
-from marsrl.learner.networks import Networks, Params
-from marsrl.learner.rollout import RolloutState
-from marsrl.learner.trainer import make_networks
+from marsrl.learner.algorithm import Algorithm, make_algorithm
+from marsrl.learner.networks import ActorCritic, Networks
+from marsrl.learner.rollout import RolloutState, rollout
 from marsrl.learner.update import Learner, init_learner
 from marsrl.types import Array, Box, Discrete, EnvSpec, TimeStep
 
@@ -34,16 +33,17 @@ class Scripted:
     """An environment that takes no notice of actions.
 
     Episodes with `start < 0.5` terminate at step `terminates_at`; the others are truncated at the
-    horizon. `global_state` is `(start, t, sin(5 start + t))`, so that a test can tell from what an
-    agent saw which step of which episode it was. Agent i dies at step `death[i]`. In the discrete
-    case one action after another becomes illegal; in the continuous one the last agent lacks the
-    last dimension.
+    horizon, or at `truncates_at`. `global_state` is `(start, t, sin(5 start + t))`, so that a test
+    can tell from what an agent saw which step of which episode it was. Agent i dies at step
+    `death[i]`. In the discrete case one action after another becomes illegal; in the continuous one
+    the last agent lacks the last dimension.
     """
 
     action: Discrete | Box = THREE_ACTIONS
     num_agents: int = 2
     max_steps: int = 5
     terminates_at: int = 3
+    truncates_at: int | None = None
     death: tuple[int, ...] = ()
     shared_reward: bool = True
 
@@ -83,7 +83,7 @@ class Scripted:
             agent_mask=t < death,
             reward=jnp.broadcast_to(reward, (self.num_agents,)),
             terminated=terminated,
-            truncated=~terminated & (t >= self.max_steps),
+            truncated=~terminated & (t >= (self.truncates_at or self.max_steps)),
             metrics={"won": terminated.astype(jnp.float32)},
         )
 
@@ -98,10 +98,16 @@ class Scripted:
 class Start(NamedTuple):
     """All that a rollout and an update need, before the first of either."""
 
-    networks: Networks
-    vector: VectorEnv
+    algorithm: Algorithm
     learner: Learner
     rollout: RolloutState
+
+    def play(self, state: RolloutState) -> tuple:
+        """A rollout with the weights of the start; to be jitted."""
+        made = self.algorithm
+        return rollout(
+            made.sampling, made.returns, made.networks, self.learner.weights, made.env, state
+        )
 
 
 def small_config(**changes) -> Config:
@@ -118,27 +124,31 @@ def small_config(**changes) -> Config:
     return Config(**(defaults | changes))
 
 
-def random_params(networks: Networks, seed: int = 0) -> Params:
-    """Parameters of the right shapes, every one of them different.
+def random_weights(networks: Networks, seed: int = 0) -> ActorCritic:
+    """Weights of the right shapes, every one of them different; running moments of a few samples.
 
     Not those of `Networks.init`: a policy close to uniform and biases of zero would hide most
     mistakes. Drawn by NumPy, because compiling the real initialisation takes seconds.
     """
     rng = np.random.default_rng(seed)
 
-    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        return jnp.asarray(rng.normal(scale=0.5, size=leaf.shape), leaf.dtype)
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        x = rng.normal(scale=0.5, size=leaf.shape)
+        if path[-1] in (jax.tree_util.GetAttrKey("number"), jax.tree_util.GetAttrKey("variance")):
+            x = 1 + np.abs(x)
+        return jnp.asarray(x, leaf.dtype)
 
-    return jax.tree.map(draw, jax.eval_shape(networks.init, jax.random.key(0)))
+    shapes = jax.eval_shape(networks.init, jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def prepare(config: Config, env: Scripted, seed: int = 0) -> Start:
-    """Fresh episodes, random parameters and Adam's zeros."""
-    networks, vector = make_networks(config, env.spec), VectorEnv(env)
-    params = random_params(networks, seed)
-    shapes = jax.eval_shape(partial(init_learner, config), params).opt_state
-    opt_state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    carries = networks.initial_carries(config.num_envs)
+    """Fresh episodes, random weights and Adam's zeros."""
+    algorithm = make_algorithm(config, env)
+    weights = random_weights(algorithm.networks, seed)
+    shapes = jax.eval_shape(partial(init_learner, algorithm.optimizer), weights).opt_states
+    opt_states = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    carries = algorithm.networks.initial_carries(config.num_envs)
     reset_key, key = jax.random.split(jax.random.key(seed), (2, config.num_envs))
-    rollout = RolloutState(key, jax.jit(vector.reset)(reset_key), *carries)
-    return Start(networks, vector, Learner(params, opt_state), rollout)
+    state = RolloutState(key, jax.jit(algorithm.env.reset)(reset_key), *carries)
+    return Start(algorithm, Learner(weights, opt_states), state)

@@ -97,7 +97,7 @@ class Evaluate:
         policy = load_policy(self.run, self.seed, self.checkpoint)
         keys = jax.random.split(jax.random.key(self.episode_seed), self.episodes)
         play = jax.jit(evaluate, static_argnums=(0, 2, 4))
-        stats = play(policy.networks, policy.params, policy.env, keys, self.greedy)
+        stats = play(policy.networks, policy.actor, policy.env, keys, self.greedy)
         returns = np.asarray(stats.episode_return)
         if self.json:
             print(json.dumps({"step": policy.step, "returns": returns.tolist()}))  # noqa: T201 (what the user asked for or did)

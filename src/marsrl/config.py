@@ -32,6 +32,8 @@ class Config:
     """Lower size, for the -flexible objectives only."""
     eps_high: float | None = None
     """Upper size, for the -flexible objectives only."""
+    eps_end: float | None = None
+    """Size of the trust region at the end of the run, evenly from eps; default: eps."""
     seeds: tuple[int, ...] = (0, 1)
     """One independent training per seed, all in one program."""
     total_steps: int = 2_500_000
@@ -43,8 +45,8 @@ class Config:
     """Steps per environment and update."""
     chunk_length: int | None = None
     """Steps of back-propagation through time; default: the whole rollout, or 1 if feed-forward."""
-    reset_pool: int | None = None
-    """Fresh starts per environment and rollout; default: twice what the clock ends, rounded up."""
+    reset_pool: int = 4
+    """Fresh starts that an environment draws at a time; of speed and memory only."""
     stagger: bool = True
     """Start environments at random points of their first episode, so that phases mix."""
 
@@ -56,6 +58,12 @@ class Config:
     """What the critic sees: the global state, each agent's observation (IPPO), or both."""
     share_parameters: bool = True
     """One actor for all agents, told apart by an id, or one actor for each."""
+    actor_norm: Literal["none", "running", "layer"] = "none"
+    """Standardise what actors read: by its running mean and deviation, or each input by itself."""
+    critic_norm: Literal["none", "running", "layer"] = "none"
+    """Standardise what the critic reads, likewise."""
+    state_std: bool = False
+    """The spread of continuous actions depends on what is seen, instead of on the agent alone."""
 
     update_epochs: int = 4
     """Passes over each rollout."""
@@ -67,14 +75,26 @@ class Config:
     """Trace decay of the advantage estimate."""
     bootstrap_truncated: bool = True
     """Value the true final observation where the clock ran out, instead of counting it as 0."""
+    reward_scale: float = 1.0
+    """What the learner multiplies rewards by; returns are reported as they are."""
     normalize_advantage: bool = True
     """Per minibatch, over live agents."""
+    advantage_per_agent: bool = False
+    """Normalise each agent's advantage by itself, so that small rewards count beside large ones."""
+    advantage_floor: float = 0.0
+    """Least deviation that advantages are divided by, in units of the reward."""
     ent_coef: float = 0.003
     """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
-    """Weight of the value loss."""
+    ent_coef_end: float | None = None
+    """Its weight at the end of the run, evenly from ent_coef; default: ent_coef."""
+    value_norm: bool = False
+    """The critic predicts targets standardised by their running mean and deviation."""
     value_clip: float | None = None
-    """Largest value change that the value loss rewards; default: no clipping."""
+    """Largest value change that the value loss rewards, in units of its targets; default: any."""
+    huber_delta: float | None = None
+    """Error, in units of its targets, beyond which the value loss is linear; default: never."""
+    kl_stop: float | None = None
+    """Mean approx_kl of a pass after which an update makes no other; default: never."""
     max_grad_norm: float = 0.5
     """Global-norm clip, for actor and critic each."""
     actor_lr: float = 2e-3
@@ -89,7 +109,9 @@ class Config:
     eval_episodes: int = 32
     """Episodes per evaluation and seed."""
     eval_seed: int = 1_000_003
-    """Seed of the evaluation episodes, the same ones each time."""
+    """Seed of the evaluation episodes, for each training seed its own, the same ones each time."""
+    eval_longest: int = 10_000
+    """Steps after which an evaluation counts an episode that has not ended as it stands."""
     eval_greedy: bool = False
     """Evaluate the mode of the policy instead of sampling."""
     log_interval: int = 10
@@ -112,7 +134,7 @@ class Config:
             _require(name, value, 0 <= value < math.inf, "finite and 0 or greater")
         for name in ("gamma", "gae_lambda"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        for name in ("chunk_length", "reset_pool", "value_clip", "devices"):
+        for name in ("chunk_length", "value_clip", "huber_delta", "kl_stop", "eps_end", "devices"):
             value = getattr(self, name)
             _require(name, value, value is None or value > 0, "greater than 0")
         _require("seeds", self.seeds, len(self.seeds) > 0, "at least one seed")
@@ -134,7 +156,19 @@ class Config:
                 f"devices = {devices} cannot share {len(self.seeds)} seeds and {self.env_blocks} "
                 f"blocks of environments evenly; the nearest that can is {nearest}"
             )
-        self.make_objective()
+        if self.ent_coef_end is not None:
+            _require("ent_coef_end", self.ent_coef_end, 0 <= self.ent_coef_end < math.inf, "finite")
+        self._check_end_region(self.make_objective())
+
+    def _check_end_region(self, objective: Objective) -> None:
+        if self.eps_end is None:
+            return
+        if self.eps_low is not None:
+            raise UserError(f"eps_end = {self.eps_end!r} is not for {self.objective}, without eps")
+        try:
+            objective.resized(self.eps_end / self.eps)
+        except ValueError as error:
+            raise UserError(f"eps_end = {self.eps_end!r}: {error}") from error
 
     @property
     def sequence_length(self) -> int:
@@ -160,10 +194,6 @@ class Config:
     def num_updates(self) -> int:
         """Updates per seed."""
         return -(-self.total_steps // self.steps_per_update)
-
-    def pool_size(self, max_steps: int) -> int:
-        """Fresh starts per environment and rollout, for episodes of at most `max_steps`."""
-        return self.reset_pool or -(-2 * self.rollout_length // max_steps)
 
     @property
     def env_blocks(self) -> int:
@@ -234,6 +264,8 @@ _POSITIVE = (
     "total_steps",
     "num_envs",
     "rollout_length",
+    "reset_pool",
+    "reward_scale",
     "width",
     "update_epochs",
     "num_minibatches",
@@ -242,10 +274,11 @@ _POSITIVE = (
     "critic_lr",
     "num_evaluations",
     "eval_episodes",
+    "eval_longest",
     "log_interval",
     "keep_checkpoints",
 )
-_NOT_NEGATIVE = ("ent_coef", "vf_coef", "eval_seed")
+_NOT_NEGATIVE = ("ent_coef", "advantage_floor", "eval_seed")
 
 
 _MAX_ENV_BLOCKS = 64  # more devices for one seed than anyone has; smaller blocks mix less well

@@ -23,12 +23,17 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace, is_jax_array, is_torch_array
+from array_api_compat import (
+    array_namespace,
+    is_array_api_obj,
+    is_jax_array,
+    is_torch_array,
+)
 
 # No type is common to the arrays of JAX, PyTorch and NumPy, and naming one would import it.
 Array: TypeAlias = Any
@@ -49,6 +54,8 @@ class TrustRegion:
     Attributes:
         lower: the lower edge, a ratio in (0, 1).
         upper: the upper edge, a ratio in (1, inf).
+        kind: how it changes size: by the same step in the ratio both ways ("additive"), or in the
+            log-ratio ("geometric").
 
     Raises:
         ValueError: if an edge lies outside its interval.
@@ -56,6 +63,7 @@ class TrustRegion:
 
     lower: float
     upper: float
+    kind: Literal["additive", "geometric"] = "additive"
 
     def __post_init__(self) -> None:
         _check_between("lower", self.lower, 0, 1)
@@ -71,7 +79,7 @@ class TrustRegion:
     def geometric(cls, eps: float) -> TrustRegion:
         """Returns `[1/(1 + eps), 1 + eps]`, `eps > 0`: the same step in log-ratio both ways."""
         _check_between("eps of a geometric region", eps, 0, math.inf)
-        return cls(1 / (1 + eps), 1 + eps)
+        return cls(1 / (1 + eps), 1 + eps, "geometric")
 
     @classmethod
     def flexible(cls, eps_low: float, eps_high: float) -> TrustRegion:
@@ -79,6 +87,22 @@ class TrustRegion:
         _check_between("eps_low", eps_low, 0, 1)
         _check_between("eps_high", eps_high, 0, math.inf)
         return cls(1 - eps_low, 1 + eps_high)
+
+    def resized(self, factor: Any) -> TrustRegion:
+        """The region of its kind with `factor` times its `eps`.
+
+        Args:
+            factor: above 0, and small enough for the lower edge to stay above 0; a number, or an
+                array () that a compiled program computes, which cannot be checked.
+        """
+        upper = 1 + factor * (self.upper - 1)
+        lower = 1 / upper if self.kind == "geometric" else 1 - factor * (1 - self.lower)
+        if isinstance(factor, int | float):
+            return TrustRegion(lower, upper, self.kind)
+        region = object.__new__(TrustRegion)  # the check would ask for the values of a trace
+        for name, value in (("lower", lower), ("upper", upper), ("kind", self.kind)):
+            object.__setattr__(region, name, value)
+        return region
 
 
 def _check_between(name: str, value: float, low: float, high: float) -> None:
@@ -171,7 +195,8 @@ def logarithmic(log_ratio: Array, advantage: Array, region: TrustRegion) -> Arra
     Args and result as for `clipped`.
     """
     u, beyond = _split(log_ratio)
-    weight = _weight(advantage, 1 / math.log(region.upper), -1 / math.log(region.lower))
+    log: Any = array_namespace(log_ratio).log if is_array_api_obj(region.upper) else math.log
+    weight = _weight(advantage, 1 / log(region.upper), -1 / log(region.lower))
     value = advantage * (1 + u) - weight * u**2 / 2
     slope = advantage - weight * u
     return value + slope * beyond
@@ -229,6 +254,10 @@ class Objective:
         """
         advantage = _expanded("advantage", advantage, log_ratio)
         return self.geometry(log_ratio, _constant(advantage), self.region)
+
+    def resized(self, factor: Any) -> Objective:
+        """The objective in a region of another size, see `TrustRegion.resized`."""
+        return replace(self, region=self.region.resized(factor))
 
 
 RegionKind: TypeAlias = Literal["additive", "geometric", "flexible"]

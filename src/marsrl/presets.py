@@ -14,18 +14,16 @@ from marsrl.config import Config
 from marsrl.envs.tasks import TASKS
 
 _FAMILIES: dict[str, dict[str, Any]] = {
-    # Episodes that end before the clock does need more fresh starts.
     "rware": {
         "total_steps": 4_000_000,
         "ent_coef": 0.01,  # the reward is rare
         "actor_lr": 1e-3,
         "critic_lr": 1e-3,
-        "reset_pool": 4,
     },
-    "lbf": {"total_steps": 1_000_000, "reset_pool": 4},
-    "connector": {"total_steps": 1_000_000, "reset_pool": 2},  # a start is dear
+    "lbf": {"total_steps": 1_000_000},
+    "connector": {"total_steps": 1_000_000},
     "mpe": {"total_steps": 3_000_000},
-    "smax": {"total_steps": 1_000_000, "num_envs": 64, "reset_pool": 4},
+    "smax": {"total_steps": 1_000_000, "num_envs": 64},
     # Episodes of 1000 steps make evaluations dear.
     "mabrax": {"total_steps": 1_000_000, "num_envs": 64, "num_evaluations": 10},
     "paxmen": {},

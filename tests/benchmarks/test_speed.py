@@ -24,7 +24,7 @@ from environments import Scripted, small_config
 from marsrl.config import Config
 from marsrl.distributions import Categorical
 from marsrl.errors import UserError
-from marsrl.learner.trainer import Program
+from marsrl.learner.program import Program
 from plain import Plain
 
 TINY = small_config(task="environments:Scripted", seeds=(0,), core="ff")

@@ -22,7 +22,7 @@ from marsrl.devices.distributed import Processes
 from marsrl.devices.sharding import fit_devices
 from marsrl.envs.registry import make
 from marsrl.errors import UserError
-from marsrl.learner.trainer import Program
+from marsrl.learner.program import Program
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import RunFolder
 
@@ -42,7 +42,7 @@ import os, signal, sys
 import jax
 from marsrl import cli
 from marsrl.devices import distributed, sharding
-from marsrl.learner.trainer import Program
+from marsrl.learner.program import Program
 
 num_devices, dies_at = map(int, sys.argv[1:3])
 sharding.use_cpu_cores = lambda: jax.config.update("jax_num_cpu_devices", num_devices)

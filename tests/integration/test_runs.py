@@ -18,8 +18,8 @@ import pytest
 from environments import Scripted
 from marsrl.config import Config
 from marsrl.errors import UserError
-from marsrl.learner import trainer
-from marsrl.learner.trainer import Program
+from marsrl.learner import program as program_module
+from marsrl.learner.program import Program
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.runner import evaluation_updates, resume, train
@@ -124,7 +124,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, moment):
 
 def test_evaluated_logged_and_saved_parameters_are_the_same(whole):
     program = Program(CONFIG, ENV)
-    actor = saved_state(whole.path).learner.params.actor
+    actor = saved_state(whole.path).learner.weights.actor
     stats = program.evaluate(actor)
     logged = [row for row in rows(whole.path) if row["kind"] == "eval"]
     last = [row["returns"] for row in logged if row["step"] == LAST * CONFIG.steps_per_update]
@@ -223,7 +223,7 @@ def test_a_diverged_seed_stops_and_keeps_its_last_good_state(tmp_path):
     checkpoints = Checkpoints(result.path / "checkpoints", config.seeds, 2)
     state = checkpoints.restore(checkpoints.steps()[-1], Program(config, Poisoned()).template)
     checkpoints.close()
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.weights))
 
 
 def test_one_environment_and_one_agent(tmp_path):
@@ -233,7 +233,7 @@ def test_one_environment_and_one_agent(tmp_path):
 
 
 def test_a_run_that_does_not_fit_leaves_no_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1000)
+    monkeypatch.setattr(program_module, "free_memory", lambda mesh: 1000)
     with pytest.raises(UserError, match="lower num_envs"):
         train(CONFIG, tmp_path / "large", env=ENV)
     assert list(tmp_path.iterdir()) == []

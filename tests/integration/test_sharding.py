@@ -23,28 +23,30 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
 sys.path.insert(0, "tests")
 from environments import Scripted, small_config
-from marsrl.learner.trainer import Program
+from marsrl.learner.metrics import merged
+from marsrl.learner.program import Program
 
 core, env = sys.argv[1], Scripted(num_agents=3, death=(2, 5, 10**6))
 settings = dict(seeds=(3, 4), num_envs=8, core=core, update_epochs=2, stagger=True, eval_episodes=6)
 if core == "gru":
-    settings["chunk_length"] = 4
+    settings |= {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running",
+                 "value_norm": True, "kl_stop": 1.0}
 for devices in (1, 2, 4, 8):
     config = small_config(devices=devices, **settings)
     program = Program(config, env)
     state, curve = program.init(), []
     for _ in range(4):
         state, metrics = program.step(state)
-        curve.append(jax.device_get(metrics))
-    actor = state.learner.params.actor
+        curve.append(merged(jax.tree.map(lambda x: np.asarray(x)[:, :1], metrics)))
+    actor = state.learner.weights.actor
     print(json.dumps({
         "layout": config.mesh_shapes[devices],
         "spread": len(state.rollout.vector.first.sharding.device_set),
-        "params": [np.asarray(x).ravel().tolist() for x in jax.tree.leaves(state.learner.params)],
+        "params": [np.asarray(x).ravel().tolist() for x in jax.tree.leaves(state.learner.weights)],
         "clocks": np.asarray(state.rollout.vector.env.t).tolist(),
         "episodes": [[m["episode/return"].tolist(), m["episode/count"].tolist()] for m in curve],
         "losses": [[m["actor/grad_norm"].tolist(), m["ratio/max"].tolist()] for m in curve],
-        "replay": max(float(m["replay_error"].max()) for m in curve),
+        "replay": max(float(m["replay_error/max"].max()) for m in curve),
         "evaluation": np.asarray(program.evaluate(actor).episode_return).tolist(),
     }))
 """
@@ -90,9 +92,9 @@ def test_something_was_learnt_and_replayed_exactly(runs):
 
 def test_a_run_that_does_not_fit_is_refused_with_the_number(monkeypatch):
     from environments import Scripted, small_config
-    from marsrl.learner import trainer
+    from marsrl.learner import program as program_module
 
-    monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1000)
-    program = trainer.Program(small_config(core="ff"), Scripted())
+    monkeypatch.setattr(program_module, "free_memory", lambda mesh: 1000)
+    program = program_module.Program(small_config(core="ff"), Scripted())
     with pytest.raises(UserError, match=r"needs 0\.0 GB on each of its 1 devices.* lower num_envs"):
         program.compile()

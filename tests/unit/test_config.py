@@ -106,6 +106,7 @@ def test_impossible_values(changes):
         ({"eps": -0.2}, ["eps", "-0.2"]),
         ({"objective": "mappo", "eps": 1.5}, ["eps", "1.5"]),
         ({"eps_low": 0.1}, ["eps_low"]),
+        ({"objective": "mappo", "eps": 0.5, "eps_end": 1.5}, ["eps_end", "1.5"]),
         ({"objective": "mars-flexible"}, ["eps_low", "eps_high"]),
     ],
     ids=str,
@@ -180,12 +181,6 @@ def test_counts():
     assert config.num_updates == 9  # rounded up
     assert Config(core="ff").sequence_length == 1
     assert Config(core="gru").sequence_length == Config().rollout_length
-
-
-def test_the_pool_holds_twice_as_many_starts_as_the_clock_ends():
-    config = Config(rollout_length=50)
-    assert [config.pool_size(steps) for steps in (1000, 100, 99, 50, 25)] == [1, 1, 2, 2, 4]
-    assert dataclasses.replace(config, reset_pool=5).pool_size(1) == 5
 
 
 def test_the_objective_is_the_named_one():

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import Scripted, random_params
-from marsrl.learner.networks import GRU, Networks
+from environments import Scripted, random_weights
+from marsrl.learner.modules import GRU
+from marsrl.learner.networks import Networks, make_networks
 from marsrl.types import Box, Discrete
 
 L, B, N, H = 4, 2, 3, 8
@@ -16,7 +17,7 @@ ENV = Scripted(num_agents=N)
 
 def networks(**changes):
     spec = changes.pop("spec", ENV.spec)
-    return Networks(spec, H, **({"core": "ff"} | changes))
+    return make_networks(spec, H, **({"core": "ff"} | changes))
 
 
 # One compilation per network, where operation by operation would need dozens.
@@ -85,7 +86,7 @@ def test_no_gradient_flows_back_over_a_reset(gru):
 def test_a_sequence_equals_its_steps(share, space):
     env = Scripted(space, N)
     nets = networks(core="gru", share_parameters=share, critic_view="both", spec=env.spec)
-    params = random_params(nets)
+    params = random_weights(nets)
     carry, critic_carry = nets.initial_carries(B)
     time_step = jax.vmap(env.reset)(jax.random.split(jax.random.key(1), B))[1]
     mask = jnp.broadcast_to(time_step.action_mask, (L, *time_step.action_mask.shape))
@@ -109,7 +110,7 @@ def test_a_sequence_equals_its_steps(share, space):
 def test_a_feed_forward_network_is_a_recurrent_one_without_carry():
     nets = networks()
     assert nets.initial_carries(B) == ((), ())
-    params = random_params(nets)
+    params = random_weights(nets)
     first = jnp.zeros((L, B), bool)
     inputs = draw((L, B, N, 3)), draw((L, B, 3)), first
     carries, value = value_of(nets, params.critic, (), *inputs)
@@ -147,7 +148,7 @@ def test_one_value_for_a_team_and_else_one_per_agent(view, shared_reward, num_va
 @pytest.mark.parametrize("view", ["state", "obs", "both"])
 def test_a_critic_sees_what_it_should(view, share):
     nets = networks(critic_view=view, share_parameters=share)
-    params = random_params(nets).critic
+    params = random_weights(nets).critic
 
     def value(obs, state):
         return nets.value(params, (), obs, state, jnp.zeros((1, 1), bool))[1][0, 0]
@@ -182,7 +183,7 @@ def test_agents_that_see_the_same_can_act_differently(share):
 
 def test_shared_parameters_tell_agents_apart_by_their_id_alone():
     nets = networks(critic_view="obs")
-    params = random_params(nets)
+    params = random_weights(nets)
     same_id = jax.tree_util.tree_map_with_path(
         lambda path, x: x[:1].repeat(N, 0) if "agent_id" in str(path[-1]) else x, params
     )

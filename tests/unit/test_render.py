@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from environments import Scripted, random_params, small_config
+from environments import Scripted, random_weights, small_config
 from marsrl.errors import UserError
-from marsrl.learner.trainer import make_networks
+from marsrl.learner.algorithm import networks_of
 from marsrl.runs.policy import Policy
 from marsrl.runs.render import render
 
@@ -24,8 +24,8 @@ class Drawn(Scripted):
 
 
 def policy_on(env):
-    networks = make_networks(small_config(), env.spec)
-    return Policy(networks, random_params(networks).actor, env, step=7)
+    networks = networks_of(small_config(), env)
+    return Policy(networks, random_weights(networks).actor, env, step=7)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,11 @@
 """What the real rollout computes, against whole episodes written down without playing them."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from environments import Clock, Scripted, prepare, small_config
-from marsrl.learner.rollout import rollout
 
 LONG = {"num_envs": 3, "rollout_length": 12, "num_minibatches": 1}  # more than two episodes
 SHORT = {"num_envs": 3, "rollout_length": 2, "num_minibatches": 1}  # less than one
@@ -24,6 +21,22 @@ CASES = {
         LONG | {"critic": "both", "share_parameters": False},
         Scripted(num_agents=3, shared_reward=False, death=(2, 5, 10**6)),
     ),
+    "own-critics-of-a-shared-reward-and-deaths": (
+        LONG | {"critic": "obs"},
+        Scripted(num_agents=3, death=(2, 4, 10**6)),
+    ),
+    "truncated-before-the-horizon": (
+        LONG | {"chunk_length": 4},
+        Scripted(terminates_at=2, truncates_at=3),
+    ),
+    "running-moments-and-scaled-values": (
+        LONG | {"actor_norm": "running", "critic_norm": "running", "value_norm": True},
+        Scripted(shared_reward=False),
+    ),
+    "layer-norm": (
+        LONG | {"core": "ff", "actor_norm": "layer", "critic_norm": "layer"},
+        Scripted(),
+    ),
     "one-env-one-agent": (
         {"num_envs": 1, "rollout_length": 24, "num_minibatches": 1},
         Scripted(num_agents=1),
@@ -36,16 +49,16 @@ def played(request):
     """Six rollouts in a row: config, environment, networks, parameters, experiences, episodes."""
     changes, env = CASES[request.param]
     config = small_config(**changes)
-    networks, vector, learner, state = prepare(config, env)
-    step = jax.jit(partial(rollout, config, networks, learner.params, vector))
+    start = prepare(config, env)
+    step, state = jax.jit(start.play), start.rollout
     rounds = []
     for _ in range(6):
         state, experience, episodes = step(state)
         rounds.append(jax.tree.map(np.asarray, (experience, episodes)))
-    return config, env, networks, learner.params, rounds
+    return config, env, start.algorithm.networks, start.learner.weights, rounds
 
 
-def whole_episodes(env, networks, params, starts):
+def whole_episodes(env, networks, weights, starts):
     """Time steps 0 .. horizon of the episodes, and their values (max_steps + 1, B, V)."""
 
     @jax.jit
@@ -55,14 +68,14 @@ def whole_episodes(env, networks, params, starts):
         steps = jax.vmap(jax.vmap(env.at))(Clock(*grid))
         _, carry = networks.initial_carries(len(starts))
         inputs = (steps.obs, steps.global_state, jnp.broadcast_to(t[:, None] == 0, grid[0].shape))
-        return steps, networks.value(params.critic, carry, *inputs)[1]
+        return steps, networks.value(weights.critic, carry, *inputs)[1]
 
     return jax.tree.map(np.asarray, run(starts))
 
 
 def expected_advantages(config, env, networks, params, experience):
     """By the definition, from the whole episodes that the recorded steps belong to."""
-    start, clock = np.moveaxis(experience.transition.global_state[..., :2], -1, 0)
+    start, clock = np.moveaxis(experience.steps.transition.global_state[..., :2], -1, 0)
     T, E = start.shape
     steps, values = whole_episodes(env, networks, params, start.ravel())
     t, b = clock.astype(int).ravel(), np.arange(T * E)
@@ -74,7 +87,7 @@ def expected_advantages(config, env, networks, params, experience):
     alive = at(steps.agent_mask, t + 1)
     if networks.num_values == 1:
         reward = reward.mean(-1, keepdims=True)
-    else:
+    elif not env.shared_reward:  # else the team goes on, and with it what a dead agent has earned
         terminated = terminated | ~alive
     worthless = terminated if config.bootstrap_truncated else terminated | truncated
     value, next_value = at(values, t), np.where(worthless, 0.0, at(values, t + 1))
@@ -92,29 +105,39 @@ def test_advantages_are_those_of_whole_episodes(played):
     config, env, networks, params, rounds = played
     for experience, _ in rounds[::2]:
         value, advantage = expected_advantages(config, env, networks, params, experience)
-        np.testing.assert_allclose(experience.value, value, atol=1e-5)
-        np.testing.assert_allclose(experience.advantage, advantage, atol=1e-4)
-        np.testing.assert_allclose(experience.target, advantage + value, atol=1e-4)
+        np.testing.assert_allclose(experience.steps.value, value, atol=1e-5)
+        np.testing.assert_allclose(experience.steps.advantage, advantage, atol=1e-4)
+        np.testing.assert_allclose(experience.steps.target, advantage + value, atol=1e-4)
+
+
+def joined(rounds):
+    """The transitions of all rollouts, one after the other."""
+    parts = (experience.steps.transition for experience, _ in rounds)
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def test_both_kinds_of_ending_occur(played):
     """Else the test above would prove little; and `truncated` outlasts `bootstrap_truncated`."""
     _, env, networks, _, rounds = played
-    transition = jax.tree.map(lambda *x: np.concatenate(x), *(e.transition for e, _ in rounds))
+    transition = jax.tree.map(
+        lambda *x: np.concatenate(x), *(e.steps.transition for e, _ in rounds)
+    )
     clock = transition.global_state[..., 1] + 1
     assert (transition.terminated.all(-1) & (clock == env.terminates_at)).any()
-    assert (transition.truncated.any(-1) & (clock == env.max_steps)).any()
+    assert (transition.truncated.any(-1) & (clock == (env.truncates_at or env.max_steps))).any()
     assert not (transition.terminated & transition.truncated).any()
     dead = ~np.asarray(transition.agent_mask)
     assert dead.any() == bool(env.death)
-    if networks.num_values > 1:
-        assert transition.terminated[dead].all()
+    if networks.num_values > 1 and dead.any():
+        assert transition.terminated[dead].all() == (not env.shared_reward)
 
 
 def test_rollouts_continue_one_another(played):
     """Each step follows the one before it or begins an episode, over the seams too."""
     _, _, _, _, rounds = played
-    transition = jax.tree.map(lambda *x: np.concatenate(x), *(e.transition for e, _ in rounds))
+    transition = jax.tree.map(
+        lambda *x: np.concatenate(x), *(e.steps.transition for e, _ in rounds)
+    )
     ended = np.concatenate([episodes.ended for _, episodes in rounds])
     start, clock = np.moveaxis(transition.global_state[..., :2], -1, 0)
     assert transition.first[0].all()
@@ -133,8 +156,8 @@ def test_rollouts_continue_one_another(played):
 
 def test_fresh_starts_are_not_repeated(played):
     _, _, _, _, rounds = played
-    first = np.concatenate([e.transition.first for e, _ in rounds])
-    start = np.concatenate([e.transition.global_state[..., 0] for e, _ in rounds])[first]
+    first = np.concatenate([e.steps.transition.first for e, _ in rounds])
+    start = np.concatenate([e.steps.transition.global_state[..., 0] for e, _ in rounds])[first]
     assert len(start) > 3
     assert len(np.unique(start)) == len(start)
 
@@ -142,8 +165,8 @@ def test_fresh_starts_are_not_repeated(played):
 def test_sampled_actions_are_legal_and_vary(played):
     _, _, _, _, rounds = played
     for experience, _ in rounds:
-        action, mask = experience.transition.action, experience.transition.action_mask
+        action, mask = experience.steps.transition.action, experience.steps.transition.action_mask
         assert np.take_along_axis(mask, action[..., None], -1).all()
-    actions = np.concatenate([e.transition.action for e, _ in rounds])
+    actions = np.concatenate([e.steps.transition.action for e, _ in rounds])
     assert set(np.unique(actions)) == {0, 1, 2}
     assert not np.array_equal(actions[: len(actions) // 2], actions[len(actions) // 2 :])

@@ -5,10 +5,13 @@ import pytest
 
 from environments import Scripted, prepare, small_config
 from marsrl.learner import update as update_module
-from marsrl.learner.rollout import Experience, rollout
+from marsrl.learner.metrics import Tally, merged, summed
+from marsrl.learner.networks import ActorCritic
+from marsrl.learner.rollout import Experience, Steps
 from marsrl.learner.update import (
+    Batch,
+    Schedule,
     loss,
-    reduce_metrics,
     statistics,
     take_sequences,
     to_sequences,
@@ -32,6 +35,13 @@ CASES = {
         {"chunk_length": 3, "share_parameters": False},
         Scripted(shared_reward=False),
     ),
+    "running-moments": (
+        {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running"},
+        Scripted(shared_reward=False),
+    ),
+    "layer-norm": ({"core": "ff", "actor_norm": "layer", "critic_norm": "layer"}, Scripted()),
+    "state-std": ({"state_std": True, "actor_norm": "running"}, BOX),
+    "stops-early": ({"kl_stop": 1e-9, "update_epochs": 3}, Scripted()),
 }
 
 
@@ -40,26 +50,51 @@ class Game:
 
     def __init__(self, changes, env):
         self.config = small_config(**changes)
-        self.networks, vector, self.learner, state = prepare(self.config, env)
-        params = self.learner.params
-
-        @jax.jit
-        def play(state):
-            return rollout(self.config, self.networks, params, vector, state)
-
+        self.algorithm, self.learner, state = start = prepare(self.config, env)
+        play = jax.jit(start.play)
         # the second one begins in the middle of episodes
         state, _, _ = play(state)
         _, self.experience, self.episodes = play(state)
+        self.num_chunks = self.config.num_chunks
 
     def update(self, experience):
         """A fresh compilation, so that a test can replace parts of the module."""
+        made = self.algorithm
 
         @jax.jit
         def run(experience):
             keys = jax.random.split(jax.random.key(2), self.config.env_blocks)
-            return update(self.config, self.networks, mappo(), self.learner, experience, keys)
+            return update(
+                made.networks, mappo(), made.optimizer, made.losses, made.passes, self.learner,
+                experience, Schedule(2e-3, 2e-3, 0.003), keys,
+            )  # fmt: skip
 
-        return run(experience)
+        learner, metrics = run(experience)
+        return learner, {name: merged({name: x})[name] for name, x in one_update(metrics).items()}
+
+    def whole_batch(self, experience=None):
+        """All sequences as one minibatch, without final observations."""
+        steps, carries = to_sequences(experience or self.experience, self.num_chunks)
+        return Batch(steps, carries, (), jnp.zeros(steps.value.shape[-1]))
+
+    def loss(self, batch):
+        """The loss with its metrics, and its gradients."""
+        made, weights = self.algorithm, self.learner.weights
+        params = ActorCritic(*(each.params for each in weights))
+        stats = statistics(made.networks, made.losses, batch)
+        losses = jax.value_and_grad(
+            lambda params: loss(
+                made.networks, mappo(), made.losses, params, weights, batch, stats,
+                self.config.ent_coef,
+            ),
+            has_aux=True,
+        )  # fmt: skip
+        return losses(params)
+
+
+def one_update(metrics):
+    """With a last axis, of updates."""
+    return jax.tree.map(lambda x: np.asarray(x)[None], metrics)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -67,12 +102,12 @@ def test_the_first_replay_gives_the_stored_log_probabilities(case):
     game = Game(*CASES[case])
     assert game.episodes.ended.sum(0).min() >= 2
     learner, metrics = game.update(game.experience)
-    assert metrics["replay_error"] < 1e-5
+    assert metrics["replay_error/max"] < 1e-5
     # other metrics are NaN by design where no sample of their kind occurred
     for name in ("actor/loss", "critic/loss", "actor/grad_norm", "critic/grad_norm", "entropy"):
         assert np.isfinite(metrics[name])
-    for before, after in zip(game.learner.params, learner.params, strict=True):
-        moved = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), before, after)
+    for before, after in zip(game.learner.weights, learner.weights, strict=True):
+        moved = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), before.params, after.params)
         assert all(0 < step < 0.1 for step in jax.tree.leaves(moved))
 
 
@@ -85,35 +120,30 @@ def reshaped_without_transposing(experience, num_chunks):
     def cut(x):
         return x.reshape((x.shape[0] // num_chunks, -1, *x.shape[2:]))
 
-    right = to_sequences(experience, num_chunks)
-    return Experience(*jax.tree.map(cut, experience[:4]), *right[4:])
+    _, carries = to_sequences(experience, num_chunks)
+    return jax.tree.map(cut, experience.steps), carries
 
 
 def test_a_wrong_order_of_steps_would_be_noticed(chunked, monkeypatch):
     monkeypatch.setattr(update_module, "to_sequences", reshaped_without_transposing)
-    assert chunked.update(chunked.experience)[1]["replay_error"] > 1e-2
+    assert chunked.update(chunked.experience)[1]["replay_error/max"] > 1e-2
 
 
 def without_resets(experience):
-    transition = experience.transition
+    transition = experience.steps.transition
     no_first = transition._replace(first=jnp.zeros_like(transition.first))
-    return experience._replace(transition=no_first)
+    return experience._replace(steps=experience.steps._replace(transition=no_first))
 
 
 def without_carries(experience):
-    return experience._replace(actor_carry=jnp.zeros_like(experience.actor_carry))
+    carries = experience.carries
+    return experience._replace(carries=carries._replace(actor=jnp.zeros_like(carries.actor)))
 
 
 @pytest.fixture(scope="module")
 def chunked_loss(chunked):
     """The jitted loss with its gradients, and sequences to try it on."""
-
-    @jax.jit
-    def run(batch):
-        args = (chunked.config, chunked.networks, mappo(), chunked.learner.params, batch)
-        return jax.value_and_grad(loss, argnums=3, has_aux=True)(*args, statistics(batch))
-
-    return run, lambda experience: to_sequences(experience, chunked.config.num_chunks)
+    return jax.jit(chunked.loss), chunked.whole_batch
 
 
 @pytest.mark.parametrize("damage", [without_resets, without_carries])
@@ -134,47 +164,53 @@ def test_sequences_hold_consecutive_steps_of_one_environment(chunked):
     t, e = np.meshgrid(np.arange(K * L), np.arange(E), indexing="ij")
     carry = 100 * np.arange(E) + L * np.arange(K)[:, None]  # the step that it comes before
     fields = {"value": 100 * e + t, "advantage": -t[..., None], "target": t[..., None]}
-    experience = chunked.experience._replace(
-        transition=t, actor_carry=carry[..., None], critic_carry=(), **fields
-    )
-    sequences = to_sequences(experience, K)
+    experience = Experience(Steps(t, **fields), ActorCritic(carry[..., None], ()), ())
+    sequences, carries = to_sequences(experience, K)
     assert sequences.value.shape == (L, K * E)
     np.testing.assert_array_equal(np.diff(sequences.value, axis=0), 1)
-    np.testing.assert_array_equal(sequences.value[0], sequences.actor_carry[:, 0])
+    np.testing.assert_array_equal(sequences.value[0], carries.actor[:, 0])
     np.testing.assert_array_equal(sequences.transition, sequences.value % 100)
     assert set(sequences.value.ravel().tolist()) == set(fields["value"].ravel().tolist())
-    batch = take_sequences(sequences, np.array([7, 2]))
-    np.testing.assert_array_equal(batch.value, sequences.value[:, [7, 2]])
-    np.testing.assert_array_equal(batch.advantage, sequences.advantage[:, [7, 2]])
-    np.testing.assert_array_equal(batch.actor_carry, sequences.actor_carry[[7, 2]])
+    steps, carry = take_sequences(sequences, carries, np.array([7, 2]))
+    np.testing.assert_array_equal(steps.value, sequences.value[:, [7, 2]])
+    np.testing.assert_array_equal(steps.advantage, sequences.advantage[:, [7, 2]])
+    np.testing.assert_array_equal(carry.actor, carries.actor[[7, 2]])
 
 
 def test_every_minibatch_is_different_and_every_sequence_is_used_once(chunked, monkeypatch):
     seen = []
 
-    def record(config, networks, objective, params, batch, stats):
-        jax.debug.callback(lambda first: seen.append(np.array(first)), batch.value[0, :, 0])
-        return loss(config, networks, objective, params, batch, stats)
+    def record(*args):
+        jax.debug.callback(lambda first: seen.append(np.array(first)), args[5].steps.value[0, :, 0])
+        return loss(*args)
 
     monkeypatch.setattr(update_module, "loss", record)
-    value = chunked.experience.value
-    numbered = jnp.arange(value.size, dtype=value.dtype).reshape(value.shape)
-    jax.block_until_ready(chunked.update(chunked.experience._replace(value=numbered)))
+    steps = chunked.experience.steps
+    numbered = jnp.arange(steps.value.size, dtype=float).reshape(steps.value.shape)
+    experience = chunked.experience._replace(steps=steps._replace(value=numbered))
+    jax.block_until_ready(chunked.update(experience))
     jax.effects_barrier()
     assert len(seen) == chunked.config.num_minibatches
     starts = np.asarray(numbered[:: chunked.config.sequence_length]).ravel()
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.sort(starts))
 
 
-def test_metrics_keep_extremes_and_skip_what_is_missing():
-    metrics = {name: jnp.array([[1.0, 5.0], [3.0, jnp.nan]]) for name in ("x", "y")}
-    metrics |= {"ratio/min": jnp.array([1.0, 0.5]), "ratio/max": jnp.array([2.0, 3.0])}
-    reduced = reduce_metrics(metrics)
-    assert {k: float(v) for k, v in reduced.items()} == {
+def test_metrics_keep_extremes_and_means_of_what_there_was():
+    one = jnp.array([[1.0, 5.0], [3.0, 0.0]])
+    metrics = {"x": Tally(one, one > 0), "ratio/min": jnp.array([1.0, 0.5])}
+    metrics |= {
+        "y": Tally(jnp.array([1.0, jnp.nan]), jnp.ones(2)),
+        "ratio/max": jnp.array([2.0, 3]),
+    }
+    metrics |= {"none": Tally(jnp.zeros(2), jnp.zeros(2))}
+    values = merged(one_update(summed(metrics)) | {"count": np.array([2, 3])})
+    assert np.isnan(values.pop("y"))  # a loss that is not finite does not vanish
+    assert np.isnan(values.pop("none"))
+    assert {k: float(v) for k, v in values.items()} == {
         "x": 3.0,
-        "y": 3.0,
         "ratio/min": 0.5,
         "ratio/max": 3.0,
+        "count": 5.0,
     }
 
 
@@ -186,19 +222,12 @@ def own():
     """Separate actors and critics, a death, and the jitted loss with its gradients."""
     env = Scripted(death=(2, 10**6), shared_reward=False)
     game = Game({"core": "ff", "share_parameters": False, "critic": "obs", "ent_coef": 0.1}, env)
-    batch = to_sequences(game.experience, game.config.num_chunks)
-
-    @jax.jit
-    def run(batch):
-        args = (game.config, game.networks, mappo(), game.learner.params, batch)
-        return jax.value_and_grad(loss, argnums=3, has_aux=True)(*args, statistics(batch))
-
-    return run, batch
+    return jax.jit(game.loss), game.whole_batch()
 
 
 def distorted(batch, agents):
     """The batch with other observations, actions and so on where `agents`, (..., N), is True."""
-    steps = batch.transition
+    steps = batch.steps.transition
     steps = steps._replace(
         obs=jnp.where(agents[..., None], 7.0, steps.obs),
         action=jnp.where(agents, (steps.action + 1) % 3, steps.action),
@@ -206,10 +235,17 @@ def distorted(batch, agents):
         log_prob=jnp.where(agents, -9.0, steps.log_prob),
     )
     own = {
-        name: jnp.where(agents, 50.0, getattr(batch, name))
+        name: jnp.where(agents, 50.0, getattr(batch.steps, name))
         for name in ("value", "advantage", "target")
     }
-    return batch._replace(transition=steps, **own)
+    return batch._replace(steps=batch.steps._replace(transition=steps, **own))
+
+
+def only(batch, agent):
+    """The batch in which nobody else is alive."""
+    steps = batch.steps.transition
+    mask = steps.agent_mask & (jnp.arange(2) == agent)
+    return batch._replace(steps=batch.steps._replace(transition=steps._replace(agent_mask=mask)))
 
 
 def largest_difference(x, y):
@@ -218,7 +254,7 @@ def largest_difference(x, y):
 
 def test_dead_agents_take_no_part(own):
     run, batch = own
-    alive = batch.transition.agent_mask
+    alive = batch.steps.transition.agent_mask
     assert (~alive).any(axis=(0, 1)).tolist() == [True, False]
     result = run(batch)
     assert largest_difference(result, run(distorted(batch, ~alive))) == 0.0
@@ -228,8 +264,7 @@ def test_dead_agents_take_no_part(own):
 @pytest.mark.parametrize("agent", [0, 1])
 def test_an_agents_loss_moves_its_own_parameters_only(own, agent):
     run, batch = own
-    mask = batch.transition.agent_mask & (jnp.arange(2) == agent)
-    _, grads = run(batch._replace(transition=batch.transition._replace(agent_mask=mask)))
+    _, grads = run(only(batch, agent))
     for leaf in jax.tree.leaves(grads):
         assert jnp.abs(leaf[agent]).max() > 0
         assert (leaf[1 - agent] == 0).all()
@@ -239,8 +274,7 @@ def test_shared_parameters_learn_from_every_agent_but_an_id_from_its_own(chunked
     run, cut = chunked_loss
     batch = cut(chunked.experience)
     for agent in (0, 1):
-        mask = batch.transition.agent_mask & (jnp.arange(2) == agent)
-        _, grads = run(batch._replace(transition=batch.transition._replace(agent_mask=mask)))
+        _, grads = run(only(batch, agent))
         for path, leaf in jax.tree_util.tree_leaves_with_path(grads.actor):
             moved = jnp.abs(leaf).reshape((len(leaf), -1)).max(-1) > 0
             if "agent_id" in jax.tree_util.keystr(path):

@@ -13,21 +13,26 @@ T = 14
 
 @cache
 def play(env, num_envs, pool_size):
-    """The starting state, the pools, and what each of T steps returned, (T, E, ...)."""
+    """The starting state, fresh starts (E, T), and what each of T steps returned, (T, E, ...)."""
     vector = VectorEnv(env)
     action = jnp.zeros((num_envs, env.num_agents), jnp.int32)
 
     @jax.jit
     def run(key):
         reset_key, pool_key, key = split_each(key, 3)
-        pool = vector.fresh(pool_key, pool_size)
 
-        def step(state, _):
-            state, outcome, episodes = vector.step(key, state, action, pool)
-            return state, (state, outcome, episodes)
+        def step(playing, _):
+            state, pool = playing
+            state, outcome, episodes, pool = vector.step(key, state, action, pool)
+            return (state, pool), (state, outcome, episodes)
 
-        state = vector.reset(reset_key)
-        return state, pool, jax.lax.scan(step, state, length=T)[1]
+        def fresh(key):  # as the pool promises: the k-th start follows from the key and k
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(T))
+            return jax.vmap(env.reset)(keys)
+
+        playing = vector.reset(reset_key), vector.empty_pool(pool_key, pool_size)
+        played = jax.lax.scan(step, playing, length=T)[1]
+        return playing[0], jax.vmap(fresh)(pool_key), played
 
     return jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(3), num_envs)))
 
@@ -98,8 +103,9 @@ def test_observations_belong_to_the_state_that_agents_are_in(game):
     np.testing.assert_array_equal(outcome.obs[~ended], state.time_step.obs[~ended])
 
 
-def test_no_start_is_used_twice_while_the_pool_lasts():
-    _, pool, (state, _, _) = play(Scripted(shared_reward=False), 3, 14)
+@pytest.mark.parametrize("pool_size", [1, 14])
+def test_no_start_is_used_twice(pool_size):
+    _, pool, (state, _, _) = play(Scripted(shared_reward=False), 3, pool_size)
     begun = state.env.start[state.first]
     assert len(begun) > 6
     assert len(np.unique(begun)) == len(begun)
@@ -122,7 +128,7 @@ def staggered():
     @jax.jit
     def run(key):
         reset_key, key = split_each(key, 2)
-        return vector.stagger(key, vector.reset(reset_key))
+        return vector.stagger(key, vector.reset(reset_key), 2)
 
     state = run(jax.random.split(jax.random.key(0), num_envs))
     return env, state, jax.vmap(env.at)(state.env)
@@ -139,6 +145,8 @@ def test_stagger_leaves_consistent_states(staggered):
     env, state, shown = staggered
     np.testing.assert_array_equal(state.episode_length, state.env.t)
     np.testing.assert_array_equal(state.first, state.env.t == 0)
+    # random steps are no episode of the learner's
+    np.testing.assert_array_equal(state.counted, state.env.t == 0)
     np.testing.assert_allclose(state.time_step.obs, shown.obs, atol=1e-6)
     steps = np.arange(1, env.max_steps)
     for start, t, total in zip(state.env.start, state.env.t, state.episode_return, strict=True):

@@ -82,7 +82,7 @@ def _measure(config: Config) -> dict[str, float]:
     import jax
 
     from marsrl.envs.registry import make
-    from marsrl.learner.trainer import FINAL_BATCHES, Program
+    from marsrl.learner.program import FINAL_BATCHES, Program
 
     program = Program(config, make(config.task, **config.task_settings))
 
@@ -97,8 +97,8 @@ def _measure(config: Config) -> dict[str, float]:
     for _ in range(_MEASURED_UPDATES):
         seconds, (state, _) = timed(program.step, state)
         updates.append(seconds)
-    first_evaluation, _ = timed(program.evaluate, state.learner.params.actor)
-    evaluation, _ = timed(program.evaluate, state.learner.params.actor)
+    first_evaluation, _ = timed(program.evaluate, state.learner.weights.actor)
+    evaluation, _ = timed(program.evaluate, state.learner.weights.actor)
     evaluations = config.num_evaluations + FINAL_BATCHES * len(config.seeds)  # the latter at most
     seconds = init + first_update + first_evaluation + evaluations * evaluation
     seconds += (config.num_updates - 1) * sum(updates) / len(updates)

@@ -33,6 +33,8 @@ def use_cpu_cores() -> None:
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
+EVERYWHERE = jax.P()
+"""All of the array is on every device, for all seeds."""
 SEEDS = jax.P("seeds")
 """The first axis of an array holds seeds."""
 ENVS = jax.P("envs")
@@ -100,13 +102,13 @@ def spread(
     Args:
         mesh: from `make_mesh`.
         program: of one seed and the environments that are here.
-        in_specs: a (tree of) `SEEDS`, `ENVS` or `SEEDS_AND_ENVS` for each argument; the first has
-            seeds.
+        in_specs: a (tree of) `SEEDS`, `ENVS`, `SEEDS_AND_ENVS` or `EVERYWHERE` for each argument;
+            the first has seeds.
         out_specs: likewise for the result; the first axis is always the seeds'.
         donate: reuse the first argument's memory for the result.
         once: compile quickly rather than well, for a program that runs once.
     """
-    per_seed = [None if spec == ENVS else 0 for spec in in_specs]
+    per_seed = [None if spec in (ENVS, EVERYWHERE) else 0 for spec in in_specs]
 
     def stacked(*args: Any) -> Any:
         """`vmap` over the seeds that are here; over one it would only trace everything again."""

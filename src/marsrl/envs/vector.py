@@ -12,8 +12,27 @@ from marsrl.envs.base import Environment
 from marsrl.indexing import take
 from marsrl.types import Array, Key, TimeStep
 
-Pool = tuple[Any, TimeStep]
-"""Fresh starts of each environment, (E, P, ...) in every leaf."""
+LONGEST_STAGGER = 2000
+"""Random steps before training, at most; see `VectorEnv.stagger`."""
+
+
+class Pool(NamedTuple):
+    """Fresh starts of each environment, some drawn ahead of time.
+
+    Start number k of an environment follows from its key and k alone, and lies at k modulo P while
+    it is drawn but not used.
+
+    Attributes:
+        key: (E,) PRNG keys.
+        starts: (E, P, ...) states and time steps.
+        drawn: (E,) int32, starts drawn so far.
+        used: (E,) int32, starts used so far.
+    """
+
+    key: Key
+    starts: tuple[Any, TimeStep]
+    drawn: Array
+    used: Array
 
 
 class VectorState(NamedTuple):
@@ -25,7 +44,8 @@ class VectorState(NamedTuple):
         first: (E,) bool, an episode begins at `time_step`.
         episode_return: (E,) sum of the team reward (mean over agents) of the episode so far.
         episode_length: (E,) int32.
-        restarts: (E,) int32, starts taken from the current pool.
+        counted: (E,) bool, the learner has played the episode from its start, so that its return
+            tells something.
     """
 
     env: Any
@@ -33,14 +53,14 @@ class VectorState(NamedTuple):
     first: Array
     episode_return: Array
     episode_length: Array
-    restarts: Array
+    counted: Array
 
 
 class EpisodeStats(NamedTuple):
     """What is known of the episodes that ended; the other entries are meaningless.
 
     Attributes:
-        ended: (E,) bool.
+        ended: (E,) bool; not set where somebody else has begun the episode.
         episode_return: (E,) sum of the team reward over the episode.
         length: (E,) int32, transitions.
         metrics: (E,) each, the environment's own at the last step.
@@ -55,23 +75,48 @@ class EpisodeStats(NamedTuple):
 class VectorEnv:
     """Copies of an environment, stepped together.
 
-    Under `vmap` an environment that resets itself computes a whole reset at every step. Here the
-    fresh starts come from a pool that is drawn once per rollout: an ending costs one gather.
+    Under `vmap` an environment that resets itself computes a whole reset at every step. Here fresh
+    starts come from a pool, and all environments draw new ones together when the first of them
+    has used up its own: an ending costs one gather, and no start is used twice.
 
-    Every environment has random keys and a pool of its own, so that what happens in it does not
-    depend on how many others there are, nor on which device they are.
+    Every environment has random keys of its own, so that what happens in it does not depend on how
+    many others there are, nor on which device they are.
     """
 
     def __init__(self, env: Environment) -> None:
         self.env = env
         self.spec = env.spec
 
-    def fresh(self, key: Key, size: int) -> Pool:
-        """Draws `size` starts for each of the keys (E,)."""
-        keys = jax.vmap(lambda key: jax.random.split(key, size))(key)
-        # one vmap, not two: the rules are batched once less, and with size 1 as in `reset`
-        starts = jax.vmap(self.env.reset)(keys.ravel())
-        return jax.tree.map(lambda x: x.reshape(*keys.shape, *x.shape[1:]), starts)
+    def empty_pool(self, key: Key, size: int) -> Pool:
+        """A pool without starts, which draws `size` at a time for each of the keys (E,)."""
+        starts = jax.eval_shape(jax.vmap(self.env.reset), key)
+        none = jnp.zeros(key.shape, jnp.int32)
+
+        def blank(leaf: jax.ShapeDtypeStruct) -> Array:
+            shape = (*key.shape, size, *leaf.shape[1:])
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jnp.broadcast_to(key.reshape((-1,) + (1,) * (len(shape) - 1)), shape)
+            return jnp.zeros(shape, leaf.dtype)
+
+        return Pool(key, jax.tree.map(blank, starts), none, none)
+
+    def _filled(self, pool: Pool, needed: Array) -> Pool:
+        """The pool with a start at least for each environment that needs one, (E,) bool."""
+
+        def draw(pool: Pool) -> Pool:
+            P = jax.tree.leaves(pool.starts)[0].shape[1]
+            slot = jnp.arange(P)
+            number = pool.used[:, None] + (slot - pool.used[:, None]) % P
+            keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(pool.key, number)
+            # one vmap, not two: the rules are batched once less
+            starts = jax.vmap(self.env.reset)(keys.ravel())
+            starts = jax.tree.map(lambda x: x.reshape(*keys.shape, *x.shape[1:]), starts)
+            return pool._replace(starts=starts, drawn=pool.used + P)
+
+        # a loop of one turn or none: unlike `cond`, it does not always draw under `vmap`
+        return jax.lax.while_loop(
+            lambda pool: (needed & (pool.used == pool.drawn)).any(), draw, pool
+        )
 
     def reset(self, key: Key) -> VectorState:
         """Starts an episode for each of the keys (E,)."""
@@ -82,33 +127,33 @@ class VectorEnv:
             first=jnp.ones(key.shape, bool),
             episode_return=jnp.zeros(key.shape),
             episode_length=jnp.zeros(key.shape, jnp.int32),
-            restarts=jnp.zeros(key.shape, jnp.int32),
+            counted=jnp.ones(key.shape, bool),
         )
 
     def step(
         self, key: Key, state: VectorState, action: Array, pool: Pool
-    ) -> tuple[VectorState, TimeStep, EpisodeStats]:
+    ) -> tuple[VectorState, TimeStep, EpisodeStats, Pool]:
         """Moves every environment one step on and restarts those that ended.
 
         Args:
             key: (E,) PRNG keys.
             state: where the environments are.
             action: (E, N) int32 or (E, N, A) float32.
-            pool: fresh starts; each environment takes its own in order, and from the beginning
-                again if all are used.
+            pool: fresh starts.
 
         Returns:
             The next state; the time step that each action led to, *before* any restart, with the
-            true final observation; and the episodes that ended.
+            true final observation; the episodes that ended; and the pool without the starts used.
         """
         env_state, outcome = jax.vmap(self.env.step)(key, state.env, action)
         done = outcome.done
         episode_return = state.episode_return + outcome.reward.mean(-1)
         episode_length = state.episode_length + 1
 
-        E, P = jax.tree.leaves(pool)[0].shape[:2]
-        own = (jnp.arange(E), state.restarts % P)
-        start = jax.tree.map(lambda leaf: take(leaf, own), pool)
+        pool = self._filled(pool, done)
+        E, P = jax.tree.leaves(pool.starts)[0].shape[:2]
+        own = (jnp.arange(E), pool.used % P)
+        start = jax.tree.map(lambda leaf: take(leaf, own), pool.starts)
         env_state, time_step = select(done, start, (env_state, outcome))
         next_state = VectorState(
             env=env_state,
@@ -116,32 +161,42 @@ class VectorEnv:
             first=done,
             episode_return=jnp.where(done, 0.0, episode_return),
             episode_length=jnp.where(done, 0, episode_length),
-            restarts=state.restarts + done,
+            counted=state.counted | done,
         )
-        return (
-            next_state,
-            outcome,
-            EpisodeStats(done, episode_return, episode_length, outcome.metrics),
+        episodes = EpisodeStats(
+            done & state.counted, episode_return, episode_length, outcome.metrics
         )
+        return next_state, outcome, episodes, pool._replace(used=pool.used + done)
 
-    def stagger(self, key: Key, state: VectorState) -> VectorState:
-        """Plays a random number of random steps, below the horizon, in each; keys (E,).
+    def stagger(self, key: Key, state: VectorState, pool_size: int) -> VectorState:
+        """Brings each environment to a random point of an episode, by random steps; keys (E,).
 
         Environments of fixed length that start together stay in one phase for ever, and a rollout
-        shorter than the episode then sees early or late steps only.
+        shorter than the episode then sees early or late steps only. Each is played to a random
+        point below the horizon, or below `LONGEST_STAGGER`; one whose episode ends before that, to
+        a random point below the length of that episode in the next one.
         """
-        count_key, pool_key, key = split_each(key, 3)
-        steps = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.spec.max_steps))(count_key)
-        pool = self.fresh(pool_key, 1)
+        target_key, pool_key, key = split_each(key, 3)
+        horizon = jnp.full(key.shape, min(self.spec.max_steps, LONGEST_STAGGER), jnp.int32)
+        pool = self.empty_pool(pool_key, pool_size)
 
-        def step(carry: tuple[VectorState, Key], t: Array) -> tuple[tuple[VectorState, Key], None]:
-            state, key = carry
-            key, action_key, step_key = split_each(key, 3)
+        def point(key: Key, below: Array) -> Array:
+            return jax.vmap(lambda key, top: jax.random.randint(key, (), 0, top))(key, below)
+
+        def step(carry: tuple[VectorState, Key, Array, Pool]) -> tuple[Any, ...]:
+            state, key, target, pool = carry
+            key, action_key, step_key, target_key = split_each(key, 4)
             action = random_action(action_key, self.spec.action, state.time_step.action_mask)
-            moved, _, _ = self.step(step_key, state, action, pool)
-            return (select(t < steps, moved, state), key), None
+            moved, _, _, after = self.step(step_key, state, action, pool)
+            going = state.episode_length < target
+            ended = going & moved.first
+            target = jnp.where(ended, point(target_key, state.episode_length + 1), target)
+            pool = after._replace(used=jnp.where(going, after.used, pool.used))
+            return select(going, moved, state), key, target, pool
 
-        return jax.lax.scan(step, (state, key), jnp.arange(self.spec.max_steps))[0][0]
+        start = (state, key, point(target_key, horizon), pool)
+        staggered = jax.lax.while_loop(lambda c: (c[0].episode_length < c[2]).any(), step, start)[0]
+        return staggered._replace(counted=staggered.episode_length == 0)
 
 
 def split_each(key: Key, num: int) -> tuple[Key, ...]:

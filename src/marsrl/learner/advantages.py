@@ -51,14 +51,26 @@ Axes = tuple[str, ...]
 """Names of mesh axes over which a batch is spread; `()` if all of it is here."""
 
 
-def masked_mean(x: Array, mask: Array, axes: Axes = ()) -> Array:
-    """Mean of `x` where `mask` (same shape, or broadcastable) is True; 0 if it is nowhere True."""
+def masked_mean(
+    x: Array, mask: Array, axes: Axes = (), over: tuple[int, ...] | None = None
+) -> Array:
+    """Mean of `x` where `mask` is True; 0 if it is nowhere True.
+
+    Args:
+        x: any shape.
+        mask: of the same shape, or broadcastable to it.
+        axes: mesh axes over which `x` is spread.
+        over: the axes of `x` to average over; default: all.
+    """
     weight = jnp.broadcast_to(mask, x.shape).astype(x.dtype)
-    total, count = jax.lax.psum((jnp.sum(x * weight), jnp.sum(weight)), axes)
+    total, count = jax.lax.psum((jnp.sum(x * weight, over), jnp.sum(weight, over)), axes)
     return total / jnp.maximum(count, 1.0)
 
 
-def mean_and_std(x: Array, mask: Array, axes: Axes = ()) -> tuple[Array, Array]:
+def mean_and_std(
+    x: Array, mask: Array, axes: Axes = (), over: tuple[int, ...] | None = None
+) -> tuple[Array, Array]:
     """Mean and standard deviation of `x` over the masked entries; arguments as `masked_mean`."""
-    mean = masked_mean(x, mask, axes)
-    return mean, jnp.sqrt(masked_mean((x - mean) ** 2, mask, axes))
+    mean = masked_mean(x, mask, axes, over)
+    # the leading axes are those that are averaged over, so the rest of `x` lines up with its mean
+    return mean, jnp.sqrt(masked_mean((x - mean) ** 2, mask, axes, over))

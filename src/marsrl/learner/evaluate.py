@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
 from marsrl.envs.vector import EpisodeStats, select, split_each
-from marsrl.learner.networks import Networks
-from marsrl.types import Array, EnvSpec, Key, PyTree, TimeStep
+from marsrl.learner.networks import Networks, Weights
+from marsrl.types import Array, EnvSpec, Key, TimeStep
 
 Act = Callable[[Any, TimeStep, Array, Key], tuple[Any, Array]]
 """A policy of a batch: (carry, time step (B, ...), first (B,), keys (B,)) -> (carry, action)."""
@@ -32,29 +32,31 @@ class Team(Protocol):
 
 def evaluate(
     networks: Networks,
-    params: PyTree,
+    actor: Weights,
     env: Environment,
     keys: Key,
     greedy: bool = False,
+    longest: int | None = None,
 ) -> EpisodeStats:
     """Plays episodes of a trained team side by side; see `play`.
 
     Args:
         networks: actor and critic.
-        params: the actor's.
+        actor: its weights.
         env: the environment.
         keys: (B,) one per episode.
         greedy: the mode of the policy instead of a sample.
+        longest: see `play`.
 
     Returns:
         One entry per episode, (B,).
     """
 
     def act(carry: Any, now: TimeStep, first: Array, keys: Key) -> tuple[Any, Array]:
-        carry, dist = networks.act_once(params, carry, now, first)
+        carry, dist = networks.act_once(actor, carry, now, first)
         return carry, dist.env_action(dist.mode() if greedy else dist.sample(keys))
 
-    return play(env, act, networks.initial_carries(len(keys))[0], keys)
+    return play(env, act, networks.initial_carries(len(keys))[0], keys, longest)
 
 
 def random_policy(spec: EnvSpec) -> Act:
@@ -66,24 +68,27 @@ def random_policy(spec: EnvSpec) -> Act:
     return act
 
 
-def play(env: Environment, act: Act, carry: Any, keys: Key) -> EpisodeStats:
+def play(
+    env: Environment, act: Act, carry: Any, keys: Key, longest: int | None = None
+) -> EpisodeStats:
     """Plays as many episodes side by side as there are keys, from reset to end.
 
-    A scan of fixed length with a mask of the episodes still running: none is dropped for being
-    long, none is counted twice.
+    It goes on until the last of them has ended, with a mask of those still running: none is dropped
+    for being long, none is counted twice.
 
     Args:
         env: the environment.
         act: the policy.
         carry: its carry before the first step, for all episodes.
         keys: (B,) each determines the start, the transitions and the actions of one episode.
+        longest: steps after which an episode is counted as it stands, not as ended; default: the
+            horizon, at which every episode ends.
 
     Returns:
         One entry per episode, (B,).
     """
     reset_keys, keys = split_each(keys, 2)
     env_state, time_step = jax.vmap(env.reset)(reset_keys)
-    first = jnp.ones(keys.shape, bool)
     stats = EpisodeStats(
         ended=jnp.zeros(keys.shape, bool),
         episode_return=jnp.zeros(keys.shape),
@@ -91,16 +96,30 @@ def play(env: Environment, act: Act, carry: Any, keys: Key) -> EpisodeStats:
         metrics=time_step.metrics,
     )
 
-    def step(state: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], None]:
-        keys, env_state, now, carry, first, stats = state
-        keys, action_keys, env_keys = split_each(keys, 3)
-        carry, action = act(carry, now, first, action_keys)
-        env_state, outcome = jax.vmap(env.step)(env_keys, env_state, action)
-        stats = _count(stats, outcome.reward.mean(-1), outcome.done, outcome.metrics)
-        return (keys, env_state, outcome, carry, jnp.zeros_like(first), stats), None
+    def step(playing: _Playing) -> _Playing:
+        keys, action_keys, env_keys = split_each(playing.keys, 3)
+        now, first = playing.now, jnp.full(keys.shape, playing.t == 0)
+        carry, action = act(playing.carry, now, first, action_keys)
+        env_state, outcome = jax.vmap(env.step)(env_keys, playing.env_state, action)
+        stats = _count(playing.stats, outcome.reward.mean(-1), outcome.done, outcome.metrics)
+        return _Playing(playing.t + 1, keys, env_state, outcome, carry, stats)
 
-    state = (keys, env_state, time_step, carry, first, stats)
-    return jax.lax.scan(step, state, length=env.spec.max_steps)[0][-1]
+    last = min(longest or env.spec.max_steps, env.spec.max_steps)
+    start = _Playing(jnp.int32(0), keys, env_state, time_step, carry, stats)
+    return jax.lax.while_loop(
+        lambda playing: (playing.t < last) & ~playing.stats.ended.all(), step, start
+    ).stats
+
+
+class _Playing(NamedTuple):
+    """Episodes in the middle of `play`."""
+
+    t: Array
+    keys: Key
+    env_state: Any
+    now: TimeStep
+    carry: Any
+    stats: EpisodeStats
 
 
 def play_policy(env: Environment, policy: Team, keys: Key) -> EpisodeStats:

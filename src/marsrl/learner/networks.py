@@ -1,189 +1,211 @@
-"""Actor and critic: torso, core (feed-forward or GRU) and head, over time-major sequences.
+"""Actor and critic of a task, as pure functions of their weights.
 
-Everything takes sequences (L, B, ...); acting is a sequence of length one. A feed-forward network
-is a recurrent one whose carry is `()`.
+A `Network` makes of a module one for a team: a single one (`Joint`), one that all agents share
+(`Shared`), or one for each agent (`Separate`). `Networks` says what actor and critic read and what
+their outputs mean.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import zeros_init
 
-from marsrl.distributions import ActionParams, Distribution, distribution
-from marsrl.learner.layers import Dense, add_bias, normal
-from marsrl.learner.recurrent import gru
-from marsrl.types import Array, Box, Discrete, EnvSpec, Key, PyTree, TimeStep
+from marsrl.distributions import Distribution, distribution
+from marsrl.learner.modules import Actor, Carry, Core, Critic
+from marsrl.learner.moments import Moments, layer_standardize, no_moments, standardize
+from marsrl.types import Array, EnvSpec, Key, PyTree, TimeStep
 
-Core = Literal["ff", "gru"]
 CriticView = Literal["state", "obs", "both"]
-Carry = Any
-"""(B, ..., H) array if recurrent, `()` if feed-forward."""
-
-_HIDDEN_GAIN = math.sqrt(2)
+InputNorm = Literal["none", "running", "layer"]
 
 
-class GRU(nn.Module):
-    """Gated recurrent unit (Cho et al. 2014, reset gate after the product) over a sequence.
+class Network(Protocol):
+    """A module of a team: its parameters, carries, and outputs over sequences."""
 
-    The input projection runs once for the whole sequence; only the recurrent product is inside the
-    scan, forward (`gru`) and backward.
+    def init(self, key: Key, num_inputs: int) -> PyTree:
+        """Fresh parameters for inputs (..., num_inputs)."""
+        ...
+
+    def initial_carry(self, batch: int) -> Carry:
+        """The carry (B, ...) at the start of an episode; `()` if feed-forward."""
+        ...
+
+    def apply(self, params: PyTree, carry: Carry, x: Array, first: Array) -> tuple[Carry, Any]:
+        """Carries after each step (L, B, ...), and outputs, for x (L, B, ...), first (L, B)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One network for the whole team; its inputs are (L, B, F)."""
+
+    module: Actor | Critic
+
+    def init(self, key: Key, num_inputs: int) -> PyTree:
+        """See `Network`."""
+        x, first = jnp.zeros((1, 1, num_inputs)), jnp.ones((1, 1), bool)
+        return self.module.init(key, self.initial_carry(1), x, first)
+
+    def initial_carry(self, batch: int) -> Carry:
+        """(B, H)."""
+        return _zero_carry(self.module, batch)
+
+    def apply(self, params: PyTree, carry: Carry, x: Array, first: Array) -> tuple[Carry, Any]:
+        """See `Network`."""
+        return self.module.apply(params, carry, x, first)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One network that all agents share, told apart by an id; its inputs are (L, B, N, F)."""
+
+    module: Actor | Critic
+    num_agents: int
+
+    def init(self, key: Key, num_inputs: int) -> PyTree:
+        """See `Network`."""
+        x, first = jnp.zeros((1, 1, self.num_agents, num_inputs)), jnp.ones((1, 1), bool)
+        return self.module.init(key, self.initial_carry(1), x, first)
+
+    def initial_carry(self, batch: int) -> Carry:
+        """(B, N, H)."""
+        return _zero_carry(self.module, batch, self.num_agents)
+
+    def apply(self, params: PyTree, carry: Carry, x: Array, first: Array) -> tuple[Carry, Any]:
+        """See `Network`."""
+        return self.module.apply(params, carry, x, first)
+
+
+@dataclass(frozen=True)
+class Separate:
+    """A network for each agent, parameters (N, ...); its inputs are (L, B, N, F)."""
+
+    module: Actor | Critic
+    num_agents: int
+
+    def init(self, key: Key, num_inputs: int) -> PyTree:
+        """See `Network`."""
+        return jax.vmap(lambda key: Joint(self.module).init(key, num_inputs))(
+            jax.random.split(key, self.num_agents)
+        )
+
+    def initial_carry(self, batch: int) -> Carry:
+        """(B, N, H)."""
+        return _zero_carry(self.module, batch, self.num_agents)
+
+    def apply(self, params: PyTree, carry: Carry, x: Array, first: Array) -> tuple[Carry, Any]:
+        """See `Network`."""
+        apply = jax.vmap(self.module.apply, in_axes=(0, 1, 2, None), out_axes=2)
+        return apply(params, carry, x, first)
+
+
+def _zero_carry(module: Actor | Critic, *batch: int) -> Carry:
+    return () if module.core == "ff" else jnp.zeros((*batch, module.width))
+
+
+class Weights(NamedTuple):
+    """All that the outputs of one network depend on besides its inputs.
+
+    Attributes:
+        params: what gradients change.
+        inputs: by which its inputs are standardised, (F,), or `()`.
+        outputs: of the critic's targets, by which its outputs are scaled back, (V,) or (1,), or
+            `()`.
     """
 
-    features: int
-
-    @nn.compact
-    def __call__(self, carry: Array, x: Array, first: Array) -> Array:
-        """Returns the carry after each step, (L, B, ..., H), which is also the output.
-
-        Args:
-            carry: (B, ..., H), before the first step.
-            x: (L, B, ..., F).
-            first: (L, B) bool; True where an episode begins, so that the carry restarts at zero.
-        """
-        inputs = [Dense(self.features, 1.0, name=f"input_{gate}")(x) for gate in "rzn"]
-        kernel = self.param("recurrent_kernel", normal(1.0), (self.features, 3 * self.features))
-        bias = self.param("recurrent_bias", zeros_init(), (self.features,))
-        keep = ~first.reshape(first.shape + (1,) * (x.ndim - 2))
-        return gru(inputs, carry, keep, kernel, bias)
+    params: PyTree
+    inputs: Moments | tuple[()] = ()
+    outputs: Moments | tuple[()] = ()
 
 
-class Body(nn.Module):
-    """Dense, core, dense: what actor and critic have in common."""
+class ActorCritic(NamedTuple):
+    """Something of the actor, and the same of the critic."""
 
-    width: int
-    core: Core
-    num_ids: int = 0
-    """With N > 0, axis -2 is the agent axis and a learned row per agent is added to the first
-    layer, which equals appending a one-hot id to the input."""
-
-    @nn.compact
-    def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
-        """(carries after each step (L, B, ..., H) or (), features (L, B, ..., width))."""
-        x = Dense(self.width, _HIDDEN_GAIN)(x)
-        if self.num_ids:
-            x = add_bias(x, self.param("agent_id", normal(1.0), (self.num_ids, self.width)))
-        x = nn.relu(x)
-        carries: Carry = ()
-        if self.core == "gru":
-            x = carries = GRU(self.width)(carry, x, first)
-        return carries, nn.relu(Dense(self.width, _HIDDEN_GAIN)(x))
-
-
-class Actor(nn.Module):
-    """The policy of one agent, or of all agents if they share parameters."""
-
-    action: Discrete | Box
-    width: int
-    core: Core
-    num_ids: int = 0
-
-    @nn.compact
-    def __call__(self, carry: Carry, obs: Array, first: Array) -> tuple[Carry, ActionParams]:
-        """(carries, parameters of the action distribution) for obs (L, B, ..., O)."""
-        carries, x = Body(self.width, self.core, self.num_ids)(carry, obs, first)
-        out = Dense(self.action.size, 0.01)(x)
-        if isinstance(self.action, Discrete):
-            return carries, (out,)
-        log_std = self.param("log_std", zeros_init(), (self.action.size,))
-        return carries, (out, jnp.broadcast_to(log_std, out.shape))
-
-
-class Critic(nn.Module):
-    """The value function, of the team or of each agent."""
-
-    width: int
-    core: Core
-    num_outputs: int = 1
-    num_ids: int = 0
-
-    @nn.compact
-    def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
-        """(carries, value (L, B, ..., num_outputs)) for x (L, B, ..., F)."""
-        carries, x = Body(self.width, self.core, self.num_ids)(carry, x, first)
-        return carries, Dense(self.num_outputs, 1.0)(x)
-
-
-class Params(NamedTuple):
-    """Parameters (or gradients, or optimiser states) of both networks."""
-
-    actor: PyTree
-    critic: PyTree
+    actor: Any
+    critic: Any
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Actor and critic of one task, as pure functions of their parameters.
+    """Actor and critic of one task.
 
     Attributes:
         spec: the environment's.
-        width: units of every hidden layer and of the GRU.
-        core: "ff" or "gru".
+        actor: over the agents' observations (L, B, N, O); puts out parameters of `distribution`.
+        critic: over what it sees; puts out (L, B, V) if it is the team's, else (L, B, N, 1).
         critic_view: what the critic sees: "state" (centralised), "obs" (each agent its own, as in
             IPPO) or "both".
-        share_parameters: one actor for all agents, told apart by an id, or one for each.
+        actor_norm: how the actor's inputs are standardised: by running moments, each by itself
+            ("layer"), or not.
+        critic_norm: likewise the critic's.
+        value_norm: whether the critic predicts standardised targets.
     """
 
     spec: EnvSpec
-    width: int = 64
-    core: Core = "gru"
+    actor: Network
+    critic: Network
     critic_view: CriticView = "state"
-    share_parameters: bool = True
+    actor_norm: InputNorm = "none"
+    critic_norm: InputNorm = "none"
+    value_norm: bool = False
 
     @property
     def num_values(self) -> int:
         """`V`: 1 if the critic is the team's, else N."""
-        team = self.critic_view == "state" and self.spec.shared_reward
-        return 1 if team else self.spec.num_agents
+        return num_values(self.spec, self.critic_view)
 
     @property
-    def _actor(self) -> Actor:
-        ids = self.spec.num_agents if self.share_parameters else 0
-        return Actor(self.spec.action, self.width, self.core, ids)
+    def owned_by_team(self) -> bool:
+        """Whether every value stream is the whole team's, since all agents share the reward."""
+        return self.spec.shared_reward
 
-    @property
-    def _critic(self) -> Critic:
-        if self.critic_view == "state":
-            return Critic(self.width, self.core, self.num_values)
-        return Critic(
-            self.width, self.core, num_ids=self.spec.num_agents if self.share_parameters else 0
-        )
-
-    @property
-    def _critic_per_agent(self) -> bool:
-        return self.critic_view != "state"
-
-    def init(self, key: Key) -> Params:
-        """Fresh parameters."""
+    def init(self, key: Key) -> ActorCritic:
+        """Fresh weights of both networks."""
         actor_key, critic_key = jax.random.split(key)
-        obs = jnp.zeros((1, 1, self.spec.num_agents, *self.spec.obs_shape))
-        x = self._critic_input(obs, jnp.zeros((1, 1, *self.spec.state_shape)))
-        actor_carry, critic_carry = self.initial_carries(1)
-        return Params(
-            self._init(self._actor, True, actor_key, actor_carry, _flat(obs, 3)),
-            self._init(self._critic, self._critic_per_agent, critic_key, critic_carry, x),
+        obs = jax.ShapeDtypeStruct((1, 1, self.spec.num_agents, *self.spec.obs_shape), float)
+        state = jax.ShapeDtypeStruct((1, 1, *self.spec.state_shape), float)
+        actor_size = jax.eval_shape(self.actor_input, obs).shape[-1]
+        critic_size = jax.eval_shape(self.critic_input, obs, state).shape[-1]
+        streams = self.spec.num_agents if self._own_outputs else 1
+        return ActorCritic(
+            Weights(
+                self.actor.init(actor_key, actor_size),
+                no_moments(actor_size) if self.actor_norm == "running" else (),
+            ),
+            Weights(
+                self.critic.init(critic_key, critic_size),
+                no_moments(critic_size) if self.critic_norm == "running" else (),
+                no_moments(streams) if self.value_norm else (),
+            ),
         )
 
     def initial_carries(self, batch: int) -> tuple[Carry, Carry]:
         """Zero carries of actor (B, N, H) and critic (B, H) or (B, N, H); `()` if feed-forward."""
-        if self.core == "ff":
-            return (), ()
-        per_agent = jnp.zeros((batch, self.spec.num_agents, self.width))
-        return per_agent, per_agent if self._critic_per_agent else per_agent[:, 0]
+        return self.actor.initial_carry(batch), self.critic.initial_carry(batch)
+
+    def actor_input(self, obs: Array) -> Array:
+        """What the actor reads, before it is standardised: (L, B, N, F)."""
+        return _flat(obs, 3)
+
+    def critic_input(self, obs: Array, global_state: Array) -> Array:
+        """What the critic reads, before it is standardised: (L, B, F), or (L, B, N, F)."""
+        if self.critic_view == "state":
+            return _flat(global_state, 2)
+        if self.critic_view == "obs":
+            return _flat(obs, 3)
+        tiled = jnp.repeat(_flat(global_state, 2)[:, :, None], self.spec.num_agents, axis=2)
+        return jnp.concatenate([_flat(obs, 3), tiled], axis=-1)
 
     def act(
-        self, params: PyTree, carry: Carry, obs: Array, first: Array, action_mask: Array
+        self, weights: Weights, carry: Carry, obs: Array, first: Array, action_mask: Array
     ) -> tuple[Carry, Distribution]:
         """The policy over a sequence.
 
         Args:
-            params: the actor's.
+            weights: the actor's.
             carry: (B, N, H) before the first step.
             obs: (L, B, N, *obs_shape).
             first: (L, B) bool.
@@ -192,60 +214,111 @@ class Networks:
         Returns:
             Carries after each step (L, B, N, H), and the distribution over (L, B, N).
         """
-        carries, action_params = self._policy(params, carry, obs, first)
+        x = _standardized(self.actor_input(obs), self.actor_norm, weights.inputs)
+        carries, action_params = self.actor.apply(weights.params, carry, x, first)
         return carries, distribution(self.spec.action, action_params, action_mask)
 
     def act_once(
-        self, params: PyTree, carry: Carry, time_step: TimeStep, first: Array
+        self, weights: Weights, carry: Carry, time_step: TimeStep, first: Array
     ) -> tuple[Carry, Distribution]:
         """The policy for one time step (B, ...): the carry after it, the distribution over (B, N).
 
         `first` is (B,) bool; for the rest see `act`.
         """
-        sequence = self._policy(params, carry, time_step.obs[None], first[None])
+        x = _standardized(self.actor_input(time_step.obs[None]), self.actor_norm, weights.inputs)
+        sequence = self.actor.apply(weights.params, carry, x, first[None])
         carry, action_params = jax.tree.map(lambda x: x[0], sequence)
         return carry, distribution(self.spec.action, action_params, time_step.action_mask)
 
     def value(
-        self, params: PyTree, carry: Carry, obs: Array, global_state: Array, first: Array
+        self, weights: Weights, carry: Carry, obs: Array, global_state: Array, first: Array
     ) -> tuple[Carry, Array]:
         """The critic over a sequence; arguments as `act`, global_state (L, B, *state_shape).
 
         Returns:
-            Carries after each step, and values (L, B, V).
+            Carries after each step, and values (L, B, V) in units of the reward.
         """
-        apply = self._per_agent(self._critic.apply, self._critic_per_agent)
-        carries, value = apply(params, carry, self._critic_input(obs, global_state), first)
-        return carries, value[..., 0] if self._critic_per_agent else value
+        x = _standardized(self.critic_input(obs, global_state), self.critic_norm, weights.inputs)
+        carries, value = self.critic.apply(weights.params, carry, x, first)
+        value = value if self.critic_view == "state" else value[..., 0]
+        if isinstance(weights.outputs, Moments):
+            value = weights.outputs.mean + weights.outputs.scale * value
+        return carries, value
 
-    def _policy(
-        self, params: PyTree, carry: Carry, obs: Array, first: Array
-    ) -> tuple[Carry, ActionParams]:
-        apply = self._per_agent(self._actor.apply, True)
-        return apply(params, carry, _flat(obs, 3), first)
+    def with_outputs(self, critic: Weights, outputs: Moments) -> Weights:
+        """The critic with other moments of its targets, and the same values as before.
 
-    def _critic_input(self, obs: Array, global_state: Array) -> Array:
-        if self.critic_view == "state":
-            return _flat(global_state, 2)
-        if self.critic_view == "obs":
-            return _flat(obs, 3)
-        tiled = jnp.repeat(_flat(global_state, 2)[:, :, None], self.spec.num_agents, axis=2)
-        return jnp.concatenate([_flat(obs, 3), tiled], axis=-1)
+        The head takes on the inverse of what the moments change (PopArt, van Hasselt et al. 2016).
+        """
+        old = critic.outputs
+        assert isinstance(old, Moments)
+        gain = old.scale / outputs.scale
+        shift = (old.mean - outputs.mean) / outputs.scale
+        head = critic.params["params"]["head"]
+        if isinstance(self.critic, Separate):  # an axis of agents, then those of a head
+            gain, shift = gain[:, None], shift[:, None]
+            kernel = head["kernel"] * gain[:, None]
+        else:
+            kernel = head["kernel"] * gain
+        head = {"kernel": kernel, "bias": head["bias"] * gain + shift}
+        params = critic.params["params"] | {"head": head}
+        return critic._replace(params={"params": params}, outputs=outputs)
 
-    def _per_agent(self, apply: Callable[..., Any], per_agent: bool) -> Callable[..., Any]:
-        """Maps `apply` over the agent axis of everything if each agent has its own parameters."""
-        if self.share_parameters or not per_agent:
-            return apply
+    def target_streams(self, x: Array) -> Array:
+        """Values (..., V) as samples of what `Weights.outputs` tells apart."""
+        return x if self._own_outputs else x[..., None]
 
-        return jax.vmap(apply, in_axes=(0, 1, 2, None), out_axes=2)
+    @property
+    def _own_outputs(self) -> bool:
+        """Whether each value stream has moments of its own: each then has a head of its own."""
+        return not isinstance(self.critic, Shared) and self.num_values > 1
 
-    def _init(self, module: nn.Module, per_agent: bool, key: Key, carry: Carry, x: Array) -> PyTree:
-        first = jnp.ones((1, 1), bool)
-        if self.share_parameters or not per_agent:
-            return module.init(key, carry, x, first)
-        carry, x = jax.tree.map(lambda leaf: leaf[:, 0], carry), x[:, :, 0]
-        keys = jax.random.split(key, self.spec.num_agents)
-        return jax.vmap(module.init, in_axes=(0, None, None, None))(keys, carry, x, first)
+
+def num_values(spec: EnvSpec, critic_view: CriticView) -> int:
+    """`V`: 1 if the critic is the team's, else N."""
+    return 1 if critic_view == "state" and spec.shared_reward else spec.num_agents
+
+
+def make_networks(
+    spec: EnvSpec,
+    width: int = 64,
+    core: Core = "gru",
+    critic_view: CriticView = "state",
+    share_parameters: bool = True,
+    state_std: bool = False,
+    actor_norm: InputNorm = "none",
+    critic_norm: InputNorm = "none",
+    value_norm: bool = False,
+) -> Networks:
+    """The networks of this package for an environment.
+
+    Args:
+        spec: the environment's.
+        width: units of every hidden layer and of the GRU.
+        core: "ff" or "gru".
+        critic_view: see `Networks`.
+        share_parameters: one actor (and critic of agents) for all agents, told apart by an id, or
+            one for each.
+        state_std: see `Actor`.
+        actor_norm: see `Networks`.
+        critic_norm: see `Networks`.
+        value_norm: see `Networks`.
+    """
+    N = spec.num_agents
+    ids = N if share_parameters else 0
+    of_agents = Shared if share_parameters else Separate
+    if critic_view == "state":
+        critic = Joint(Critic(width, core, num_values(spec, critic_view)))
+    else:
+        critic = of_agents(Critic(width, core, num_ids=ids), N)
+    actor = of_agents(Actor(spec.action, width, core, ids, state_std), N)
+    return Networks(spec, actor, critic, critic_view, actor_norm, critic_norm, value_norm)
+
+
+def _standardized(x: Array, how: InputNorm, moments: Moments | tuple[()]) -> Array:
+    if isinstance(moments, Moments):
+        return standardize(x, moments)
+    return layer_standardize(x) if how == "layer" else x
 
 
 def _flat(x: Array, batch_axes: int) -> Array:

@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from marsrl.config import Config
 from marsrl.envs.vector import EpisodeStats, VectorEnv, VectorState, split_each
 from marsrl.indexing import take
 from marsrl.learner.advantages import gae
-from marsrl.learner.networks import Carry, Networks, Params
-from marsrl.types import Array, Key, PyTree, TimeStep
+from marsrl.learner.modules import Carry
+from marsrl.learner.networks import ActorCritic, Networks, Weights
+from marsrl.types import Array, EnvSpec, Key, TimeStep
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How experience is collected.
+
+    Attributes:
+        num_envs: `E`, environments of a seed, on all devices together.
+        rollout_length: `T`, steps per environment and update.
+        chunk_length: `L`, steps of back-propagation through time; divides `T`.
+        reset_pool: starts that an environment draws at a time.
+        stagger: whether environments start at random points of an episode.
+    """
+
+    num_envs: int
+    rollout_length: int
+    chunk_length: int
+    reset_pool: int
+    stagger: bool
+
+    @property
+    def num_chunks(self) -> int:
+        """`K`, chunks per rollout."""
+        return self.rollout_length // self.chunk_length
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What the future is worth.
+
+    Attributes:
+        gamma: discount per step.
+        gae_lambda: trace decay of the advantage estimate.
+        bootstrap_truncated: whether the final observation is valued where the clock ran out,
+            instead of counting it as 0.
+        reward_scale: what rewards are multiplied by before the learner sees them.
+    """
+
+    gamma: float
+    gae_lambda: float
+    bootstrap_truncated: bool
+    reward_scale: float
 
 
 class RolloutState(NamedTuple):
@@ -43,7 +86,7 @@ class Transition(NamedTuple):
         action: (N,) or (N, A), raw (see `distributions`).
         log_prob: (N,).
         reward: (V,).
-        terminated: (V,) bool; where each agent has its own critic, its death ends its future.
+        terminated: (V,) bool; where agents are rewarded apart, an agent's death ends its future.
         truncated: (V,) bool.
         final_obs: (N, *obs_shape), of the step that followed, before any restart.
         final_state: (*state_shape,), likewise.
@@ -63,30 +106,58 @@ class Transition(NamedTuple):
     final_state: Array
 
 
-class Experience(NamedTuple):
-    """A rollout with its values, ready to be cut into minibatches.
+class Finals(NamedTuple):
+    """Observations at which the clock ran out, on which nobody acts, M for each environment.
 
     Attributes:
-        transition: (T, E, ...).
-        value: (T, E, V).
-        advantage: (T, E, V).
-        target: (T, E, V).
-        actor_carry: (K, E, N, H) before each chunk, or ().
-        critic_carry: (K, E, ...) likewise.
+        obs: (M, E, N, *obs_shape).
+        global_state: (M, E, *state_shape).
+        carry: (M, E, ...) the critic's, before them, or ().
+        there: (M, E, V) bool; the others are only padding.
+    """
+
+    obs: Array
+    global_state: Array
+    carry: Carry
+    there: Array
+
+
+class Steps(NamedTuple):
+    """A rollout with its values, (T, E, ...), or a part of it.
+
+    Attributes:
+        transition: the steps.
+        value: (V,).
+        advantage: (V,).
+        target: (V,).
     """
 
     transition: Transition
     value: Array
     advantage: Array
     target: Array
-    actor_carry: Carry
-    critic_carry: Carry
+
+
+class Experience(NamedTuple):
+    """What an update learns from.
+
+    Attributes:
+        steps: (T, E, ...).
+        carries: (K, E, ...) before each chunk, the actor's and the critic's.
+        finals: some of the observations at which the clock ran out, or `()` if they count as the
+            end.
+    """
+
+    steps: Steps
+    carries: ActorCritic
+    finals: Finals | tuple[()]
 
 
 def rollout(
-    config: Config,
+    sampling: Sampling,
+    returns: Returns,
     networks: Networks,
-    params: Params,
+    weights: ActorCritic,
     env: VectorEnv,
     state: RolloutState,
 ) -> tuple[RolloutState, Experience, EpisodeStats]:
@@ -95,33 +166,37 @@ def rollout(
     Returns:
         The state after it, the experience, and the episodes that ended, (T, E).
     """
-    played, transition, actor_carry, episodes = _play(config, networks, params.actor, env, state)
-    played, experience = _add_values(
-        config, networks, params.critic, played, transition, actor_carry
+    played, transition, actor_carry, episodes = _play(sampling, networks, weights.actor, env, state)
+    scaled = transition._replace(reward=returns.reward_scale * transition.reward)
+    steps, critic_carry, critic_carries, finals = _valued(
+        returns, networks, weights.critic, played, scaled
     )
-    return played, experience, episodes
+    chunk_starts = jax.tree.map(lambda c: c[:: sampling.chunk_length], critic_carries)
+    experience = Experience(steps, ActorCritic(actor_carry, chunk_starts), finals)
+    return played._replace(critic_carry=critic_carry), experience, episodes
 
 
 def _play(
-    config: Config,
+    sampling: Sampling,
     networks: Networks,
-    params: PyTree,
+    actor: Weights,
     env: VectorEnv,
     state: RolloutState,
 ) -> tuple[RolloutState, Transition, Carry, EpisodeStats]:
     """The environment loop: chunks of steps, storing the actor's carry once per chunk."""
     key, pool_key = split_each(state.key, 2)
-    pool = env.fresh(pool_key, config.pool_size(env.spec.max_steps))
-    restarts = jnp.zeros_like(state.vector.restarts)
-    state = state._replace(key=key, vector=state.vector._replace(restarts=restarts))
+    pool = env.empty_pool(pool_key, sampling.reset_pool)
 
-    def step(state: RolloutState, _: None) -> tuple[RolloutState, tuple[Transition, EpisodeStats]]:
+    def step(playing: tuple, _: None) -> tuple[tuple, tuple[Transition, EpisodeStats]]:
+        state, pool = playing
         key, action_key, env_key = split_each(state.key, 3)
         now, first = state.vector.time_step, state.vector.first
-        actor_carry, dist = networks.act_once(params, state.actor_carry, now, first)
+        actor_carry, dist = networks.act_once(actor, state.actor_carry, now, first)
         action = dist.sample(action_key)
-        vector, outcome, episodes = env.step(env_key, state.vector, dist.env_action(action), pool)
-        reward, terminated, truncated = _per_value(networks.num_values, outcome)
+        vector, outcome, episodes, pool = env.step(
+            env_key, state.vector, dist.env_action(action), pool
+        )
+        reward, terminated, truncated = _per_value(networks, outcome)
         transition = Transition(
             obs=now.obs,
             global_state=now.global_state,
@@ -136,47 +211,65 @@ def _play(
             final_obs=outcome.obs,
             final_state=outcome.global_state,
         )
-        return RolloutState(key, vector, actor_carry, state.critic_carry), (transition, episodes)
+        state = RolloutState(key, vector, actor_carry, state.critic_carry)
+        return (state, pool), (transition, episodes)
 
-    def chunk(state: RolloutState, _: None) -> tuple[RolloutState, tuple]:
-        after, steps = jax.lax.scan(step, state, length=config.sequence_length)
-        return after, (state.actor_carry, steps)
+    def chunk(playing: tuple, _: None) -> tuple[tuple, tuple]:
+        after, steps = jax.lax.scan(step, playing, length=sampling.chunk_length)
+        return after, (playing[0].actor_carry, steps)
 
-    state, (actor_carry, steps) = jax.lax.scan(chunk, state, length=config.num_chunks)
+    (state, _), (actor_carry, steps) = jax.lax.scan(
+        chunk, (state._replace(key=key), pool), length=sampling.num_chunks
+    )
     transition, episodes = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), steps)
     return state, transition, actor_carry, episodes
 
 
-def _per_value(num_values: int, outcome: TimeStep) -> tuple[Array, Array, Array]:
+def _per_value(networks: Networks, outcome: TimeStep) -> tuple[Array, Array, Array]:
     """Reward, terminated and truncated, (E, V) each, of a time step (E, ...)."""
     terminated, truncated = outcome.terminated[:, None], outcome.truncated[:, None]
-    if num_values == 1:
+    if networks.num_values == 1:
         return outcome.reward.mean(-1, keepdims=True), terminated, truncated
-    terminated = terminated | ~outcome.agent_mask
+    if networks.spec.shared_reward:  # what the team still earns is the dead agent's merit too
+        terminated = jnp.broadcast_to(terminated, outcome.reward.shape)
+    else:
+        terminated = terminated | ~outcome.agent_mask
     return outcome.reward, terminated, truncated & ~terminated
 
 
-def _add_values(
-    config: Config,
+def _valued(
+    returns: Returns,
     networks: Networks,
-    params: PyTree,
+    critic: Weights,
     state: RolloutState,
     transition: Transition,
-    actor_carry: Carry,
-) -> tuple[RolloutState, Experience]:
-    """Values all steps in one pass of the critic, then estimates advantages."""
+) -> tuple[Steps, Carry, Carry, Finals | tuple[()]]:
+    """Values all steps in one pass of the critic, then estimates advantages.
+
+    Returns:
+        The steps; the critic's carries before `state`, (E, ...), and before each step, (T, E, ...);
+        and the final observations.
+    """
     now = state.vector.time_step
     carries, values = networks.value(
-        params,
+        critic,
         state.critic_carry,
         _append(transition.obs, now.obs),
         _append(transition.global_state, now.global_state),
         _append(transition.first, state.vector.first),
     )
     value, next_value = values[:-1], values[1:]
+    # carries[t] is the carry after step t; `before[t]`, with T + 1 entries, the one before it
+    before = jax.tree.map(
+        lambda start, after: jnp.concatenate([start[None], after[:-1]]), state.critic_carry, carries
+    )
     terminated, truncated = transition.terminated, transition.truncated
-    if config.bootstrap_truncated:
-        next_value = _bootstrap_truncated(networks, params, carries, transition, next_value)
+    finals: Finals | tuple[()] = ()
+    if returns.bootstrap_truncated:
+        M = most_truncations(networks.spec, len(truncated))
+        there = truncated.any(-1)
+        next_value = _bootstrapped(networks, critic, transition, carries, next_value, there, M)
+        finals = _finals(transition, carries, _some(there, M))
     else:
         terminated, truncated = terminated | truncated, jnp.zeros_like(truncated)
     advantage, target = gae(
@@ -185,40 +278,72 @@ def _add_values(
         next_value,
         terminated,
         truncated,
-        config.gamma,
-        config.gae_lambda,
+        returns.gamma,
+        returns.gae_lambda,
     )
-    # carries[t] is the carry after step t; `before[t]`, with T + 1 entries, the one before it
-    before = jax.tree.map(
-        lambda start, after: jnp.concatenate([start[None], after[:-1]]), state.critic_carry, carries
-    )
-    chunk_starts = jax.tree.map(lambda c: c[: -1 : config.sequence_length], before)
-    experience = Experience(transition, value, advantage, target, actor_carry, chunk_starts)
-    return state._replace(critic_carry=jax.tree.map(lambda c: c[-1], before)), experience
+    steps = Steps(transition, value, advantage, target)
+    after, before = (jax.tree.map(lambda c, part=part: c[part], before) for part in (-1, slice(-1)))
+    return steps, after, before, finals
 
 
-def _bootstrap_truncated(
-    networks: Networks, params: PyTree, carries: Carry, transition: Transition, next_value: Array
+def most_truncations(spec: EnvSpec, rollout_length: int) -> int:
+    """How often the clock runs out in one environment during a rollout, if only at the horizon."""
+    return -(-rollout_length // spec.max_steps)
+
+
+Places = tuple[Array, Array]
+"""Steps (M, E) and environments (E,), as an index of arrays (T, E, ...)."""
+
+
+def _some(there: Array, number: int) -> Places:
+    """The first `number` steps of each environment at which `there` (T, E) holds, or others."""
+    steps = jnp.argsort(~there, axis=0, stable=True)[:number]
+    return steps, jnp.arange(there.shape[1])
+
+
+def _finals(transition: Transition, carries: Carry, at: Places) -> Finals:
+    pick = (transition.final_obs, transition.final_state, carries, transition.truncated)
+    return Finals(*jax.tree.map(lambda x: take(x, at), pick))
+
+
+def _bootstrapped(
+    networks: Networks,
+    critic: Weights,
+    transition: Transition,
+    carries: Carry,
+    next_value: Array,
+    there: Array,
+    number: int,
 ) -> Array:
-    """Puts the value of the true final observation where the clock ran out.
+    """`next_value` with that of the true final observation where the clock ran out.
 
-    An episode is truncated at its horizon only, so each environment has at most
-    `M = ceil(T / max_steps)` such steps in a rollout: the critic sees M steps again, not T.
+    The critic sees `number` steps of each environment again, not all T, as often as it takes: once,
+    unless episodes are truncated before their horizon.
     """
-    truncated = transition.truncated
-    T, E, _ = truncated.shape
-    M = -(-T // networks.spec.max_steps)
-    # the first M truncated steps of each environment, or others, which are then left as they are
-    steps = jnp.argsort(~truncated.any(-1), axis=0, stable=True)[:M]
-    at = (steps, jnp.arange(E))
-    obs, global_state, carry = jax.tree.map(
-        lambda x: take(x, at).reshape((1, M * E, *x.shape[2:])),
-        (transition.final_obs, transition.final_state, carries),
-    )
-    carry = jax.tree.map(lambda c: c[0], carry)
-    _, value = networks.value(params, carry, obs, global_state, jnp.zeros((1, M * E), bool))
-    value = jnp.where(take(truncated, at), value.reshape((M, E, -1)), take(next_value, at))
-    return next_value.at[at].set(value)
+
+    def some(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        next_value, left = state
+        at = _some(left, number)
+        finals = _finals(transition, carries, at)
+        value = value_of_finals(networks, critic, jax.tree.map(_flat, finals))
+        value = value.reshape(finals.there.shape)
+        wanted = finals.there & take(left, at)[..., None]
+        next_value = next_value.at[at].set(jnp.where(wanted, value, take(next_value, at)))
+        return next_value, left.at[at].set(False)
+
+    return jax.lax.while_loop(lambda state: state[1].any(), some, (next_value, there))[0]
+
+
+def value_of_finals(networks: Networks, critic: Weights, finals: Finals) -> Array:
+    """(B, V), the values of finals (B, ...), which go on from their carries."""
+    first = jnp.zeros((1, len(finals.there)), bool)
+    inputs = finals.obs[None], finals.global_state[None], first
+    return networks.value(critic, finals.carry, *inputs)[1][0]
+
+
+def _flat(x: Array) -> Array:
+    """(M, E, ...) as (M E, ...)."""
+    return x.reshape((-1, *x.shape[2:]))
 
 
 def _append(x: Array, last: Array) -> Array:

@@ -2,41 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from marsrl.config import Config
 from marsrl.envs.vector import split_each
 from marsrl.indexing import take
 from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
-from marsrl.learner.networks import Networks, Params
-from marsrl.learner.rollout import Experience
+from marsrl.learner.metrics import Metrics, nothing, one, one_if_known, summed
+from marsrl.learner.moments import Moments, merge
+from marsrl.learner.networks import ActorCritic, Networks, Weights
+from marsrl.learner.rollout import Experience, Finals, Steps, value_of_finals
 from marsrl.objectives import Objective, diagnostics
 from marsrl.types import Array, Key
 
-Metrics = dict[str, Array]
+
+@dataclass(frozen=True)
+class Losses:
+    """What is minimised.
+
+    Attributes:
+        normalize_advantage: per minibatch, over live agents.
+        advantage_per_agent: each agent's by its own mean and deviation.
+        advantage_floor: least deviation, in units of the reward, that advantages are divided by.
+        value_clip: largest value change that the value loss rewards, in units of its targets.
+        huber_delta: error, in units of its targets, beyond which the value loss is linear.
+    """
+
+    normalize_advantage: bool
+    advantage_per_agent: bool
+    advantage_floor: float
+    value_clip: float | None
+    huber_delta: float | None
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How often an update goes over its experience, and in what portions.
+
+    Attributes:
+        update_epochs: passes.
+        num_minibatches: of each pass.
+        num_chunks: `K`, into which the rollout is cut; sequences are what is shuffled.
+        kl_stop: mean `approx_kl` (nats) of a pass after which no other follows.
+    """
+
+    update_epochs: int
+    num_minibatches: int
+    num_chunks: int
+    kl_stop: float | None
+
+
+class Schedule(NamedTuple):
+    """The settings that change in the course of training; () each, fixed during an update."""
+
+    actor_lr: Array | float
+    critic_lr: Array | float
+    ent_coef: Array | float
 
 
 class Learner(NamedTuple):
-    """What an update changes: parameters and the state of their optimisers."""
+    """What an update changes: the weights, and the states of their optimisers."""
 
-    params: Params
-    opt_state: Params
+    weights: ActorCritic
+    opt_states: ActorCritic
 
 
 class Statistics(NamedTuple):
-    """What the losses need to know of all devices' parts of a minibatch; () each.
+    """What the losses need to know of all devices' parts of a minibatch.
 
     Attributes:
-        advantage_mean: over live agents.
+        advantage_mean: over live agents; (), or (N,) if it is each agent's own.
         advantage_std: likewise.
-        explained_variance: of the targets, by the values of the rollout.
-        actor_share: the share of the live agents that is on this device.
-        critic_share: likewise of the value streams that belong to someone.
+        explained_variance: () of the targets, by the values of the rollout.
+        actor_share: () the share of the live agents that is on this device.
+        critic_share: () likewise of what the critic is trained on.
     """
 
     advantage_mean: Array
@@ -46,29 +92,39 @@ class Statistics(NamedTuple):
     critic_share: Array
 
 
-def init_learner(config: Config, params: Params) -> Learner:
-    """A learner before its first update."""
-    pairs = zip(_make_optimizer(config), params, strict=True)
-    return Learner(params, Params(*(tx.init(ravel_pytree(p)[0]) for tx, p in pairs)))
+class Batch(NamedTuple):
+    """A minibatch, or the part of it that is on this device.
 
-
-def _make_optimizer(config: Config) -> Params:
-    """Adam behind a global-norm clip, one for the actor and one for the critic.
-
-    Each works on one flat vector, since a loop over many small arrays costs more than its
-    arithmetic.
+    Attributes:
+        steps: (L, B, ...).
+        carries: (B, ...) before the first of them.
+        finals: (B', ...), or `()`.
+        final_target: (V,), what a final observation is worth.
     """
 
-    def adam(lr: float) -> optax.GradientTransformation:
-        steps = config.num_updates * config.update_epochs * config.num_minibatches
-        rate = optax.linear_schedule(lr, 0.0, steps) if config.anneal_lr else lr
-        clip = optax.clip_by_global_norm(config.max_grad_norm)
-        return optax.chain(clip, optax.adam(rate, eps=1e-5))
-
-    return Params(adam(config.actor_lr), adam(config.critic_lr))
+    steps: Steps
+    carries: ActorCritic
+    finals: Finals | tuple[()]
+    final_target: Array
 
 
-def to_sequences(experience: Experience, num_chunks: int) -> Experience:
+def make_optimizer(max_grad_norm: float) -> optax.GradientTransformation:
+    """Adam behind a global-norm clip, without the step size, which `Schedule` has.
+
+    It works on one flat vector, since a loop over many small arrays costs more than its
+    arithmetic.
+    """
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=1e-5))
+
+
+def init_learner(optimizer: optax.GradientTransformation, weights: ActorCritic) -> Learner:
+    """A learner before its first update."""
+    return Learner(
+        weights, ActorCritic(*(optimizer.init(ravel_pytree(w.params)[0]) for w in weights))
+    )
+
+
+def to_sequences(experience: Experience, num_chunks: int) -> tuple[Steps, ActorCritic]:
     """Cuts time into chunks: (T, E, ...) -> (L, K * E, ...), carries (K, E, ...) -> (K * E, ...).
 
     Time is split before the chunk axis moves; a plain reshape of (T, E) would string together
@@ -79,221 +135,372 @@ def to_sequences(experience: Experience, num_chunks: int) -> Experience:
         chunks = x.reshape((num_chunks, -1, *x.shape[1:])).swapaxes(0, 1)  # (L, K, E, ...)
         return chunks.reshape((chunks.shape[0], -1, *chunks.shape[3:]))
 
-    steps = jax.tree.map(cut, experience[:4])
-    carries = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), experience[4:])
-    return Experience(*steps, *carries)
+    return jax.tree.map(cut, experience.steps), jax.tree.map(_joined, experience.carries)
 
 
-def take_sequences(sequences: Experience, index: Array) -> Experience:
-    """The minibatch (L, B, ...) of the sequences at `index` (B,)."""
-    steps = jax.tree.map(lambda x: take(x, (slice(None), index)), sequences[:4])
-    carries = jax.tree.map(lambda x: take(x, index), sequences[4:])
-    return Experience(*steps, *carries)
+def _joined(x: Array) -> Array:
+    """(K, E, ...) as (K E, ...)."""
+    return x.reshape((-1, *x.shape[2:]))
 
 
-def shuffle(config: Config, keys: Key, num_envs: int) -> Array:
-    """A random order of the sequences, as indices (num_minibatches, B).
+def shuffle(keys: Key, num_envs: int, per_env: int, num_minibatches: int) -> tuple[Array, Array]:
+    """A random order of `per_env` items of each environment, cut into minibatches.
 
     Every block of environments is shuffled by itself and gives each minibatch an equal share. A
     device that holds some of the blocks thus finds its share of every minibatch in its own memory,
     and the minibatches do not depend on how the blocks are spread.
 
     Args:
-        config: the run's.
         keys: one for each block that is here.
         num_envs: environments that are here, in the blocks' order.
+        per_env: items of each, of which item k of environment e has index `k * num_envs + e`.
+        num_minibatches: into how many parts.
+
+    Returns:
+        Indices, and whether each is of an item or only fills the last minibatch, both
+        (num_minibatches, B).
     """
     blocks, size = len(keys), num_envs // len(keys)
+    items = per_env * size
+    missing = -items % num_minibatches
 
     def one_block(key: Key) -> Array:
-        return jax.random.permutation(key, config.num_chunks * size)
+        return jax.random.permutation(key, items)
 
-    order = jax.vmap(one_block)(keys)
+    order = jnp.pad(jax.vmap(one_block)(keys), ((0, 0), (0, missing)))
     env = order % size + size * jnp.arange(blocks)[:, None]
-    sequence = (order // size * num_envs + env).reshape((blocks, config.num_minibatches, -1))
-    return sequence.swapaxes(0, 1).reshape((config.num_minibatches, -1))
+    index = order // size * num_envs + env
+    real = jnp.broadcast_to(jnp.arange(items + missing) < items, index.shape)
+    index, real = (
+        x.reshape((blocks, num_minibatches, -1)).swapaxes(0, 1).reshape((num_minibatches, -1))
+        for x in (index, real)
+    )
+    return index, real
 
 
 def update(
-    config: Config,
     networks: Networks,
     objective: Objective,
+    optimizer: optax.GradientTransformation,
+    losses: Losses,
+    passes: Passes,
     learner: Learner,
     experience: Experience,
+    schedule: Schedule,
     keys: Key,
     axes: Axes = (),
 ) -> tuple[Learner, Metrics]:
     """Passes `update_epochs` times over the experience.
 
+    What inputs are standardised by stays as it was in the rollout until the last pass, so that the
+    first replay gives the very policy that acted; then the experience is taken into it.
+
     Args:
-        config: the run's.
         networks: actor and critic.
         objective: the surrogate.
+        optimizer: from `make_optimizer`, for either.
+        losses: what is minimised.
+        passes: how often, and in what portions.
         learner: what is changed.
         experience: of the environments that are here.
+        schedule: the step sizes and weights of this update.
         keys: PRNG keys, one for each block of environments that is here.
         axes: mesh axes over which the environments are spread: gradients are averaged over them.
 
     Returns:
         The changed learner, and the metrics over all minibatches (and devices, each with its part
-        of a minibatch): the mean of each (the minimum of `ratio/min`, the maximum of `ratio/max`),
-        plus `replay_error`: the largest |log_ratio| of the very first minibatch, which is 0 but for
-        rounding if the replay is right.
+        of a minibatch), plus `replay_error/max`: the largest |log_ratio| of the very first
+        minibatch, which is 0 but for rounding if the replay is right.
     """
-    sequences = to_sequences(experience, config.num_chunks)
-    optimizer = _make_optimizer(config)
+    transition, num_envs = experience.steps.transition, experience.steps.value.shape[1]
+    owned = owned_values(networks, transition.agent_mask)
+    weights = _with_targets(networks, learner.weights, experience.steps.target, owned, axes)
+    sequences, carries = to_sequences(experience, passes.num_chunks)
+    finals = jax.tree.map(_joined, experience.finals)
+    final_target = masked_mean(experience.steps.target, owned, axes, over=(0, 1))
+    num_finals = len(finals.there) // num_envs if isinstance(finals, Finals) else 0
 
-    def minibatch(learner: Learner, part: tuple[Array, Statistics]) -> tuple[Learner, Metrics]:
-        index, stats = part
-        batch = take_sequences(sequences, index)
-        gradient = jax.grad(loss, argnums=3, has_aux=True)
-        grads, metrics = gradient(config, networks, objective, learner.params, batch, stats)
-        learner, norms = _apply(optimizer, learner, grads, axes)
+    def batch(index: Array, final_index: Array, real: Array) -> Batch:
+        steps, own = take_sequences(sequences, carries, index)
+        some = jax.tree.map(lambda x: take(x, final_index), finals)
+        if isinstance(some, Finals):
+            some = some._replace(there=some.there & real[:, None])
+        return Batch(steps, own, some, final_target)
+
+    def minibatch(learner: Learner, part: tuple[tuple, Statistics]) -> tuple[Learner, Metrics]:
+        order, stats = part
+        params = ActorCritic(*(each.params for each in learner.weights))
+        gradient = jax.grad(partial(loss, networks, objective, losses), has_aux=True)
+        grads, metrics = gradient(params, learner.weights, batch(*order), stats, schedule.ent_coef)
+        learner, norms = _apply(optimizer, learner, grads, schedule, axes)
         return learner, metrics | norms
 
-    def epoch(state: tuple[Learner, Key], _: None) -> tuple[tuple[Learner, Key], Metrics]:
-        learner, keys = state
-        keys, shuffle_keys = split_each(keys, 2)
-        order = shuffle(config, shuffle_keys, experience.value.shape[1])
+    def epoch(learner: Learner, keys: Key) -> tuple[Learner, Metrics]:
+        parts = passes.num_minibatches
+        sequence_keys, final_keys = split_each(keys, 2)
+        index, _ = shuffle(sequence_keys, num_envs, passes.num_chunks, parts)
+        order = (index, *shuffle(final_keys, num_envs, num_finals, parts))
         # of all minibatches at once, so that devices wait for each other once, not in each of them
-        stats = jax.vmap(lambda index: statistics(take_sequences(sequences, index), axes))(order)
-        learner, metrics = jax.lax.scan(minibatch, learner, (order, stats))
-        return (learner, keys), metrics
+        stats = jax.vmap(lambda *part: statistics(networks, losses, batch(*part), axes))(*order)
+        return jax.lax.scan(minibatch, learner, (order, stats))
 
-    (learner, _), metrics = jax.lax.scan(epoch, (learner, keys), length=config.update_epochs)
+    learner, metrics = _epochs(passes, epoch, learner._replace(weights=weights), keys, axes)
     replay_error = jax.lax.pmax(metrics.pop("log_ratio/max")[0, 0], axes)
-    return learner, reduce_metrics(metrics, axes) | {"replay_error": replay_error}
+    seen = transition.obs, transition.global_state, transition.agent_mask
+    weights = with_inputs(networks, learner.weights, *seen, axes)
+    metrics = summed(metrics, axes) | {"replay_error/max": replay_error}
+    return learner._replace(weights=weights), metrics
+
+
+def _epochs(
+    passes: Passes,
+    epoch: Callable[[Learner, Key], tuple[Learner, Metrics]],
+    learner: Learner,
+    keys: Key,
+    axes: Axes,
+) -> tuple[Learner, Metrics]:
+    """All passes, or those up to the one after which the policy has moved by `kl_stop`."""
+
+    def run(state: tuple[Learner, Key, Array], _: None) -> tuple[tuple, Metrics]:
+        learner, keys, going = state
+        keys, epoch_keys = split_each(keys, 2)
+        if passes.kl_stop is None:
+            learner, metrics = epoch(learner, epoch_keys)
+        else:
+            skipped = nothing(jax.eval_shape(epoch, learner, epoch_keys)[1])
+            learner, metrics = jax.lax.cond(
+                going, epoch, lambda learner, _: (learner, skipped), learner, epoch_keys
+            )
+            moved = summed({"kl": metrics["approx_kl"]}, axes)["kl"]
+            going &= moved.total <= passes.kl_stop * moved.number
+            metrics |= {"epochs": one(going.astype(jnp.float32))}
+        return (learner, keys, going), metrics
+
+    (learner, *_), metrics = jax.lax.scan(
+        run, (learner, keys, jnp.array(True)), length=passes.update_epochs
+    )
+    return learner, metrics
+
+
+def take_sequences(
+    sequences: Steps, carries: ActorCritic, index: Array
+) -> tuple[Steps, ActorCritic]:
+    """The sequences at `index` (B,): steps (L, B, ...) and carries (B, ...)."""
+    steps = jax.tree.map(lambda x: take(x, (slice(None), index)), sequences)
+    return steps, jax.tree.map(lambda x: take(x, index), carries)
+
+
+def _with_targets(
+    networks: Networks, weights: ActorCritic, target: Array, owned: Array, axes: Axes
+) -> ActorCritic:
+    """The weights after the critic has learned the scale of its new targets, (T, E, V)."""
+    if not isinstance(weights.critic.outputs, Moments):
+        return weights
+    streams = networks.target_streams
+    outputs = merge(weights.critic.outputs, streams(target), streams(owned), axes)
+    return weights._replace(critic=networks.with_outputs(weights.critic, outputs))
+
+
+def with_inputs(
+    networks: Networks,
+    weights: ActorCritic,
+    obs: Array,
+    global_state: Array,
+    agent_mask: Array,
+    axes: Axes = (),
+) -> ActorCritic:
+    """The weights after observations (T, E, ...) of live agents were taken into their moments."""
+
+    def taken(each: Weights, x: Array) -> Weights:
+        if not isinstance(each.inputs, Moments):
+            return each
+        mask = agent_mask if x.ndim == 4 else agent_mask.any(-1)  # of agents, or of the team
+        return each._replace(inputs=merge(each.inputs, x, mask[..., None], axes))
+
+    actor, critic = weights
+    return ActorCritic(
+        taken(actor, networks.actor_input(obs)),
+        taken(critic, networks.critic_input(obs, global_state)),
+    )
 
 
 def _apply(
-    optimizer: Params, learner: Learner, grads: Params, axes: Axes
+    optimizer: optax.GradientTransformation,
+    learner: Learner,
+    grads: ActorCritic,
+    schedule: Schedule,
+    axes: Axes,
 ) -> tuple[Learner, Metrics]:
     """One step of both optimisers along the sum of the devices' gradients."""
     flat, unravel = ravel_pytree(grads)  # one exchange instead of one per array
     actor_size = sum(leaf.size for leaf in jax.tree.leaves(grads.actor))
     vectors = jnp.split(jax.lax.psum(flat, axes), [actor_size])
     pairs = [
-        tx.update(vector, state)
-        for tx, vector, state in zip(optimizer, vectors, learner.opt_state, strict=True)
+        optimizer.update(vector, state)
+        for vector, state in zip(vectors, learner.opt_states, strict=True)
     ]
-    updates, opt_state = zip(*pairs, strict=True)
-    params = jax.tree.map(jnp.add, learner.params, unravel(jnp.concatenate(updates)))
-    actor_norm, critic_norm = map(optax.tree.norm, vectors)
-    norms = {"actor/grad_norm": actor_norm, "critic/grad_norm": critic_norm}
-    return Learner(params, Params(*opt_state)), norms
+    updates, opt_states = zip(*pairs, strict=True)
+    rates = schedule.actor_lr, schedule.critic_lr
+    steps = unravel(jnp.concatenate([-r * u for r, u in zip(rates, updates, strict=True)]))
+    weights = ActorCritic(
+        *(
+            each._replace(params=jax.tree.map(jnp.add, each.params, step))
+            for each, step in zip(learner.weights, steps, strict=True)
+        )
+    )
+    actor_norm, critic_norm = (one(optax.tree.norm(vector)) for vector in vectors)
+    norms: Metrics = {"actor/grad_norm": actor_norm, "critic/grad_norm": critic_norm}
+    return Learner(weights, ActorCritic(*opt_states)), norms
 
 
-def statistics(batch: Experience, axes: Axes = ()) -> Statistics:
-    """Of the minibatch whose part on this device is `batch`, (L, B, ...)."""
-    mask, owned = batch.transition.agent_mask, _owned(batch)
+def statistics(networks: Networks, losses: Losses, batch: Batch, axes: Axes = ()) -> Statistics:
+    """Of the minibatch whose part on this device is `batch`."""
+    steps, mask = batch.steps, batch.steps.transition.agent_mask
+    owned = owned_values(networks, mask)
     # a team's one advantage counts for every agent
-    mean, std = mean_and_std(jnp.broadcast_to(batch.advantage, mask.shape), mask, axes)
-    _, spread = mean_and_std(batch.target, owned, axes)
-    _, error = mean_and_std(batch.target - batch.value, owned, axes)
+    advantage = jnp.broadcast_to(steps.advantage, mask.shape)
+    over = (0, 1) if losses.advantage_per_agent else None
+    mean, std = mean_and_std(advantage, mask, axes, over)
+    _, spread = mean_and_std(steps.target, owned, axes)
+    _, error = mean_and_std(steps.target - steps.value, owned, axes)
     return Statistics(
         advantage_mean=mean,
         advantage_std=std,
         explained_variance=1.0 - error**2 / (spread**2 + 1e-8),
-        actor_share=_share(mask, axes),
-        critic_share=_share(owned, axes),
+        actor_share=_share(mask.sum(), axes),
+        critic_share=_share(_critic_samples(owned, batch), axes),
     )
 
 
-def _owned(batch: Experience) -> Array:
-    """(L, B, V) bool: the value stream belongs to someone who is alive."""
-    mask = batch.transition.agent_mask
-    return mask.any(-1, keepdims=True) if batch.value.shape[-1] == 1 else mask
+def owned_values(networks: Networks, agent_mask: Array) -> Array:
+    """(..., V) bool: the value stream belongs to someone, for agents (..., N) that live or not.
+
+    Where the reward is shared, every stream is the team's as long as anybody lives.
+    """
+    if not networks.spec.shared_reward and networks.num_values > 1:
+        return agent_mask
+    some = agent_mask.any(-1, keepdims=True)
+    return jnp.broadcast_to(some, (*some.shape[:-1], networks.num_values))
 
 
-def _share(mask: Array, axes: Axes) -> Array:
-    """The share of all masked entries that are here: 1 if nothing is spread."""
-    return mask.sum() / jnp.maximum(jax.lax.psum(mask.sum(), axes), 1)
+def _critic_samples(owned: Array, batch: Batch) -> Array:
+    there = batch.finals.there.sum() if isinstance(batch.finals, Finals) else 0
+    return owned.sum() + there
+
+
+def _share(number: Array, axes: Axes) -> Array:
+    """The share of all devices' number that is here: 1 if nothing is spread."""
+    return number / jnp.maximum(jax.lax.psum(number, axes), 1)
 
 
 def loss(
-    config: Config,
     networks: Networks,
     objective: Objective,
-    params: Params,
-    batch: Experience,
+    losses: Losses,
+    params: ActorCritic,
+    weights: ActorCritic,
+    batch: Batch,
     stats: Statistics,
+    ent_coef: Array | float,
 ) -> tuple[Array, Metrics]:
-    """The loss of actor and critic together (they share no parameters) on (L, B, ...) sequences.
+    """The loss of actor and critic together; they share no parameters, so their weight is equal.
 
     Where the batch is spread over devices, each one's loss is its share: the shares, and so their
     gradients, add up to those of the whole batch. The metrics are those of the part that is here.
+
+    Args:
+        networks: actor and critic.
+        objective: the surrogate.
+        losses: what is minimised.
+        params: by which to differentiate.
+        weights: what else the networks' outputs depend on.
+        batch: the part that is here.
+        stats: of the whole minibatch.
+        ent_coef: weight of the entropy.
     """
-    actor_loss, actor_metrics = _actor_loss(config, networks, objective, params.actor, batch, stats)
-    critic_loss, critic_metrics = _critic_loss(config, networks, params.critic, batch, stats)
-    return actor_loss + config.vf_coef * critic_loss, actor_metrics | critic_metrics
+    actor, critic = (w._replace(params=p) for w, p in zip(weights, params, strict=True))
+    actor_loss, actor_metrics = _actor_loss(
+        networks, objective, losses, actor, batch, stats, ent_coef
+    )
+    critic_loss, critic_metrics = _critic_loss(networks, losses, critic, batch, stats)
+    return actor_loss + critic_loss, jax.lax.stop_gradient(actor_metrics | critic_metrics)
 
 
 def _actor_loss(
-    config: Config,
     networks: Networks,
     objective: Objective,
-    params: Any,
-    batch: Experience,
+    losses: Losses,
+    actor: Weights,
+    batch: Batch,
     stats: Statistics,
+    ent_coef: Array | float,
 ) -> tuple[Array, Metrics]:
     """`-mean objective(log_ratio, advantage) - ent_coef * mean entropy`, over live agents."""
-    steps = batch.transition
-    _, dist = networks.act(params, batch.actor_carry, steps.obs, steps.first, steps.action_mask)
+    steps = batch.steps.transition
+    _, dist = networks.act(actor, batch.carries.actor, steps.obs, steps.first, steps.action_mask)
     log_ratio = dist.log_prob(steps.action) - steps.log_prob
     mask = steps.agent_mask
-    advantage = jnp.broadcast_to(batch.advantage, log_ratio.shape)
-    if config.normalize_advantage:
-        advantage = (advantage - stats.advantage_mean) / (stats.advantage_std + 1e-8)
+    advantage = jnp.broadcast_to(batch.steps.advantage, log_ratio.shape)
+    if losses.normalize_advantage:
+        deviation = jnp.maximum(stats.advantage_std, losses.advantage_floor) + 1e-8
+        advantage = (advantage - stats.advantage_mean) / deviation
     surrogate, pullback = jax.vjp(lambda u: objective(u, advantage), log_ratio)
     (slope,) = pullback(jnp.ones_like(surrogate))
     entropy = masked_mean(dist.entropy(), mask)
-    actor_loss = -masked_mean(surrogate, mask) - config.ent_coef * entropy
-    metrics = {
-        "actor/loss": actor_loss,
-        "entropy": entropy,
-        "advantage/std": stats.advantage_std,
+    actor_loss = -masked_mean(surrogate, mask) - ent_coef * entropy
+    measured = diagnostics(log_ratio, advantage, slope, mask, objective.region)
+    metrics: Metrics = {
+        "actor/loss": one(actor_loss),
+        "entropy": one(entropy),
+        "advantage/std": one(stats.advantage_std.mean()),
         "log_ratio/max": jnp.max(jnp.where(mask, jnp.abs(log_ratio), 0.0)),
-        **diagnostics(log_ratio, advantage, slope, mask, objective.region),
     }
-    return stats.actor_share * actor_loss, jax.lax.stop_gradient(metrics)
+    for name, x in measured.items():  # NaN where there was no sample of the kind
+        if name.endswith("/min"):
+            metrics[name] = jnp.where(jnp.isnan(x), jnp.inf, x)
+        elif name.endswith("/max"):
+            metrics[name] = jnp.where(jnp.isnan(x), -jnp.inf, x)
+        else:
+            metrics[name] = one_if_known(x)
+    return stats.actor_share * actor_loss, metrics
 
 
 def _critic_loss(
-    config: Config, networks: Networks, params: Any, batch: Experience, stats: Statistics
+    networks: Networks, losses: Losses, critic: Weights, batch: Batch, stats: Statistics
 ) -> tuple[Array, Metrics]:
-    """Half the mean squared error to the target, over value streams that belong to someone."""
-    steps, owned = batch.transition, _owned(batch)
-    _, value = networks.value(
-        params, batch.critic_carry, steps.obs, steps.global_state, steps.first
-    )
-    error = (value - batch.target) ** 2
-    if config.value_clip is not None:
-        change = jnp.clip(value - batch.value, -config.value_clip, config.value_clip)
-        error = jnp.maximum(error, (batch.value + change - batch.target) ** 2)
-    critic_loss = 0.5 * masked_mean(error, owned)
-    metrics = {
-        "critic/loss": critic_loss,
-        "critic/explained_variance": stats.explained_variance,
-        "critic/value": masked_mean(batch.value, owned),
-    }
-    return stats.critic_share * critic_loss, jax.lax.stop_gradient(metrics)
+    """Half the mean squared error to the target, over value streams that belong to someone.
 
-
-def reduce_metrics(metrics: Metrics, axes: Axes = ()) -> Metrics:
-    """Reduces all axes, those of the mesh too.
-
-    Mean without NaN, but the least of `*/min` and the greatest of `*/max`.
+    Beside the steps, the critic is trained on observations at which the clock ran out. Nobody acts
+    there, so nothing else would tell it their values, and where the observation holds a clock they
+    would be extrapolations that feed on themselves: bootstrapped from, and raised by what they have
+    raised. What they are worth on average is what an average step is worth.
     """
-    extremes, means = {}, {}
-    for name, x in metrics.items():
-        if name.endswith("/min"):
-            extremes[name] = jax.lax.pmin(x.min(), axes)
-        elif name.endswith("/max"):
-            extremes[name] = jax.lax.pmax(x.max(), axes)
-        else:
-            means[name] = x.ravel()
-    x = jnp.stack(list(means.values()))
-    known = ~jnp.isnan(x)
-    total, count = jax.lax.psum((jnp.where(known, x, 0.0).sum(1), known.sum(1)), axes)
-    mean = jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
-    return extremes | dict(zip(means, mean, strict=True))
+    steps, transition = batch.steps, batch.steps.transition
+    owned = owned_values(networks, transition.agent_mask)
+    inputs = transition.obs, transition.global_state, transition.first
+    _, value = networks.value(critic, batch.carries.critic, *inputs)
+    unit = critic.outputs.scale if isinstance(critic.outputs, Moments) else 1.0
+    error = _value_error(losses, (value - steps.target) / unit)
+    if losses.value_clip is not None:
+        limit = losses.value_clip * unit
+        clipped = steps.value + jnp.clip(value - steps.value, -limit, limit)
+        error = jnp.maximum(error, _value_error(losses, (clipped - steps.target) / unit))
+    total = jnp.where(owned, error, 0.0).sum()
+    if isinstance(batch.finals, Finals):
+        final_value = value_of_finals(networks, critic, batch.finals)
+        error = _value_error(losses, (final_value - batch.final_target) / unit)
+        total += jnp.where(batch.finals.there, error, 0.0).sum()
+    critic_loss = total / jnp.maximum(_critic_samples(owned, batch), 1)
+    metrics: Metrics = {
+        "critic/loss": one(critic_loss),
+        "critic/explained_variance": one(stats.explained_variance),
+        "critic/value": one(masked_mean(steps.value, owned)),
+    }
+    return stats.critic_share * critic_loss, metrics
+
+
+def _value_error(losses: Losses, error: Array) -> Array:
+    """Half the square, or Huber's loss if it is asked for."""
+    if losses.huber_delta is None:
+        return 0.5 * error**2
+    return optax.losses.huber_loss(error, delta=losses.huber_delta)

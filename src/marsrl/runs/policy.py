@@ -14,11 +14,12 @@ from marsrl.runs.checkpoint import Checkpoints
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
-from marsrl.learner.networks import Carry, Networks
+from marsrl.learner.modules import Carry
+from marsrl.learner.networks import Networks, Weights
 from marsrl.runs.folder import RunFolder
 from marsrl.devices.sharding import fit_devices, gather
-from marsrl.learner.trainer import Program
-from marsrl.types import Array, Key, PyTree, TimeStep
+from marsrl.learner.program import Program
+from marsrl.types import Array, Key, TimeStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +28,13 @@ class Policy:
 
     Attributes:
         networks: the networks.
-        params: the actor's parameters.
+        actor: the actor's weights.
         env: the environment.
         step: environment steps that the parameters were trained for.
     """
 
     networks: Networks
-    params: PyTree
+    actor: Weights
     env: Environment
     step: int
 
@@ -57,7 +58,7 @@ class Policy:
             The next carry, and the action that the environment expects, (N,) or (N, A).
         """
         batch = jax.tree.map(lambda x: x[None], time_step)
-        carry, dist = self.networks.act_once(self.params, carry, batch, jnp.zeros(1, bool))
+        carry, dist = self.networks.act_once(self.actor, carry, batch, jnp.zeros(1, bool))
         action = dist.mode() if greedy else dist.sample(key[None])
         return carry, dist.env_action(action)[0]
 
@@ -97,8 +98,8 @@ def load_policy(
     state = checkpoints.restore(step // config.steps_per_update, program.template)
     checkpoints.close()
     index = config.seeds.index(seed)
-    params = jax.tree.map(lambda x: jnp.asarray(x[index]), gather(state.learner.params.actor))
-    return Policy(program.networks, params, program.env, step)
+    actor = jax.tree.map(lambda x: jnp.asarray(x[index]), gather(state.learner.weights.actor))
+    return Policy(program.algorithm.networks, actor, program.env, step)
 
 
 def _find_step(checkpoint: str, scores: dict[int, float], saved: list[int]) -> int:

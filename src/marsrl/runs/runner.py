@@ -28,7 +28,9 @@ from marsrl.runs.folder import Onlooker, RunFolder
 from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.monitor import Monitor, Silent
 from marsrl.devices.sharding import fit_devices, gather
-from marsrl.learner.trainer import FINAL_BATCHES, Program, TrainState
+from marsrl.learner.algorithm import TrainState
+from marsrl.learner.metrics import Metrics, merged
+from marsrl.learner.program import FINAL_BATCHES, Program
 
 
 class Result(NamedTuple):
@@ -151,8 +153,8 @@ class _Run:
         self.seconds["compile"] += compile_seconds
         self.diverged: dict[int, int] = {}
         self.step = 0
-        self._last_logged = 0
-        self._last_seconds = self.seconds["train"]
+        self._first_step = self._last_logged = 0
+        self._first_seconds = self._last_seconds = self.seconds["train"]
 
     def go(self) -> Result:
         """Trains to the end, scores the best checkpoints and writes the final status."""
@@ -187,32 +189,48 @@ class _Run:
         """The loop over updates."""
         config = self.config
         update = int(gather(state.updates).max())
-        self.step = self._last_logged = self._steps(update)
+        self.step = self._first_step = self._last_logged = self._steps(update)
         self.monitor.start(config, self.step)
         if update == 0:
             self._evaluate(state, update)
-        pending: list[Row] = []
+        pending: list[Metrics] = []
         while update < config.num_updates and len(self.diverged) < len(config.seeds):
+            number = self._updates_at_once(update)
             with self._clock("train"):
-                state, metrics = self.program.step(state)
-                pending.append(gather(metrics))  # waits for the update
-            update += 1
+                state, metrics = self.program.step(state, number)
+                metrics = gather(metrics)  # waits for the updates
+            pending.append(jax.tree.map(lambda x, number=number: x[:, :number], metrics))
+            update += number
             self.step = self._steps(update)
             rows: list[Row] = []
             if update % config.log_interval == 0 or update in self.evaluations:
+                self._mark_diverged(gather(state.diverged))
                 rows, pending = self._log(pending), []
             self.monitor.progress(self.step, rows)
             if update in self.evaluations:
                 self._evaluate(state, update)
 
-    def _log(self, pending: list[Row]) -> list[Row]:
+    def _updates_at_once(self, update: int) -> int:
+        """Updates until the next row or evaluation, but no more than make a call of a second."""
+        interval = self.config.log_interval
+        until = min(update // interval * interval + interval, self._next_evaluation(update))
+        done = self.step - self._first_step
+        if not done:
+            return 1
+        trained = self.seconds["train"] - self._first_seconds
+        pace = done / self.config.steps_per_update / max(trained, 1e-9)
+        return max(1, min(until - update, int(pace * _SECONDS_PER_CALL)))
+
+    def _next_evaluation(self, update: int) -> int:
+        return min(at for at in self.evaluations if at > update)
+
+    def _log(self, pending: list[Metrics]) -> list[Row]:
         """Writes a row per live seed about the updates since the last one."""
-        self._mark_diverged(pending[-1]["diverged"])
         seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
         done = (self.step - self._last_logged) * len(self.config.seeds)
         rate = done / (self.seconds["train"] - self._last_seconds)
         self._last_logged, self._last_seconds = self.step, self.seconds["train"]
-        merged = merge_metrics(pending)
+        values = merged(jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pending))
         rows = [
             {
                 "kind": "train",
@@ -220,7 +238,7 @@ class _Run:
                 "step": self.step,
                 "seconds": round(seconds, 2),
                 "steps_per_second": round(rate, 1),
-                **{name: float(values[i]) for name, values in merged.items()},
+                **{name: float(x[i]) for name, x in values.items()},
             }
             for i, seed in enumerate(self.config.seeds)
             if seed not in self.diverged
@@ -231,7 +249,7 @@ class _Run:
     def _evaluate(self, state: TrainState, update: int) -> None:
         """Evaluates, logs and saves one and the same parameters, those after the update."""
         with self._clock("evaluate"):
-            actor = state.learner.params.actor
+            actor = state.learner.weights.actor
             stats = self.program.evaluate(actor)
             rows = self._score_rows("eval", stats, range(len(self.config.seeds)), self.step)
         self.folder.append([row for row in rows if row["seed"] not in self.diverged])
@@ -251,7 +269,7 @@ class _Run:
                 step // self.config.steps_per_update, self.program.template
             )
             with self._clock("evaluate"):
-                actor = state.learner.params.actor
+                actor = state.learner.weights.actor
                 batches = [self.program.evaluate(actor, 1 + i) for i in range(FINAL_BATCHES)]
                 stats = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *batches)
             index = [i for i, s in enumerate(self.config.seeds) if best[s] == step]
@@ -321,26 +339,5 @@ class _Run:
 
 _WORST: Row = {"return": -math.inf}
 
-
-def merge_metrics(updates: list[Row]) -> Row:
-    """Merges the metrics (S,) of successive updates.
-
-    Means skip NaN; those of episodes are weighted by the number of episodes, which is summed;
-    `*/min` is the least and `*/max` the greatest.
-    """
-    stacked = {name: np.stack([u[name] for u in updates]) for name in updates[0]}
-    count = stacked.pop("episode/count")
-    del stacked["diverged"]
-    merged = {"episode/count": count.sum(0)}
-    for name, values in stacked.items():
-        if name.endswith("/min"):
-            merged[name] = values.min(0)
-        elif name.endswith(("/max", "replay_error")):
-            merged[name] = values.max(0)
-        else:
-            known = np.isfinite(values)
-            weight = known * (count if name.startswith("episode/") else 1)
-            total = np.where(known, values, 0.0) * weight
-            with np.errstate(invalid="ignore"):
-                merged[name] = total.sum(0) / weight.sum(0)
-    return merged
+_SECONDS_PER_CALL = 1.0
+"""Longer calls of the program gain nothing, and would delay the progress bar and an interruption."""

@@ -1,0 +1,284 @@
+"""The algorithm: from a state to the next one, as pure functions of arrays.
+
+    algorithm = make_algorithm(preset("paxmen/4ag"), make("paxmen/4ag"))
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    state, metrics = jax.jit(algorithm.step)(state)
+
+`init` and `step` cross `jit`, `vmap` (over seeds) and `scan` (over updates). Runs, with their
+devices, logs and checkpoints, are layers around them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from marsrl.config import Config
+from marsrl.envs.base import Environment
+from marsrl.envs.vector import EpisodeStats, VectorEnv, split_each
+from marsrl.learner.advantages import Axes
+from marsrl.learner.evaluate import evaluate
+from marsrl.learner.metrics import Metrics, Tally
+from marsrl.learner.networks import Networks, Weights, make_networks
+from marsrl.learner.rollout import Returns, RolloutState, Sampling, rollout
+from marsrl.learner.update import (
+    Learner,
+    Losses,
+    Passes,
+    Schedule,
+    init_learner,
+    make_optimizer,
+    update,
+    with_inputs,
+)
+from marsrl.objectives import Objective
+from marsrl.types import Array, Key
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A setting that moves evenly from its start to its end over the run."""
+
+    start: float
+    end: float
+
+    def at(self, progress: Array) -> Array:
+        """The value at `progress`, the share of the updates that are done."""
+        return self.start + (self.end - self.start) * progress
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """The settings that change in the course of `num_updates` updates.
+
+    Attributes:
+        num_updates: of the whole run.
+        actor_lr: Adam's step size for the actor.
+        critic_lr: likewise for the critic.
+        ent_coef: weight of the entropy bonus.
+        region: size of the trust region, relative to that at the start.
+    """
+
+    num_updates: int
+    actor_lr: Linear
+    critic_lr: Linear
+    ent_coef: Linear
+    region: Linear
+
+
+class TrainState(NamedTuple):
+    """Everything that the future of a run depends on; with a leading axis S in a run.
+
+    Attributes:
+        learner: weights and optimiser states.
+        rollout: environments and recurrent carries.
+        keys: (env_blocks,) PRNG keys that shuffle minibatches, one for each block of environments.
+        updates: () int32, updates done.
+        diverged: () int32, the update whose loss or weights were not finite, or -1. A diverged
+            seed keeps the state that it had before that update.
+    """
+
+    learner: Learner
+    rollout: RolloutState
+    keys: Key
+    updates: Array
+    diverged: Array
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Proximal policy optimisation of a team, with any objective.
+
+    Attributes:
+        env: the environments.
+        networks: actor and critic.
+        objective: the surrogate, in the trust region of the run's start.
+        optimizer: of the actor, and of the critic.
+        sampling: how experience is collected.
+        returns: what the future is worth.
+        losses: what is minimised.
+        passes: how often an update goes over its experience.
+        schedules: the settings that change over the run.
+        env_blocks: blocks of environments, each shuffled by itself; see `update.shuffle`.
+        axes: mesh axes over which a seed's environments are spread; `()` if all are here.
+    """
+
+    env: VectorEnv
+    networks: Networks
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    sampling: Sampling
+    returns: Returns
+    losses: Losses
+    passes: Passes
+    schedules: Schedules
+    env_blocks: int
+    axes: Axes = ()
+
+    def init(self, key: Key, index: Array | None = None) -> TrainState:
+        """The state of one seed before its first update.
+
+        Args:
+            key: one PRNG key, from which all else follows.
+            index: (E',) which of the seed's environments are here; default: all E.
+        """
+        index = jnp.arange(self.sampling.num_envs) if index is None else index
+        params_key, env_key, shuffle_key = jax.random.split(key, 3)
+        fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+        reset_key, stagger_key, key = split_each(fold_in(env_key, index), 3)
+        vector = self.env.reset(reset_key)
+        if self.sampling.stagger:
+            vector = self.env.stagger(stagger_key, vector, self.sampling.reset_pool)
+        now = jax.tree.map(lambda x: x[None], vector.time_step)  # a rollout of one step
+        weights = with_inputs(
+            self.networks,
+            self.networks.init(params_key),
+            now.obs,
+            now.global_state,
+            now.agent_mask,
+            self.axes,
+        )
+        return TrainState(
+            learner=init_learner(self.optimizer, weights),
+            rollout=RolloutState(key, vector, *self.networks.initial_carries(len(index))),
+            keys=fold_in(shuffle_key, index[:: self.sampling.num_envs // self.env_blocks]),
+            updates=jnp.int32(0),
+            diverged=jnp.int32(-1),
+        )
+
+    def step(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """One rollout and one update of one seed; a seed that has diverged stays as it is."""
+        keys, update_keys = split_each(state.keys, 2)
+        learner = state.learner
+        played, experience, episodes = rollout(
+            self.sampling, self.returns, self.networks, learner.weights, self.env, state.rollout
+        )
+        schedule, objective = self.scheduled(state.updates)
+        learner, metrics = update(
+            self.networks,
+            objective,
+            self.optimizer,
+            self.losses,
+            self.passes,
+            learner,
+            experience,
+            schedule,
+            update_keys,
+            self.axes,
+        )
+        after = TrainState(learner, played, keys, state.updates + 1, state.diverged)
+        judged = learner.weights, metrics["actor/loss"], metrics["critic/loss"]
+        healthy = jnp.isfinite(ravel_pytree(judged)[0]).all() & (state.diverged < 0)
+        frozen = state._replace(
+            diverged=jnp.where(state.diverged < 0, state.updates + 1, state.diverged)
+        )
+        after = jax.tree.map(partial(jnp.where, healthy), after, frozen)
+        return after, metrics | episode_metrics(episodes, self.axes)
+
+    def scheduled(self, updates: Array) -> tuple[Schedule, Objective]:
+        """What the schedules say after so many updates."""
+        all_of = self.schedules
+        progress = updates / all_of.num_updates
+        schedule = Schedule(
+            all_of.actor_lr.at(progress),
+            all_of.critic_lr.at(progress),
+            all_of.ent_coef.at(progress),
+        )
+        if all_of.region.start == all_of.region.end:
+            return schedule, self.objective
+        return schedule, self.objective.resized(all_of.region.at(progress))
+
+    def evaluate(
+        self, actor: Weights, keys: Key, greedy: bool = False, longest: int | None = None
+    ) -> EpisodeStats:
+        """Plays one episode for each of the keys (B,); see `evaluate.evaluate`."""
+        return evaluate(self.networks, actor, self.env.env, keys, greedy, longest)
+
+
+def make_algorithm(
+    config: Config, env: Environment, objective: Objective | None = None, axes: Axes = ()
+) -> Algorithm:
+    """The algorithm that a configuration asks for.
+
+    Args:
+        config: of a run.
+        env: the environment, unbatched.
+        objective: in place of the one that the configuration names.
+        axes: mesh axes over which a seed's environments are spread.
+    """
+
+    def to(end: float | None, start: float) -> Linear:
+        return Linear(start, start if end is None else end)
+
+    rest = 0.0 if config.anneal_lr else None
+    return Algorithm(
+        env=VectorEnv(env),
+        networks=networks_of(config, env),
+        objective=objective or config.make_objective(),
+        optimizer=make_optimizer(config.max_grad_norm),
+        sampling=Sampling(
+            config.num_envs,
+            config.rollout_length,
+            config.sequence_length,
+            config.reset_pool,
+            config.stagger,
+        ),
+        returns=Returns(
+            config.gamma, config.gae_lambda, config.bootstrap_truncated, config.reward_scale
+        ),
+        losses=Losses(
+            config.normalize_advantage,
+            config.advantage_per_agent,
+            config.advantage_floor,
+            config.value_clip,
+            config.huber_delta,
+        ),
+        passes=Passes(
+            config.update_epochs, config.num_minibatches, config.num_chunks, config.kl_stop
+        ),
+        schedules=Schedules(
+            config.num_updates,
+            to(rest, config.actor_lr),
+            to(rest, config.critic_lr),
+            to(config.ent_coef_end, config.ent_coef),
+            Linear(1.0, 1.0 if config.eps_end is None else config.eps_end / config.eps),
+        ),
+        env_blocks=config.env_blocks,
+        axes=axes,
+    )
+
+
+def networks_of(config: Config, env: Environment) -> Networks:
+    """The networks that a configuration asks for on an environment."""
+    return make_networks(
+        env.spec,
+        config.width,
+        config.core,
+        config.critic,
+        config.share_parameters,
+        config.state_std,
+        config.actor_norm,
+        config.critic_norm,
+        config.value_norm,
+    )
+
+
+def episode_metrics(episodes: EpisodeStats, axes: Axes = ()) -> Metrics:
+    """Means over the episodes that ended, (T, E), and their number in an update."""
+    count = jax.lax.psum(episodes.ended.sum(), axes)
+
+    def mean(x: Array) -> Tally:
+        return Tally(jax.lax.psum(jnp.where(episodes.ended, x, 0).sum(), axes), count)
+
+    return {
+        "episode/count": count,
+        "episode/return": mean(episodes.episode_return),
+        "episode/length": mean(episodes.length),
+        **{f"episode/{name}": mean(x) for name, x in episodes.metrics.items()},
+    }

@@ -1,0 +1,212 @@
+"""The program of a run: the algorithm compiled for all seeds, spread over devices."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marsrl.config import Config
+from marsrl.devices.sharding import (
+    ENVS,
+    EVERYWHERE,
+    SEEDS,
+    SEEDS_AND_ENVS,
+    free_memory,
+    gather,
+    make_mesh,
+    place,
+    put,
+    spread,
+)
+from marsrl.envs.base import Environment
+from marsrl.envs.vector import EpisodeStats
+from marsrl.errors import UserError
+from marsrl.learner.algorithm import TrainState, make_algorithm
+from marsrl.learner.metrics import Metrics
+from marsrl.learner.networks import Weights
+from marsrl.objectives import Objective
+from marsrl.types import Array
+
+FINAL_BATCHES = 10
+"""The final score of a seed is taken on this many times the episodes of an evaluation."""
+
+PLACEMENT = TrainState._make((SEEDS, SEEDS_AND_ENVS, SEEDS_AND_ENVS, SEEDS, SEEDS))
+"""Which axes of each part of the states (S, ...) are spread over devices."""
+
+
+class _TracedOnce:
+    """An environment whose functions are traced once, however many programs use them."""
+
+    def __init__(self, env: Environment) -> None:
+        self.spec = env.spec
+        self.reset = jax.jit(env.reset)
+        self.step = jax.jit(env.step)
+
+
+class Program:
+    """The compiled functions of a run: every array has a leading axis S, one entry per seed.
+
+    Attributes:
+        config: the run's.
+        env: the environment, unbatched.
+        algorithm: of one seed, with a device's share of its environments.
+    """
+
+    def __init__(
+        self, config: Config, env: Environment, objective: Objective | None = None
+    ) -> None:
+        self.config = config
+        self.env = env
+        self.algorithm = make_algorithm(config, _TracedOnce(env), objective, axes=("envs",))
+        self._mesh = mesh = make_mesh(config)
+        self._seeds = put(mesh, np.asarray(config.seeds, np.uint32), SEEDS)
+        self._index = put(mesh, np.arange(config.num_envs), ENVS)
+        init, steps, evaluate = self._init_one, self._step_one, self._evaluate_one
+        self._init = spread(mesh, init, (SEEDS, ENVS), PLACEMENT, once=True)
+        self._step = spread(mesh, steps, (PLACEMENT, EVERYWHERE), (PLACEMENT, SEEDS), donate=True)
+        self._evaluate = spread(mesh, evaluate, (SEEDS, SEEDS, SEEDS, ENVS), SEEDS_AND_ENVS)
+
+    def compile(self) -> int:
+        """Compiles everything now, side by side, instead of each program at its first call.
+
+        Returns:
+            Bytes that the run needs on each device.
+
+        Raises:
+            UserError: the run would need more memory than its devices have free.
+        """
+        with _no_garbage_collection(), ThreadPoolExecutor() as pool:
+            template = self.template  # a compiled program has no shapes to offer
+            programs = {
+                "_step": (template, self._number(1)),  # takes longest
+                "_init": (self._seeds, self._index),
+                "_evaluate": (template.learner.weights.actor, *self._evaluation_args(0)),
+            }
+            tasks = [
+                pool.submit(getattr(self, name).lower(*args).compile)
+                for name, args in programs.items()
+            ]
+            compiled = [task.result() for task in tasks]
+        for name, program in zip(programs, compiled, strict=True):
+            setattr(self, name, program)
+        memory, free = _peak_memory(compiled), free_memory(self._mesh)
+        if free is not None and memory > free:
+            raise UserError(
+                f"this configuration needs {memory / 1e9:,.1f} GB on each of its "
+                f"{self._mesh.size} devices, which have {free / 1e9:,.1f} GB free; lower num_envs, "
+                "rollout_length, width or the number of seeds"
+            )
+        return memory
+
+    def init(self) -> TrainState:
+        """The states of all seeds before their first update."""
+        return self._init(self._seeds, self._index)
+
+    @cached_property
+    def template(self) -> TrainState:
+        """Shapes, types and placement of the states, without computing them."""
+        shapes = jax.eval_shape(self._init, self._seeds, self._index)
+        return place(self._mesh, shapes, PLACEMENT)
+
+    def step(self, state: TrainState, number: int = 1) -> tuple[TrainState, Metrics]:
+        """Some rollouts and updates of every seed, in one call; `state` is consumed.
+
+        Args:
+            state: of all seeds.
+            number: updates, at most `config.log_interval`.
+
+        Returns:
+            The states, and the metrics of each update, (S, log_interval), of which the first
+            `number` count; see `metrics.merged`.
+        """
+        return self._step(state, self._number(number))
+
+    def evaluate(self, actor: Weights, batch: int = 0) -> EpisodeStats:
+        """Plays one batch of evaluation episodes, (S, eval_episodes).
+
+        Args:
+            actor: weights, (S, ...).
+            batch: which episodes: 0 are those of every evaluation, the others are for the final
+                score, so that one compiled program serves both.
+
+        Returns:
+            NumPy arrays, the same on every process.
+        """
+        stats = self._evaluate(actor, *self._evaluation_args(batch))
+        return jax.tree.map(lambda x: x[:, : self.config.eval_episodes], gather(stats))
+
+    def _init_one(self, seed: Array, index: Array) -> TrainState:
+        return self.algorithm.init(jax.random.key(seed), index)
+
+    def _step_one(self, state: TrainState, number: Array) -> tuple[TrainState, Metrics]:
+        """A loop whose length is an input, so that one program serves any number of updates."""
+        shapes = jax.eval_shape(self.algorithm.step, state)[1]
+        metrics = jax.tree.map(
+            lambda x: jnp.zeros((self.config.log_interval, *x.shape), x.dtype), shapes
+        )
+
+        def once(done: tuple[Array, TrainState, Metrics]) -> tuple[Array, TrainState, Metrics]:
+            i, state, metrics = done
+            state, new = self.algorithm.step(state)
+            return i + 1, state, jax.tree.map(lambda all, x: all.at[i].set(x), metrics, new)
+
+        start = (jnp.int32(0), state, metrics)
+        return jax.lax.while_loop(lambda done: done[0] < number, once, start)[1:]
+
+    def _evaluate_one(
+        self, actor: Weights, seed: Array, batch: Array, index: Array
+    ) -> EpisodeStats:
+        key = jax.random.fold_in(jax.random.key(self.config.eval_seed), _NOT_TRAINING)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            jax.random.fold_in(jax.random.fold_in(key, seed), batch), index
+        )
+        config = self.config
+        return self.algorithm.evaluate(actor, keys, config.eval_greedy, config.eval_longest)
+
+    def _number(self, number: int) -> Array:
+        return put(self._mesh, np.asarray(number, np.int32), EVERYWHERE)
+
+    def _evaluation_args(self, batch: int) -> tuple[Array, Array, Array]:
+        """Seeds, the batch for each, and the episodes: as many for each device."""
+        num_devices = self._mesh.shape["envs"]
+        num_episodes = -(-self.config.eval_episodes // num_devices) * num_devices
+        return (
+            self._seeds,
+            put(self._mesh, np.full(len(self.config.seeds), batch), SEEDS),
+            put(self._mesh, np.arange(num_episodes), ENVS),
+        )
+
+
+_NOT_TRAINING = 2**31
+"""Separates the keys of evaluations from those that training splits off an equal seed."""
+
+
+def _peak_memory(programs: list[jax.stages.Compiled]) -> int:
+    """Bytes on one device: the states, and what the hungriest program needs besides.
+
+    0 for a backend that does not tell.
+    """
+    uses = [use for program in programs if (use := program.memory_analysis())]
+    needs = [
+        use.temp_size_in_bytes + use.output_size_in_bytes - use.alias_size_in_bytes for use in uses
+    ]
+    return uses[0].output_size_in_bytes + max(needs) if uses else 0
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Tracing makes many objects that stay; searching them takes a fifth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
