@@ -205,7 +205,7 @@ def test_far_and_large_observations_are_learned_once_they_are_standardised():
         {"share_parameters": False},
         {"critic": "obs"},
         {"critic": "both"},
-        {"actor_norm": "layer", "critic_norm": "layer"},
+        {"critic_norm": "layer"},
         {"value_norm": True, "huber_delta": 1.0, "kl_stop": 0.02},
         {"advantage_per_agent": True, "advantage_floor": 0.01},
     ],

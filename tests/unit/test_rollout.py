@@ -73,6 +73,21 @@ def whole_episodes(env, networks, weights, starts):
     return jax.tree.map(np.asarray, run(starts))
 
 
+def final_values(networks, experience, known, value):
+    """That of a final observation, but within those acted on, and their mean if it is strange."""
+    steps = experience.steps.transition
+    acted, final = (
+        np.asarray(networks.critic_input(*views))
+        for views in ((steps.obs, steps.global_state), (steps.final_obs, steps.final_state))
+    )
+    rows = acted.reshape((-1, acted.shape[-1]))
+    strange = (
+        ((final < rows.min(0)) | (final > rows.max(0))).any(-1).reshape((*final.shape[:2], -1))
+    )
+    within = np.clip(value, np.nanmin(known, (0, 1)), np.nanmax(known, (0, 1)))
+    return np.where(strange, np.nanmean(known, (0, 1)), within)
+
+
 def expected_advantages(config, env, networks, params, experience):
     """By the definition, from the whole episodes that the recorded steps belong to."""
     start, clock = np.moveaxis(experience.steps.transition.global_state[..., :2], -1, 0)
@@ -90,7 +105,13 @@ def expected_advantages(config, env, networks, params, experience):
     elif not env.shared_reward:  # else the team goes on, and with it what a dead agent has earned
         terminated = terminated | ~alive
     worthless = terminated if config.bootstrap_truncated else terminated | truncated
-    value, next_value = at(values, t), np.where(worthless, 0.0, at(values, t + 1))
+    value = at(values, t)
+    alive = steps.agent_mask[t, b].reshape((T, E, -1))
+    if env.shared_reward:
+        alive = np.broadcast_to(alive.any(-1, keepdims=True), value.shape)
+    known = np.where(alive, value, np.nan)
+    final = final_values(networks, experience, known, at(values, t + 1))
+    next_value = np.where(worthless, 0.0, np.where(truncated, final, at(values, t + 1)))
     delta = reward + config.gamma * next_value - value
     advantage = np.zeros(delta.shape)
     for i in range(T):

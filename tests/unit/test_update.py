@@ -9,7 +9,6 @@ from marsrl.learner.metrics import Tally, merged, summed
 from marsrl.learner.networks import ActorCritic
 from marsrl.learner.rollout import Experience, Steps
 from marsrl.learner.update import (
-    Batch,
     Schedule,
     loss,
     statistics,
@@ -73,9 +72,8 @@ class Game:
         return learner, {name: merged({name: x})[name] for name, x in one_update(metrics).items()}
 
     def whole_batch(self, experience=None):
-        """All sequences as one minibatch, without final observations."""
-        steps, carries = to_sequences(experience or self.experience, self.num_chunks)
-        return Batch(steps, carries, (), jnp.zeros(steps.value.shape[-1]))
+        """All sequences as one minibatch."""
+        return to_sequences(experience or self.experience, self.num_chunks)
 
     def loss(self, batch):
         """The loss with its metrics, and its gradients."""
@@ -120,8 +118,7 @@ def reshaped_without_transposing(experience, num_chunks):
     def cut(x):
         return x.reshape((x.shape[0] // num_chunks, -1, *x.shape[2:]))
 
-    _, carries = to_sequences(experience, num_chunks)
-    return jax.tree.map(cut, experience.steps), carries
+    return to_sequences(experience, num_chunks)._replace(steps=jax.tree.map(cut, experience.steps))
 
 
 def test_a_wrong_order_of_steps_would_be_noticed(chunked, monkeypatch):
@@ -164,17 +161,18 @@ def test_sequences_hold_consecutive_steps_of_one_environment(chunked):
     t, e = np.meshgrid(np.arange(K * L), np.arange(E), indexing="ij")
     carry = 100 * np.arange(E) + L * np.arange(K)[:, None]  # the step that it comes before
     fields = {"value": 100 * e + t, "advantage": -t[..., None], "target": t[..., None]}
-    experience = Experience(Steps(t, **fields), ActorCritic(carry[..., None], ()), ())
-    sequences, carries = to_sequences(experience, K)
-    assert sequences.value.shape == (L, K * E)
-    np.testing.assert_array_equal(np.diff(sequences.value, axis=0), 1)
-    np.testing.assert_array_equal(sequences.value[0], carries.actor[:, 0])
-    np.testing.assert_array_equal(sequences.transition, sequences.value % 100)
-    assert set(sequences.value.ravel().tolist()) == set(fields["value"].ravel().tolist())
-    steps, carry = take_sequences(sequences, carries, np.array([7, 2]))
-    np.testing.assert_array_equal(steps.value, sequences.value[:, [7, 2]])
-    np.testing.assert_array_equal(steps.advantage, sequences.advantage[:, [7, 2]])
-    np.testing.assert_array_equal(carry.actor, carries.actor[[7, 2]])
+    experience = Experience(Steps(t, **fields), ActorCritic(carry[..., None], ()))
+    sequences = to_sequences(experience, K)
+    steps, carries = sequences
+    assert steps.value.shape == (L, K * E)
+    np.testing.assert_array_equal(np.diff(steps.value, axis=0), 1)
+    np.testing.assert_array_equal(steps.value[0], carries.actor[:, 0])
+    np.testing.assert_array_equal(steps.transition, steps.value % 100)
+    assert set(steps.value.ravel().tolist()) == set(fields["value"].ravel().tolist())
+    batch = take_sequences(sequences, np.array([7, 2]))
+    np.testing.assert_array_equal(batch.steps.value, steps.value[:, [7, 2]])
+    np.testing.assert_array_equal(batch.steps.advantage, steps.advantage[:, [7, 2]])
+    np.testing.assert_array_equal(batch.carries.actor, carries.actor[[7, 2]])
 
 
 def test_every_minibatch_is_different_and_every_sequence_is_used_once(chunked, monkeypatch):

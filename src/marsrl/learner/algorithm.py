@@ -157,7 +157,13 @@ class Algorithm:
         keys, update_keys = split_each(state.keys, 2)
         learner = state.learner
         played, experience, episodes = rollout(
-            self.sampling, self.returns, self.networks, learner.weights, self.env, state.rollout
+            self.sampling,
+            self.returns,
+            self.networks,
+            learner.weights,
+            self.env,
+            state.rollout,
+            self.axes,
         )
         schedule, objective = self.scheduled(state.updates)
         learner, metrics = update(

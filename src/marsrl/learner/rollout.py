@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from marsrl.envs.vector import EpisodeStats, VectorEnv, VectorState, split_each
 from marsrl.indexing import take
-from marsrl.learner.advantages import gae
+from marsrl.learner.advantages import Axes, gae, masked_mean
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import ActorCritic, Networks, Weights
-from marsrl.types import Array, EnvSpec, Key, TimeStep
+from marsrl.types import Array, Key, TimeStep
 
 
 @dataclass(frozen=True)
@@ -106,22 +106,6 @@ class Transition(NamedTuple):
     final_state: Array
 
 
-class Finals(NamedTuple):
-    """Observations at which the clock ran out, on which nobody acts, M for each environment.
-
-    Attributes:
-        obs: (M, E, N, *obs_shape).
-        global_state: (M, E, *state_shape).
-        carry: (M, E, ...) the critic's, before them, or ().
-        there: (M, E, V) bool; the others are only padding.
-    """
-
-    obs: Array
-    global_state: Array
-    carry: Carry
-    there: Array
-
-
 class Steps(NamedTuple):
     """A rollout with its values, (T, E, ...), or a part of it.
 
@@ -144,13 +128,10 @@ class Experience(NamedTuple):
     Attributes:
         steps: (T, E, ...).
         carries: (K, E, ...) before each chunk, the actor's and the critic's.
-        finals: some of the observations at which the clock ran out, or `()` if they count as the
-            end.
     """
 
     steps: Steps
     carries: ActorCritic
-    finals: Finals | tuple[()]
 
 
 def rollout(
@@ -160,19 +141,29 @@ def rollout(
     weights: ActorCritic,
     env: VectorEnv,
     state: RolloutState,
+    axes: Axes = (),
 ) -> tuple[RolloutState, Experience, EpisodeStats]:
     """Plays `T` steps in every environment, then values them.
+
+    Args:
+        sampling: how to play.
+        returns: what the future is worth.
+        networks: actor and critic.
+        weights: theirs.
+        env: the environments.
+        state: where the last rollout ended.
+        axes: mesh axes over which the environments are spread.
 
     Returns:
         The state after it, the experience, and the episodes that ended, (T, E).
     """
     played, transition, actor_carry, episodes = _play(sampling, networks, weights.actor, env, state)
     scaled = transition._replace(reward=returns.reward_scale * transition.reward)
-    steps, critic_carry, critic_carries, finals = _valued(
-        returns, networks, weights.critic, played, scaled
+    steps, critic_carry, critic_carries = _valued(
+        returns, networks, weights.critic, played, scaled, axes
     )
     chunk_starts = jax.tree.map(lambda c: c[:: sampling.chunk_length], critic_carries)
-    experience = Experience(steps, ActorCritic(actor_carry, chunk_starts), finals)
+    experience = Experience(steps, ActorCritic(actor_carry, chunk_starts))
     return played._replace(critic_carry=critic_carry), experience, episodes
 
 
@@ -243,12 +234,13 @@ def _valued(
     critic: Weights,
     state: RolloutState,
     transition: Transition,
-) -> tuple[Steps, Carry, Carry, Finals | tuple[()]]:
+    axes: Axes,
+) -> tuple[Steps, Carry, Carry]:
     """Values all steps in one pass of the critic, then estimates advantages.
 
     Returns:
-        The steps; the critic's carries before `state`, (E, ...), and before each step, (T, E, ...);
-        and the final observations.
+        The steps; and the critic's carries before `state`, (E, ...), and before each step,
+        (T, E, ...).
     """
     now = state.vector.time_step
     carries, values = networks.value(
@@ -264,12 +256,9 @@ def _valued(
         lambda start, after: jnp.concatenate([start[None], after[:-1]]), state.critic_carry, carries
     )
     terminated, truncated = transition.terminated, transition.truncated
-    finals: Finals | tuple[()] = ()
     if returns.bootstrap_truncated:
-        M = most_truncations(networks.spec, len(truncated))
-        there = truncated.any(-1)
-        next_value = _bootstrapped(networks, critic, transition, carries, next_value, there, M)
-        finals = _finals(transition, carries, _some(there, M))
+        acted = _acted_on(networks, transition, value, axes)
+        next_value = _bootstrapped(networks, critic, transition, carries, next_value, acted)
     else:
         terminated, truncated = terminated | truncated, jnp.zeros_like(truncated)
     advantage, target = gae(
@@ -283,27 +272,34 @@ def _valued(
     )
     steps = Steps(transition, value, advantage, target)
     after, before = (jax.tree.map(lambda c, part=part: c[part], before) for part in (-1, slice(-1)))
-    return steps, after, before, finals
+    return steps, after, before
 
 
-def most_truncations(spec: EnvSpec, rollout_length: int) -> int:
-    """How often the clock runs out in one environment during a rollout, if only at the horizon."""
-    return -(-rollout_length // spec.max_steps)
+class _ActedOn(NamedTuple):
+    """What the steps of a rollout, on all devices, were like.
+
+    Attributes:
+        inputs: (2, F) least and greatest of what the critic reads.
+        values: (2, V) likewise of the values that belong to someone.
+        mean: (V,) of those values.
+    """
+
+    inputs: Array
+    values: Array
+    mean: Array
 
 
-Places = tuple[Array, Array]
-"""Steps (M, E) and environments (E,), as an index of arrays (T, E, ...)."""
-
-
-def _some(there: Array, number: int) -> Places:
-    """The first `number` steps of each environment at which `there` (T, E) holds, or others."""
-    steps = jnp.argsort(~there, axis=0, stable=True)[:number]
-    return steps, jnp.arange(there.shape[1])
-
-
-def _finals(transition: Transition, carries: Carry, at: Places) -> Finals:
-    pick = (transition.final_obs, transition.final_state, carries, transition.truncated)
-    return Finals(*jax.tree.map(lambda x: take(x, at), pick))
+def _acted_on(networks: Networks, transition: Transition, value: Array, axes: Axes) -> _ActedOn:
+    x = networks.critic_input(transition.obs, transition.global_state)
+    x = x.reshape((-1, x.shape[-1]))
+    owned = owned_values(networks, transition.agent_mask)
+    low, high = (jnp.where(owned, value, limit) for limit in (jnp.inf, -jnp.inf))
+    least = x.min(0), low.min((0, 1))
+    greatest = x.max(0), high.max((0, 1))
+    bounds = jax.lax.pmin(least, axes), jax.lax.pmax(greatest, axes)
+    inputs, values = (jnp.stack(pair) for pair in zip(*bounds, strict=True))
+    mean = masked_mean(value, owned, axes, over=(0, 1))
+    return _ActedOn(inputs, values, mean)
 
 
 def _bootstrapped(
@@ -312,38 +308,53 @@ def _bootstrapped(
     transition: Transition,
     carries: Carry,
     next_value: Array,
-    there: Array,
-    number: int,
+    acted: _ActedOn,
 ) -> Array:
-    """`next_value` with that of the true final observation where the clock ran out.
+    """`next_value` with what the true final observation is worth where the clock ran out.
 
-    The critic sees `number` steps of each environment again, not all T, as often as it takes: once,
-    unless episodes are truncated before their horizon.
+    Nobody acts on a final observation, so the critic is not trained on it. If it is like others
+    that is no matter. But if it tells the time it is like no other, and its value an extrapolation:
+    the values before it are bootstrapped from it, and raise it in turn, without end. So one that
+    lies outside the range of what was acted on is worth what a step is worth on average, and none
+    is worth more, or less, than all of them.
+
+    An episode is rarely truncated but at its horizon, so the critic sees `M = ceil(T / max_steps)`
+    steps of each environment again, not T; more often if there are more.
     """
+    T, E, _ = transition.truncated.shape
+    M = -(-T // networks.spec.max_steps)
 
     def some(state: tuple[Array, Array]) -> tuple[Array, Array]:
         next_value, left = state
-        at = _some(left, number)
-        finals = _finals(transition, carries, at)
-        value = value_of_finals(networks, critic, jax.tree.map(_flat, finals))
-        value = value.reshape(finals.there.shape)
-        wanted = finals.there & take(left, at)[..., None]
+        # the first M truncated steps of each environment, or others, which then stay as they are
+        at = jnp.argsort(~left, axis=0, stable=True)[:M], jnp.arange(E)
+        obs, global_state, carry = jax.tree.map(
+            lambda x: take(x, at).reshape((1, M * E, *x.shape[2:])),
+            (transition.final_obs, transition.final_state, carries),
+        )
+        carry = jax.tree.map(lambda c: c[0], carry)
+        value = networks.value(critic, carry, obs, global_state, jnp.zeros((1, M * E), bool))[1]
+        x = networks.critic_input(obs, global_state)
+        strange = ((x < acted.inputs[0]) | (x > acted.inputs[1])).any(-1)
+        strange = strange.reshape((1, M * E, -1))  # one for the team, or for each agent
+        value = jnp.where(strange, acted.mean, jnp.clip(value, *acted.values)).reshape((M, E, -1))
+        wanted = take(transition.truncated, at) & take(left, at)[..., None]
         next_value = next_value.at[at].set(jnp.where(wanted, value, take(next_value, at)))
         return next_value, left.at[at].set(False)
 
-    return jax.lax.while_loop(lambda state: state[1].any(), some, (next_value, there))[0]
+    left = transition.truncated.any(-1)
+    return jax.lax.while_loop(lambda state: state[1].any(), some, (next_value, left))[0]
 
 
-def value_of_finals(networks: Networks, critic: Weights, finals: Finals) -> Array:
-    """(B, V), the values of finals (B, ...), which go on from their carries."""
-    first = jnp.zeros((1, len(finals.there)), bool)
-    inputs = finals.obs[None], finals.global_state[None], first
-    return networks.value(critic, finals.carry, *inputs)[1][0]
+def owned_values(networks: Networks, agent_mask: Array) -> Array:
+    """(..., V) bool: the value stream belongs to someone, for agents (..., N) that live or not.
 
-
-def _flat(x: Array) -> Array:
-    """(M, E, ...) as (M E, ...)."""
-    return x.reshape((-1, *x.shape[2:]))
+    Where the reward is shared, every stream is the team's as long as anybody lives.
+    """
+    if not networks.spec.shared_reward and networks.num_values > 1:
+        return agent_mask
+    some = agent_mask.any(-1, keepdims=True)
+    return jnp.broadcast_to(some, (*some.shape[:-1], networks.num_values))
 
 
 def _append(x: Array, last: Array) -> Array:

@@ -18,7 +18,7 @@ from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
 from marsrl.learner.metrics import Metrics, nothing, one, one_if_known, summed
 from marsrl.learner.moments import Moments, merge
 from marsrl.learner.networks import ActorCritic, Networks, Weights
-from marsrl.learner.rollout import Experience, Finals, Steps, value_of_finals
+from marsrl.learner.rollout import Experience, Steps, owned_values
 from marsrl.objectives import Objective, diagnostics
 from marsrl.types import Array, Key
 
@@ -82,7 +82,7 @@ class Statistics(NamedTuple):
         advantage_std: likewise.
         explained_variance: () of the targets, by the values of the rollout.
         actor_share: () the share of the live agents that is on this device.
-        critic_share: () likewise of what the critic is trained on.
+        critic_share: () likewise of the value streams that belong to someone.
     """
 
     advantage_mean: Array
@@ -98,14 +98,10 @@ class Batch(NamedTuple):
     Attributes:
         steps: (L, B, ...).
         carries: (B, ...) before the first of them.
-        finals: (B', ...), or `()`.
-        final_target: (V,), what a final observation is worth.
     """
 
     steps: Steps
     carries: ActorCritic
-    finals: Finals | tuple[()]
-    final_target: Array
 
 
 def make_optimizer(max_grad_norm: float) -> optax.GradientTransformation:
@@ -124,7 +120,7 @@ def init_learner(optimizer: optax.GradientTransformation, weights: ActorCritic) 
     )
 
 
-def to_sequences(experience: Experience, num_chunks: int) -> tuple[Steps, ActorCritic]:
+def to_sequences(experience: Experience, num_chunks: int) -> Batch:
     """Cuts time into chunks: (T, E, ...) -> (L, K * E, ...), carries (K, E, ...) -> (K * E, ...).
 
     Time is split before the chunk axis moves; a plain reshape of (T, E) would string together
@@ -135,47 +131,37 @@ def to_sequences(experience: Experience, num_chunks: int) -> tuple[Steps, ActorC
         chunks = x.reshape((num_chunks, -1, *x.shape[1:])).swapaxes(0, 1)  # (L, K, E, ...)
         return chunks.reshape((chunks.shape[0], -1, *chunks.shape[3:]))
 
-    return jax.tree.map(cut, experience.steps), jax.tree.map(_joined, experience.carries)
+    carries = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), experience.carries)
+    return Batch(jax.tree.map(cut, experience.steps), carries)
 
 
-def _joined(x: Array) -> Array:
-    """(K, E, ...) as (K E, ...)."""
-    return x.reshape((-1, *x.shape[2:]))
+def take_sequences(sequences: Batch, index: Array) -> Batch:
+    """The minibatch of the sequences at `index` (B,)."""
+    steps = jax.tree.map(lambda x: take(x, (slice(None), index)), sequences.steps)
+    return Batch(steps, jax.tree.map(lambda x: take(x, index), sequences.carries))
 
 
-def shuffle(keys: Key, num_envs: int, per_env: int, num_minibatches: int) -> tuple[Array, Array]:
-    """A random order of `per_env` items of each environment, cut into minibatches.
+def shuffle(passes: Passes, keys: Key, num_envs: int) -> Array:
+    """A random order of the sequences, as indices (num_minibatches, B).
 
     Every block of environments is shuffled by itself and gives each minibatch an equal share. A
     device that holds some of the blocks thus finds its share of every minibatch in its own memory,
     and the minibatches do not depend on how the blocks are spread.
 
     Args:
+        passes: into how many chunks and minibatches.
         keys: one for each block that is here.
         num_envs: environments that are here, in the blocks' order.
-        per_env: items of each, of which item k of environment e has index `k * num_envs + e`.
-        num_minibatches: into how many parts.
-
-    Returns:
-        Indices, and whether each is of an item or only fills the last minibatch, both
-        (num_minibatches, B).
     """
     blocks, size = len(keys), num_envs // len(keys)
-    items = per_env * size
-    missing = -items % num_minibatches
 
     def one_block(key: Key) -> Array:
-        return jax.random.permutation(key, items)
+        return jax.random.permutation(key, passes.num_chunks * size)
 
-    order = jnp.pad(jax.vmap(one_block)(keys), ((0, 0), (0, missing)))
+    order = jax.vmap(one_block)(keys)
     env = order % size + size * jnp.arange(blocks)[:, None]
-    index = order // size * num_envs + env
-    real = jnp.broadcast_to(jnp.arange(items + missing) < items, index.shape)
-    index, real = (
-        x.reshape((blocks, num_minibatches, -1)).swapaxes(0, 1).reshape((num_minibatches, -1))
-        for x in (index, real)
-    )
-    return index, real
+    sequence = (order // size * num_envs + env).reshape((blocks, passes.num_minibatches, -1))
+    return sequence.swapaxes(0, 1).reshape((passes.num_minibatches, -1))
 
 
 def update(
@@ -215,34 +201,24 @@ def update(
     transition, num_envs = experience.steps.transition, experience.steps.value.shape[1]
     owned = owned_values(networks, transition.agent_mask)
     weights = _with_targets(networks, learner.weights, experience.steps.target, owned, axes)
-    sequences, carries = to_sequences(experience, passes.num_chunks)
-    finals = jax.tree.map(_joined, experience.finals)
-    final_target = masked_mean(experience.steps.target, owned, axes, over=(0, 1))
-    num_finals = len(finals.there) // num_envs if isinstance(finals, Finals) else 0
+    sequences = to_sequences(experience, passes.num_chunks)
 
-    def batch(index: Array, final_index: Array, real: Array) -> Batch:
-        steps, own = take_sequences(sequences, carries, index)
-        some = jax.tree.map(lambda x: take(x, final_index), finals)
-        if isinstance(some, Finals):
-            some = some._replace(there=some.there & real[:, None])
-        return Batch(steps, own, some, final_target)
-
-    def minibatch(learner: Learner, part: tuple[tuple, Statistics]) -> tuple[Learner, Metrics]:
-        order, stats = part
+    def minibatch(learner: Learner, part: tuple[Array, Statistics]) -> tuple[Learner, Metrics]:
+        index, stats = part
+        batch = take_sequences(sequences, index)
         params = ActorCritic(*(each.params for each in learner.weights))
         gradient = jax.grad(partial(loss, networks, objective, losses), has_aux=True)
-        grads, metrics = gradient(params, learner.weights, batch(*order), stats, schedule.ent_coef)
+        grads, metrics = gradient(params, learner.weights, batch, stats, schedule.ent_coef)
         learner, norms = _apply(optimizer, learner, grads, schedule, axes)
         return learner, metrics | norms
 
+    def statistics_at(index: Array) -> Statistics:
+        return statistics(networks, losses, take_sequences(sequences, index), axes)
+
     def epoch(learner: Learner, keys: Key) -> tuple[Learner, Metrics]:
-        parts = passes.num_minibatches
-        sequence_keys, final_keys = split_each(keys, 2)
-        index, _ = shuffle(sequence_keys, num_envs, passes.num_chunks, parts)
-        order = (index, *shuffle(final_keys, num_envs, num_finals, parts))
+        order = shuffle(passes, keys, num_envs)
         # of all minibatches at once, so that devices wait for each other once, not in each of them
-        stats = jax.vmap(lambda *part: statistics(networks, losses, batch(*part), axes))(*order)
-        return jax.lax.scan(minibatch, learner, (order, stats))
+        return jax.lax.scan(minibatch, learner, (order, jax.vmap(statistics_at)(order)))
 
     learner, metrics = _epochs(passes, epoch, learner._replace(weights=weights), keys, axes)
     replay_error = jax.lax.pmax(metrics.pop("log_ratio/max")[0, 0], axes)
@@ -280,14 +256,6 @@ def _epochs(
         run, (learner, keys, jnp.array(True)), length=passes.update_epochs
     )
     return learner, metrics
-
-
-def take_sequences(
-    sequences: Steps, carries: ActorCritic, index: Array
-) -> tuple[Steps, ActorCritic]:
-    """The sequences at `index` (B,): steps (L, B, ...) and carries (B, ...)."""
-    steps = jax.tree.map(lambda x: take(x, (slice(None), index)), sequences)
-    return steps, jax.tree.map(lambda x: take(x, index), carries)
 
 
 def _with_targets(
@@ -367,30 +335,14 @@ def statistics(networks: Networks, losses: Losses, batch: Batch, axes: Axes = ()
         advantage_mean=mean,
         advantage_std=std,
         explained_variance=1.0 - error**2 / (spread**2 + 1e-8),
-        actor_share=_share(mask.sum(), axes),
-        critic_share=_share(_critic_samples(owned, batch), axes),
+        actor_share=_share(mask, axes),
+        critic_share=_share(owned, axes),
     )
 
 
-def owned_values(networks: Networks, agent_mask: Array) -> Array:
-    """(..., V) bool: the value stream belongs to someone, for agents (..., N) that live or not.
-
-    Where the reward is shared, every stream is the team's as long as anybody lives.
-    """
-    if not networks.spec.shared_reward and networks.num_values > 1:
-        return agent_mask
-    some = agent_mask.any(-1, keepdims=True)
-    return jnp.broadcast_to(some, (*some.shape[:-1], networks.num_values))
-
-
-def _critic_samples(owned: Array, batch: Batch) -> Array:
-    there = batch.finals.there.sum() if isinstance(batch.finals, Finals) else 0
-    return owned.sum() + there
-
-
-def _share(number: Array, axes: Axes) -> Array:
-    """The share of all devices' number that is here: 1 if nothing is spread."""
-    return number / jnp.maximum(jax.lax.psum(number, axes), 1)
+def _share(mask: Array, axes: Axes) -> Array:
+    """The share of all masked entries that is here: 1 if nothing is spread."""
+    return mask.sum() / jnp.maximum(jax.lax.psum(mask.sum(), axes), 1)
 
 
 def loss(
@@ -468,13 +420,7 @@ def _actor_loss(
 def _critic_loss(
     networks: Networks, losses: Losses, critic: Weights, batch: Batch, stats: Statistics
 ) -> tuple[Array, Metrics]:
-    """Half the mean squared error to the target, over value streams that belong to someone.
-
-    Beside the steps, the critic is trained on observations at which the clock ran out. Nobody acts
-    there, so nothing else would tell it their values, and where the observation holds a clock they
-    would be extrapolations that feed on themselves: bootstrapped from, and raised by what they have
-    raised. What they are worth on average is what an average step is worth.
-    """
+    """Half the mean squared error to the target, over value streams that belong to someone."""
     steps, transition = batch.steps, batch.steps.transition
     owned = owned_values(networks, transition.agent_mask)
     inputs = transition.obs, transition.global_state, transition.first
@@ -485,12 +431,7 @@ def _critic_loss(
         limit = losses.value_clip * unit
         clipped = steps.value + jnp.clip(value - steps.value, -limit, limit)
         error = jnp.maximum(error, _value_error(losses, (clipped - steps.target) / unit))
-    total = jnp.where(owned, error, 0.0).sum()
-    if isinstance(batch.finals, Finals):
-        final_value = value_of_finals(networks, critic, batch.finals)
-        error = _value_error(losses, (final_value - batch.final_target) / unit)
-        total += jnp.where(batch.finals.there, error, 0.0).sum()
-    critic_loss = total / jnp.maximum(_critic_samples(owned, batch), 1)
+    critic_loss = masked_mean(error, owned)
     metrics: Metrics = {
         "critic/loss": one(critic_loss),
         "critic/explained_variance": one(stats.explained_variance),
