@@ -20,6 +20,10 @@ Key = jax.Array
 PyTree = Any
 
 
+Bound = float | tuple[float, ...]
+"""One number for all dimensions of an action, or a tuple with one for each."""
+
+
 @dataclass(frozen=True)
 class Discrete:
     """Actions `0 .. num_actions - 1`, one int32 per agent."""
@@ -34,11 +38,11 @@ class Discrete:
 
 @dataclass(frozen=True)
 class Box:
-    """Actions in `[low, high]^num_dims`, `num_dims` float32 per agent."""
+    """Actions of `num_dims` float32 per agent, from `low` to `high`."""
 
     num_dims: int
-    low: float = -1.0
-    high: float = 1.0
+    low: Bound = -1.0
+    high: Bound = 1.0
 
     @property
     def size(self) -> int:
