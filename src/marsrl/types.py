@@ -50,6 +50,17 @@ class Box:
         return self.num_dims
 
 
+RESERVED_METRICS = frozenset(
+    (
+        *("kind", "seed", "step", "greedy", "return", "returns", "length", "count"),  # a run's rows
+        *("seconds", "steps_per_second"),
+        *("family", "task", "objective", "run", "phase", "episode"),  # the results' tables
+        *("truncated", "action_mask"),  # what exported environments tell besides metrics
+    )
+)
+"""Names that no metric of an environment may have: they stand beside the metrics somewhere."""
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """What a learner must know of an environment before it builds a network.
@@ -59,10 +70,10 @@ class EnvSpec:
         obs_shape: shape of one agent's observation.
         state_shape: shape of the global state.
         action: the action space, the same for every agent.
-        max_steps: the horizon. `TimeStep.truncated` may be set at this step of an episode only.
+        max_steps: the horizon, the most steps that an episode can have; it may be truncated sooner.
         shared_reward: True if all agents always receive the same reward: the critic is then the
             team's, and gives one joint advantage.
-        metrics: the keys of `TimeStep.metrics`.
+        metrics: the keys of `TimeStep.metrics`; none of `RESERVED_METRICS`, and without a slash.
     """
 
     num_agents: int

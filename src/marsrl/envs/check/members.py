@@ -9,9 +9,15 @@ import numpy as np
 
 from marsrl.envs.base import Environment
 from marsrl.errors import reason
-from marsrl.types import Box, Discrete, EnvSpec
+from marsrl.types import RESERVED_METRICS, Box, Discrete, EnvSpec
 
 _LARGEST = float(np.finfo(np.float32).max)
+
+
+class Note(str):
+    """A sentence of the check that is no failure, but worth knowing."""
+
+    __slots__ = ()
 
 
 class Raised(Exception):  # noqa: N818 (a messenger; what users meet is a UserError)
@@ -55,6 +61,17 @@ def in_members(env: Environment) -> Iterator[str]:
         value = getattr(spec, field)
         if not holds(value):
             yield f"spec.{field} is {value!r}, expected {description}"
+    if _is_names(spec.metrics):
+        yield from _in_metrics(spec.metrics)
+
+
+def _in_metrics(names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        if name in RESERVED_METRICS:
+            taken = ", ".join(sorted(RESERVED_METRICS))
+            yield f"spec.metrics has {name!r}, a name of the library's own; taken are {taken}"
+        elif "/" in name:  # logs have groups: episode/won, and the extremes ratio/min and ratio/max
+            yield f"spec.metrics has {name!r}, expected a name without a slash"
 
 
 def _is_size(x: Any) -> bool:

@@ -154,7 +154,7 @@ class PettingZooMethods:
         """
         if self.render_mode is None:
             raise UserError(f"{self.metadata['name']} has no draw method, so it cannot be rendered")
-        return self.env.draw(self._state)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.env.draw(self._state, "")  # pyright: ignore[reportAttributeAccessIssue]
 
     def _take(self, result: tuple[Any, TimeStep]) -> None:
         state, time_step = result
