@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from marsrl.runs.checkpoint import Checkpoints
+from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
 from marsrl.learner.networks import Carry, Networks
-from marsrl.runs.folder import RunFolder
-from marsrl.devices.sharding import fit_devices, gather
 from marsrl.learner.trainer import Program
+from marsrl.runs.checkpoint import Checkpoints
+from marsrl.runs.folder import RunFolder
 from marsrl.types import Array, Key, PyTree, TimeStep
 
 
