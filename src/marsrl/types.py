@@ -96,7 +96,8 @@ class TimeStep(NamedTuple):
         agent_mask: (N,) bool. False: dead or padded, takes no part in any loss or mean.
         reward: (N,) float32, as the environment pays it for the transition into this step.
         terminated: () bool: the future is worth nothing.
-        truncated: () bool: the clock ran out, so bootstrap. Never together with `terminated`.
+        truncated: () bool: the clock ran out, at `max_steps` at the latest, so bootstrap. Never
+            together with `terminated`.
         metrics: scalars such as `{"won": ()}`, with the keys that the spec names; those of the
             last step of an episode count.
     """
