@@ -96,8 +96,12 @@ class Evaluate:
             raise UserError(f"episodes = {self.episodes} must be 1 or greater")
         policy = load_policy(self.run, self.seed, self.checkpoint)
         keys = jax.random.split(jax.random.key(self.episode_seed), self.episodes)
-        play = jax.jit(evaluate, static_argnums=(0, 2, 4))
-        stats = play(policy.networks, policy.actor, policy.env, keys, self.greedy)
+
+        @jax.jit  # closed over, not static: somebody's environment may be unhashable
+        def play(actor: Any, keys: Any) -> Any:
+            return evaluate(policy.networks, actor, policy.env, keys, self.greedy)
+
+        stats = play(policy.actor, keys)
         returns = np.asarray(stats.episode_return)
         if self.json:
             print(json.dumps({"step": policy.step, "returns": returns.tolist()}))  # noqa: T201 (what the user asked for or did)
@@ -215,7 +219,8 @@ class CheckEnv:
         from marsrl.envs.check import check_env
         from marsrl.envs.registry import make_unchecked
 
-        check_env(make_unchecked(self.task))
+        for note in check_env(make_unchecked(self.task)):
+            _console.print(f"note: {note}", highlight=False, markup=False)
         _console.print(f"{self.task} keeps to the interface", highlight=False)
 
 
@@ -333,5 +338,9 @@ def _draw(run: Path, policy: Policy) -> None:
     _console.print(f"learning curve: {curve}")
     gif = run / "episode.gif"
     if isinstance(policy.env, Drawable) and not gif.exists():
-        render(policy, gif)
-        _console.print(f"trained team: {gif}")
+        try:
+            render(policy, gif)
+        except UserError as error:  # the training is done all the same
+            _console.print(f"no picture of the trained team: {error}", markup=False, soft_wrap=True)
+        else:
+            _console.print(f"trained team: {gif}")

@@ -1,21 +1,23 @@
 """Action distributions: masked categorical and tanh-normal, with one interface.
 
-Both are NamedTuples of arrays, so they cross `jit` and `vmap`. `sample` and `mode` return *raw*
-actions, `log_prob` takes them, and `env_action` turns them into what an environment expects. The
-two differ for the tanh-normal only: replaying the stored pre-tanh value gives exactly the stored
-log-probability, where inverting the tanh of a saturated action would not.
+Both are trees of arrays, with bounds as part of the structure, so they cross `jit`, `vmap` and
+`scan`. `sample` and `mode` return *raw* actions, `log_prob` takes them, and `env_action` turns them
+into what an environment expects. The two differ for the tanh-normal only: replaying the stored
+pre-tanh value gives exactly the stored log-probability, where inverting the tanh of a saturated
+action would not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marsrl.types import Array, Box, Discrete, Key
+from marsrl.types import Array, Bound, Box, Discrete, Key
 
 _ILLEGAL_LOGIT = -1e9  # finite, so that neither log-probabilities nor gradients meet inf - inf
 _HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
@@ -87,23 +89,25 @@ class Categorical(NamedTuple):
         return action
 
 
-class TanhNormal(NamedTuple):
-    """A diagonal normal squashed by tanh into `[low, high]^A`.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TanhNormal:
+    """A diagonal normal squashed by tanh into the box from `low` to `high`.
 
     Attributes:
         mean: (..., A) float, of the normal before the tanh.
         log_std: (..., A) float, likewise.
         mask: (..., A) bool; dimensions that are False do not exist for this agent and count
             neither in `log_prob` nor in `entropy`.
-        low: float.
-        high: float.
+        low: one for all dimensions, or one for each.
+        high: likewise.
     """
 
     mean: Array
     log_std: Array
     mask: Array
-    low: float
-    high: float
+    low: Bound = field(metadata={"static": True})
+    high: Bound = field(metadata={"static": True})
 
     def sample(self, key: Key) -> Array:
         """(..., A) float, before the tanh."""
@@ -118,7 +122,8 @@ class TanhNormal(NamedTuple):
         """(...) for (..., A) raw actions: normal density over the Jacobian of the squashing."""
         z = (action - self.mean) * jnp.exp(-self.log_std)
         normal = -0.5 * z**2 - self.log_std - 0.5 * np.log(2 * np.pi)
-        return jnp.sum(jnp.where(self.mask, normal - self._log_jacobian(action), 0.0), axis=-1)
+        squashing = self._log_scale() + _log_slope(action)
+        return jnp.sum(jnp.where(self.mask, normal - squashing, 0.0), axis=-1)
 
     def entropy(self) -> Array:
         """(...): entropy of the normal plus the mean log Jacobian, by 16-point Gauss-Hermite.
@@ -129,19 +134,33 @@ class TanhNormal(NamedTuple):
         nodes = jnp.asarray(_HERMITE_NODES, self.mean.dtype)
         weights = jnp.asarray(_HERMITE_WEIGHTS / np.sqrt(2 * np.pi), self.mean.dtype)
         points = self.mean[..., None] + jnp.exp(self.log_std)[..., None] * nodes
-        squashing = jnp.sum(weights * self._log_jacobian(points), axis=-1)
+        squashing = self._log_scale() + jnp.sum(weights * _log_slope(points), axis=-1)
         normal = self.log_std + 0.5 * np.log(2 * np.pi * np.e)
         return jnp.sum(jnp.where(self.mask, normal + squashing, 0.0), axis=-1)
 
     def env_action(self, action: Array) -> Array:
         """(..., A) in `[low, high]`; dimensions that do not exist are at the centre."""
         unit = jnp.where(self.mask, jnp.tanh(action), 0.0)
-        return self.low + (self.high - self.low) * (unit + 1.0) / 2.0
+        return _within(self.low, self.high, (unit + 1.0) / 2.0)
 
-    def _log_jacobian(self, x: Array) -> Array:
-        # log((high - low)/2 * (1 - tanh(x)^2)), in the form that does not cancel for large |x|
-        log_scale = np.log((self.high - self.low) / 2.0)
-        return log_scale + 2.0 * (np.log(2.0) - x - jax.nn.softplus(-2.0 * x))
+    def _log_scale(self) -> Array:
+        """() or (A,), log of half the width of the box."""
+        return jnp.asarray(np.log(_width(self.low, self.high) / 2.0), self.mean.dtype)
+
+
+def _log_slope(x: Array) -> Array:
+    # log(1 - tanh(x)^2), in the form that does not cancel for large |x|
+    return 2.0 * (np.log(2.0) - x - jax.nn.softplus(-2.0 * x))
+
+
+def _width(low: Bound, high: Bound) -> np.ndarray:
+    return np.asarray(high, np.float64) - np.asarray(low, np.float64)
+
+
+def _within(low: Bound, high: Bound, share: Array) -> Array:
+    """The points (..., A) that lie `share`, 0 to 1, of the way from `low` to `high`."""
+    start, width = (jnp.asarray(x, share.dtype) for x in (low, _width(low, high)))
+    return start + width * share
 
 
 ActionParams = tuple[Array, ...]
@@ -172,7 +191,7 @@ def random_action(key: Key, space: Discrete | Box, action_mask: Array) -> Array:
     """
     if isinstance(space, Discrete):
         return Categorical(jnp.zeros(action_mask.shape), action_mask).sample(key)
-    return space.low + (space.high - space.low) * _draw(jax.random.uniform, key, action_mask.shape)
+    return _within(space.low, space.high, _draw(jax.random.uniform, key, action_mask.shape))
 
 
 def _draw(draw: Callable[..., Array], key: Key, shape: tuple[int, ...]) -> Array:

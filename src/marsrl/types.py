@@ -20,6 +20,10 @@ Key = jax.Array
 PyTree = Any
 
 
+Bound = float | tuple[float, ...]
+"""One number for all dimensions of an action, or a tuple with one for each."""
+
+
 @dataclass(frozen=True)
 class Discrete:
     """Actions `0 .. num_actions - 1`, one int32 per agent."""
@@ -34,16 +38,27 @@ class Discrete:
 
 @dataclass(frozen=True)
 class Box:
-    """Actions in `[low, high]^num_dims`, `num_dims` float32 per agent."""
+    """Actions of `num_dims` float32 per agent, from `low` to `high`."""
 
     num_dims: int
-    low: float = -1.0
-    high: float = 1.0
+    low: Bound = -1.0
+    high: Bound = 1.0
 
     @property
     def size(self) -> int:
         """Width of the action mask."""
         return self.num_dims
+
+
+RESERVED_METRICS = frozenset(
+    (
+        *("kind", "seed", "step", "greedy", "return", "returns", "length", "count"),  # a run's rows
+        *("seconds", "steps_per_second"),
+        *("family", "task", "objective", "run", "phase", "episode"),  # the results' tables
+        *("truncated", "action_mask"),  # what exported environments tell besides metrics
+    )
+)
+"""Names that no metric of an environment may have: they stand beside the metrics somewhere."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,10 @@ class EnvSpec:
         obs_shape: shape of one agent's observation.
         state_shape: shape of the global state.
         action: the action space, the same for every agent.
-        max_steps: the horizon. `TimeStep.truncated` may be set at this step of an episode only.
+        max_steps: the horizon, the most steps that an episode can have; it may be truncated sooner.
         shared_reward: True if all agents always receive the same reward: the critic is then the
             team's, and gives one joint advantage.
-        metrics: the keys of `TimeStep.metrics`.
+        metrics: the keys of `TimeStep.metrics`; none of `RESERVED_METRICS`, and without a slash.
     """
 
     num_agents: int
@@ -81,7 +96,8 @@ class TimeStep(NamedTuple):
         agent_mask: (N,) bool. False: dead or padded, takes no part in any loss or mean.
         reward: (N,) float32, as the environment pays it for the transition into this step.
         terminated: () bool: the future is worth nothing.
-        truncated: () bool: the clock ran out, so bootstrap. Never together with `terminated`.
+        truncated: () bool: the clock ran out, at `max_steps` at the latest, so bootstrap. Never
+            together with `terminated`.
         metrics: scalars such as `{"won": ()}`, with the keys that the spec names; those of the
             last step of an episode count.
     """

@@ -112,12 +112,16 @@ def test_every_block_runs(output, folder):
 
 
 def test_the_failure_that_the_page_shows():
-    early = SOURCE.replace("state.step >= self.max_steps", "state.step >= self.max_steps - 1")
-    assert early != SOURCE
+    late = SOURCE.replace("state.step >= self.max_steps", "state.step > self.max_steps")
+    assert late != SOURCE
     (shown,) = (text for language, text in BLOCKS if language == "text")
     with pytest.raises(NonconformingEnvironment) as caught:
-        check_env(load(early).Levers())
+        check_env(load(late).Levers())
     assert str(caught.value) == shown.strip()
+
+
+def test_the_game_is_free_of_the_trap_that_the_page_names(levers):
+    assert check_env(levers.Levers()) == ()
 
 
 def test_perfect_play_is_worth_what_the_page_says(levers):

@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 
 from environments import NEVER, Scripted
+from marsrl.bench.rows import EPISODE_COLUMNS
+from marsrl.config import Config
 from marsrl.envs.check import NonconformingEnvironment, check_env
+from marsrl.envs.check.play import _listed
+from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
-from marsrl.types import Box, Discrete
+from marsrl.learner.algorithm import episode_metrics
+from marsrl.runs.runner import _Run, train
+from marsrl.types import RESERVED_METRICS, Box, Discrete
 
 SPEC = Scripted().spec
 
@@ -34,8 +40,9 @@ def failures(env, **options) -> tuple[str, ...]:
         Scripted(),
         Scripted(death=(2, NEVER)),
         Scripted(action=Box(2), num_agents=3, terminates_at=NEVER, shared_reward=False),
+        Scripted(action=Box(2, (0, -2.0), (0.5, 3.0))),
     ],
-    ids=["terminates", "agents die", "continuous"],
+    ids=["terminates", "agents die", "continuous", "bounds of each dimension"],
 )
 def test_a_sound_environment_passes(env):
     check_env(env)
@@ -92,6 +99,30 @@ def with_spec(**changes):
         (with_spec(action=4), "spec.action is 4, expected Discrete"),
         (with_spec(action=Discrete(0)), "spec.action is Discrete(num_actions=0), expected"),
         (with_spec(action=Box(2, 1.0, 1.0)), "spec.action is Box(num_dims=2, low=1.0, high=1.0)"),
+        (
+            with_spec(action=Box(2, -1.0, (1.0,))),
+            "spec.action is Box(num_dims=2, low=-1.0, high=(1.",
+        ),
+        (with_spec(action=Box(2, (0.0, 1.0), (1.0, 1.0))), "spec.action is Box(num_dims=2, low=(0"),
+        (with_spec(action=Box(2, [0.0, 1.0])), "spec.action is Box(num_dims=2, low=[0.0, 1.0], "),
+        (with_spec(action=Box(2, np.zeros(2))), "spec.action is Box(num_dims=2, low=array([0., 0."),
+        (
+            with_spec(action=Box(1, ((0.0,),))),
+            "spec.action is Box(num_dims=1, low=((0.0,),), high=",
+        ),
+        (with_spec(action=Box(1, -(10**400))), "spec.action is Box(num_dims=1, low=-10000"),
+        (
+            with_spec(action=Box(1, float("nan"))),
+            "spec.action is Box(num_dims=1, low=nan, high=1.0",
+        ),
+        (
+            with_spec(metrics=("won", "return")),
+            "spec.metrics has 'return', a name of the library's",
+        ),
+        (
+            with_spec(metrics=("ratio/max",)),
+            "spec.metrics has 'ratio/max', expected a name without",
+        ),
         (with_spec(shared_reward=1), "spec.shared_reward is 1, expected a bool"),
         (with_spec(metrics=("won", "won")), "spec.metrics is ('won', 'won'), expected a tuple"),
         (with_spec(metrics="won"), "spec.metrics is 'won', expected a tuple of different strings"),
@@ -347,10 +378,6 @@ def noisy(state, time_step, key):
             "step: terminated and truncated are both True (at step 5)",
         ),
         (
-            Broken(step_change=replaced(truncated=at_step(2, True))),
-            "step: truncated before spec.max_steps = 5 (at step 2)",
-        ),
-        (
             Broken(terminates_at=NEVER, step_change=replaced(truncated=lambda _, x: x & False)),
             "step: the episode goes on at spec.max_steps = 5 (at step 5)",
         ),
@@ -382,6 +409,10 @@ def test_what_happens_after_the_end_does_not_matter():
     check_env(Broken(step_change=lambda *args: late(*ended(*args), None)))
 
 
+def test_an_episode_may_be_truncated_before_the_horizon():
+    check_env(Broken(step_change=replaced(truncated=lambda state, x: x | (state.t == 2))))
+
+
 def test_num_steps_limits_the_play():
     env = Broken(terminates_at=NEVER, step_change=replaced(truncated=lambda _, x: x & False))
     check_env(env, num_steps=4)
@@ -390,3 +421,147 @@ def test_num_steps_limits_the_play():
     )
     with pytest.raises(UserError, match=r"num_steps is 0, expected at least 1"):
         check_env(env, num_steps=0)
+
+
+# --- notes on clocks ------------------------------------------------------------------------------
+
+TELLS = (
+    " tells the time: the final observation of a truncated episode is of a kind that is never "
+    "acted on; time limits are still bootstrapped (bootstrap_truncated)"
+)
+
+
+def test_a_clock_in_the_global_state_is_noted():
+    assert check_env(Scripted()) == (f"the global state (entry 1){TELLS}",)
+
+
+@dataclass(frozen=True)
+class Timed(Scripted):
+    """Observations and the state are given by `sees(t)`, (3,)."""
+
+    sees: object = None
+
+    def at(self, clock):
+        time_step = super().at(clock)
+        now = jnp.asarray(self.sees(clock), jnp.float32)
+        obs = time_step.obs.at[:, 1:].set(now[1:])
+        return time_step._replace(obs=obs, global_state=now)
+
+
+def binary(clock):
+    """The step as three bits, none of which says much alone."""
+    return clock.t >> jnp.arange(3) & 1
+
+
+def event(clock):
+    """Something happens in the middle of every episode."""
+    return jnp.array([clock.start, clock.t > 2, 0])
+
+
+def resembling(clock):
+    """A clock of another phase in each episode."""
+    return jnp.array([clock.start, clock.start + clock.t, jnp.round(8 * clock.start) + clock.t])
+
+
+@pytest.mark.parametrize(
+    ("env", "places"),
+    [
+        (Timed(sees=binary), "the observation (entries 1, 2) and the global state (entries 0, 1,"),
+        (
+            Timed(sees=binary, death=(1, NEVER)),
+            "the observation (entries 1, 2) and the global state",
+        ),
+        (Timed(sees=binary, terminates_at=5), "the observation (entries 1, 2) and the global"),
+        (Timed(sees=event), None),
+        (Timed(sees=resembling), None),
+    ],
+    ids=["binary", "agents die", "late", "event", "resembling"],
+)
+def test_clocks(env, places):
+    notes = check_env(env)
+    assert len(notes) == (places is not None)
+    if places:
+        assert notes[0].startswith(places)
+
+
+def test_no_note_where_no_episode_is_truncated():
+    end = replaced(truncated=lambda _, x: x & False, terminated=lambda state, x: x | (state.t >= 5))
+    assert check_env(Broken(step_change=end)) == ()
+    assert len(check_env(Broken(step_change=end), num_steps=4)) == 1  # who knows
+
+
+def test_entries_of_a_picture_are_named_by_their_places():
+    entries = np.array([0, 5, 11, 12, 13])
+    assert _listed(entries, (2, 3, 4)) == "entries (0, 0, 0), (0, 1, 1), (0, 2, 3) and 2 more"
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def drawing(draw):
+    return type("Drawing", (Scripted,), {"draw": draw})()
+
+
+def picture(self, state, caption=""):
+    return np.full((4, 6, 3), len(caption), np.uint8)
+
+
+def grows(self, state, caption=""):
+    return np.zeros((4 + int(state.t), 6, 3), np.uint8)
+
+
+def fails_with_caption(self, state, caption=""):
+    if caption:
+        raise ValueError("no font")
+    return np.zeros((4, 6, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("draw", "sentence"),
+    [
+        (lambda self, state: None, "draw has other arguments than draw(state, caption): too many"),
+        (3, "draw is no method"),
+        (fails_with_caption, "draw raised ValueError: no font"),
+        (
+            lambda self, state, caption="": [[0]],
+            "draw returns list, expected (height, width, 3) uint8",
+        ),
+        (
+            lambda self, state, caption="": picture(self, state) / 255,
+            "draw returns (4, 6, 3) float64, expected (height, width, 3) uint8 of NumPy",
+        ),
+        (
+            lambda self, state, caption="": picture(self, state)[..., 0],
+            "draw returns (4, 6) uint8, expected (height, width, 3) uint8 of NumPy",
+        ),
+        (grows, "draw returns (4, 6, 3) and then (5, 6, 3)"),
+    ],
+)
+def test_faulty_pictures(draw, sentence):
+    (found,) = failures(drawing(draw), num_steps=1)
+    assert found.startswith(sentence)
+
+
+def test_a_sound_picture():
+    check_env(drawing(picture), num_steps=1)
+
+
+# --- reserved names -------------------------------------------------------------------------------
+
+
+def test_all_names_that_a_run_gives_its_own_values_are_reserved():
+    ended = jnp.ones((2, 3), bool)
+    stats = EpisodeStats(ended, ended * 1.0, ended * 1, {})
+    run = SimpleNamespace(config=Config(seeds=(0, 1)))
+    (row, _) = _Run._score_rows(run, "eval", jax.device_get(stats), range(2), 0)
+    own = {*row, *(name.removeprefix("episode/") for name in episode_metrics(stats))}
+    own |= {*EPISODE_COLUMNS} | {"seconds", "steps_per_second"}
+    assert own <= RESERVED_METRICS
+    assert "won" not in RESERVED_METRICS
+
+
+def test_training_refuses_an_environment_that_it_is_given(tmp_path):
+    env = with_spec(metrics=("return",))
+    with pytest.raises(NonconformingEnvironment, match=r"spec\.metrics has 'return'"):
+        train(Config(total_steps=1), tmp_path / "run", env=env)
+    assert not (tmp_path / "run").exists()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +23,7 @@ from marsrl.envs.export import to_jaxmarl, to_pettingzoo
 from marsrl.envs.paxmen import PaxMen
 from marsrl.envs.vector import select
 from marsrl.errors import UserError
-from marsrl.types import Box
+from marsrl.types import Box, Discrete
 
 DYING = Scripted(num_agents=3, death=(2, NEVER, 1))
 TERMINATES, TRUNCATES = 0, 2  # seeds of starts below and above 0.5, see `start_of`
@@ -177,6 +182,35 @@ def test_either_kind_of_key_and_a_given_reset_state():
     assert not state.done
 
 
+@pytest.mark.parametrize("action", [Discrete(3), Box(1), Box(2)], ids=["discrete", "one", "two"])
+def test_actions_may_have_the_shapes_that_jaxmarls_scripts_give_them(action):
+    """Their MAPPO scripts stack a batch of discrete actions as (batch, 1) for each agent."""
+    ours = Recording(action=action, num_agents=3)
+    env = to_jaxmarl(ours)
+    key = jax.random.key(0)
+    _, state = env.reset(key)
+    legal = random_action(key, action, state.time_step.action_mask)
+    _, expected = ours.step(key, state.env, legal)
+    for shape in [(1,), (), (1, 1)] if action == Discrete(3) else [(action.size,)]:
+        batch = {a: legal[i].reshape(1, *shape) for i, a in enumerate(env.agents)}
+        step = jax.jit(jax.vmap(env.step_env, in_axes=(None, None, 0)))
+        obs, after, rewards, *_ = step(key, state, batch)
+        np.testing.assert_array_equal(after.time_step.global_state[0], expected.global_state)
+        np.testing.assert_array_equal(obs["agent_1"][0], expected.obs[1])
+        assert {x.shape for x in rewards.values()} == {(1,)}
+        alone = jax.eval_shape(env.step_env, key, state, {a: x[0] for a, x in batch.items()})
+        assert jax.tree.map(jnp.shape, alone[1]) == jax.tree.map(jnp.shape, state)
+
+
+def test_bounds_of_each_dimension():
+    low, high = (-1.0, 0.0), (1.0, 5.0)
+    env = Scripted(action=Box(2, low, high))
+    theirs = to_jaxmarl(env).action_space("agent_0")
+    space = to_pettingzoo(env).action_space("agent_0")
+    for box in (theirs, space):
+        assert (tuple(box.low), tuple(box.high), box.shape) == (low, high, (2,))
+
+
 # --- PettingZoo -----------------------------------------------------------------------------------
 
 ENVIRONMENTS = {
@@ -284,6 +318,72 @@ def test_random_numbers(dying):
     assert len(set(starts)) == 3
     other = to_pettingzoo(DYING, seed=3)
     assert start_of(other, None) == starts[0]
+
+
+def test_without_a_seed_every_copy_has_random_numbers_of_its_own():
+    env = to_pettingzoo(DYING)
+    copies = [env, to_pettingzoo(DYING), copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
+    assert len({start_of(copy, None) for copy in copies}) == 4
+    seeded = to_pettingzoo(DYING, seed=3)
+    assert start_of(pickle.loads(pickle.dumps(seeded)), None) == start_of(seeded, None)
+
+
+@pytest.mark.parametrize("env", [PaxMen(4), DYING], ids=["paxmen", "dying"])
+def test_a_pickled_environment_goes_on_where_it_was(env):
+    original = to_pettingzoo(env)
+    original.reset(seed=5)
+    for _ in range(2):
+        twin = pickle.loads(pickle.dumps(original))
+        assert twin.agents == original.agents
+        actions = {a: int(np.argmax(info["action_mask"])) for a, info in now(original).items()}
+        found, expected = twin.step(actions), original.step(actions)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    jax.tree.map(np.testing.assert_array_equal, twin.reset(), original.reset())
+
+
+def now(env):
+    return env._infos(env.agents)
+
+
+NO_DEVICE = """
+import multiprocessing
+from marsrl.envs.export import to_pettingzoo
+from marsrl.envs.paxmen import PaxMen
+from environments import Scripted
+from jax._src import xla_bridge
+
+def play(env):
+    obs, _ = env.reset(seed=1)
+    return float(env.state().sum())
+
+envs = [to_pettingzoo(PaxMen(4)), to_pettingzoo(Scripted(num_agents=3))]
+assert not xla_bridge.backends_are_initialized()
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    played = pool.map_async(play, envs, 1).get(timeout=120)
+assert played == [play(env) for env in envs], played
+"""
+
+
+def test_no_device_before_the_first_reset_so_that_processes_can_be_forked():
+    tests = str(Path(__file__).parents[1])
+    path = os.pathsep.join([tests, *sys.path])
+    process = subprocess.run(
+        [sys.executable, "-c", NO_DEVICE],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+
+
+def test_before_the_first_reset():
+    env = to_pettingzoo(DYING)
+    with pytest.raises(UserError, match=r"Scripted has not started; call reset\(\)"):
+        env.state()
+    with pytest.raises(UserError, match=r"cannot step Scripted: no agent is left; call reset"):
+        env.step({})
 
 
 def test_a_missing_action_is_named(dying):

@@ -179,6 +179,81 @@ def test_distribution_fits_the_space():
         assert dist.log_prob(raw).shape == dist.entropy().shape == (2,)
 
 
+@pytest.fixture(params=["categorical", "tanh-normal", "bounds of each dimension"])
+def batch(request):
+    """Twelve distributions over three actions or dimensions."""
+    params = jax.random.normal(jax.random.key(0), (2, 12, 3))
+    mask = jnp.arange(36).reshape(12, 3) % 5 > 0
+    if request.param == "categorical":
+        return distribution(Discrete(3), (params[0],), mask)
+    bounds = (LOW, HIGH) if request.param == "tanh-normal" else ((-1.0, 0.0, 2.0), (1.0, 5.0, 4.0))
+    return distribution(Box(3, *bounds), tuple(params), mask)
+
+
+def measured(dist):
+    raw = dist.sample(jax.random.key(1))
+    return raw, dist.env_action(raw), dist.mode(), dist.log_prob(raw), dist.entropy()
+
+
+def assert_close(found, expected):
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+
+
+def test_distributions_cross_jit(batch):
+    assert_close(jax.jit(measured)(batch), measured(batch))
+    again = jax.jit(lambda dist: dist)(batch)
+    assert type(again) is type(batch)
+    assert_close(measured(again), measured(batch))
+
+
+def test_distributions_cross_vmap(batch):
+    def measured_but_samples(dist):
+        mode = dist.mode()
+        return dist, dist.env_action(mode), dist.log_prob(mode), dist.entropy()
+
+    again, *found = jax.vmap(measured_but_samples)(batch)
+    assert_close(measured(again), measured(batch))
+    assert_close(found, measured_but_samples(batch)[1:])
+
+
+def test_distributions_cross_scan(batch):
+    def step(before, now):
+        return now, before.entropy()
+
+    first = jax.tree.map(lambda x: x[0], batch)
+    last, entropies = jax.lax.scan(step, first, batch)
+    np.testing.assert_allclose(entropies[1:], batch.entropy()[:-1], rtol=1e-5)
+    np.testing.assert_allclose(last.entropy(), batch.entropy()[-1], rtol=1e-5)
+
+
+def test_bounds_of_each_dimension_are_those_of_separate_boxes():
+    low, high = (-1.0, 0.0, 2.0), (1.0, 5.0, 2.5)
+    mean, log_std, raw = jax.random.normal(jax.random.key(0), (3, 4, 3))
+    mask = jnp.ones((4, 3), bool)
+    dist = TanhNormal(mean, log_std, mask, low, high)
+    parts = [
+        TanhNormal(mean[:, i, None], log_std[:, i, None], mask[:, :1], low[i], high[i])
+        for i in range(3)
+    ]
+    pieces = [raw[:, i, None] for i in range(3)]
+    each = list(zip(parts, pieces, strict=True))
+    log_prob = sum(part.log_prob(x) for part, x in each)
+    np.testing.assert_allclose(dist.log_prob(raw), log_prob, rtol=1e-5)
+    np.testing.assert_allclose(dist.entropy(), sum(p.entropy() for p in parts), rtol=1e-5)
+    actions = jnp.concatenate([part.env_action(x) for part, x in each], axis=-1)
+    np.testing.assert_allclose(dist.env_action(raw), actions, rtol=1e-5)
+
+
+def test_random_actions_fill_a_box_with_bounds_of_each_dimension():
+    low, high = np.array([-1.0, 0.0, 2.0]), np.array([1.0, 5.0, 2.5])
+    space = Box(3, tuple(low), tuple(high))
+    action = np.asarray(random_action(jax.random.key(0), space, jnp.ones((200, 2, 3), bool)))
+    unit = (action - low) / (high - low)
+    for i in range(3):
+        assert scipy.stats.kstest(unit[..., i].ravel(), "uniform").pvalue > 0.01
+
+
 def test_random_actions_are_legal_and_all_of_them_occur():
     mask = jnp.broadcast_to(jnp.array([True, False, True, True]), (200, 2, 4))
     action = random_action(jax.random.key(0), Discrete(4), mask)

@@ -99,7 +99,8 @@ def test_a_sequence_equals_its_steps(share, space):
         carry, one = act_once(nets, params.actor, carry, now, first[t])
         assert type(one) is type(dist)
         np.testing.assert_allclose(carry, carries[t], atol=1e-5)
-        np.testing.assert_allclose(one[0], dist[0][t], atol=1e-5)
+        for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(dist), strict=True):
+            np.testing.assert_allclose(x, y[t], atol=1e-5)
         step = (obs[t : t + 1], state[t : t + 1], first[t : t + 1])
         after, one = value_of(nets, params.critic, critic_carry, *step)
         critic_carry = after[0]

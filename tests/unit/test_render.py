@@ -82,3 +82,24 @@ def test_bad_input(policy, tmp_path, name, options, reason):
 def test_an_environment_that_cannot_draw(tmp_path):
     with pytest.raises(UserError, match="Scripted has no draw method"):
         render(policy_on(Scripted()), tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize(
+    ("draw", "reason"),
+    [
+        (lambda self, state, caption: 1 / 0, "draw raised ZeroDivisionError: division by zero"),
+        (lambda self, state: None, r"draw has other arguments than draw\(state, caption\)"),
+        (
+            lambda self, state, caption: np.zeros((4, 4, 3)),
+            r"draw returns \(4, 4, 3\) float64, exp",
+        ),
+        (
+            lambda self, state, caption: np.zeros((4 + int(state.t), 4, 3), np.uint8),
+            r"draw returns \(4, 4, 3\) and then \(5, 4, 3\)",
+        ),
+    ],
+)
+def test_an_environment_that_draws_badly(tmp_path, draw, reason):
+    with pytest.raises(UserError, match=reason):
+        render(policy_on(type("Bad", (Scripted,), {"draw": draw})()), tmp_path / "a.gif")
+    assert not list(tmp_path.iterdir())

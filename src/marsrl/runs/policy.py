@@ -10,15 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from marsrl.runs.checkpoint import Checkpoints
+from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
-from marsrl.runs.folder import RunFolder
-from marsrl.devices.sharding import fit_devices, gather
 from marsrl.learner.program import Program
+from marsrl.runs.checkpoint import Checkpoints
+from marsrl.runs.folder import RunFolder
 from marsrl.types import Array, Key, TimeStep
 
 

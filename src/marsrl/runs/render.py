@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from marsrl.envs.adapters import require
+from marsrl.envs.check.picture import check_alike, picture
 from marsrl.errors import UserError
 from marsrl.runs.policy import Policy, record_episode
 
@@ -46,8 +47,8 @@ def render(
         every: draw every n-th step, and the last; default: at most `MAX_FRAMES` frames.
 
     Raises:
-        UserError: the environment cannot draw, or the file has another ending, exists, or is
-            unwritable.
+        UserError: the environment cannot draw or draws something other than a picture, or the file
+            has another ending, exists, or is unwritable.
     """
     if not isinstance(policy.env, Drawable):
         raise UserError(f"{type(policy.env).__name__} has no draw method, so it cannot be rendered")
@@ -66,7 +67,8 @@ def render(
     every = every or -(-len(states) // MAX_FRAMES)
     drawn = [*states[:-1:every], states[-1]]
     caption = f"{policy.step:,} steps of training"
-    frames = [policy.env.draw(state, caption) for state in drawn]
+    frames = [picture(policy.env, state, caption) for state in drawn]
+    check_alike(frames)
     partial = out.with_name(f".{out.name}.partial")
     try:
         _WRITERS[out.suffix](partial, frames, fps)

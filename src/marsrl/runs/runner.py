@@ -17,20 +17,21 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from marsrl.runs.checkpoint import Checkpoints
 from marsrl.config import Config
 from marsrl.devices.distributed import agree, from_first, is_first
+from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
+from marsrl.envs.check import check_interface
 from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
-from marsrl.runs.folder import Onlooker, RunFolder
-from marsrl.runs.machine import Row, describe_machine
-from marsrl.runs.monitor import Monitor, Silent
-from marsrl.devices.sharding import fit_devices, gather
 from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics, merged
 from marsrl.learner.program import FINAL_BATCHES, Program
+from marsrl.runs.checkpoint import Checkpoints
+from marsrl.runs.folder import Onlooker, RunFolder
+from marsrl.runs.machine import Row, describe_machine
+from marsrl.runs.monitor import Monitor, Silent
 
 
 class Result(NamedTuple):
@@ -62,11 +63,12 @@ def train(
         env: the environment, if it is not the one that `config.task` names.
 
     Raises:
-        UserError: an unknown task, a folder that exists or cannot be written, a run that does not
-            fit into memory, or processes that do not run the same.
+        UserError: an unknown task, an environment that does not keep to the interface, a folder
+            that exists or cannot be written, a run that does not fit into memory, or processes
+            that do not run the same.
     """
     _agree(out, config)
-    program = Program(config, env or make(config.task, **config.task_settings))
+    program = Program(config, _environment(config, env))
     from_first(lambda: RunFolder.create(out, config))
     monitor = _monitor(monitor)
     try:
@@ -100,9 +102,17 @@ def resume(
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
     _agree(path, config)
-    program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
+    program = Program(fit_devices(config), _environment(config, env))
     monitor = _monitor(monitor)
     return _run(program, path, monitor, _compile(program, monitor))
+
+
+def _environment(config: Config, env: Environment | None) -> Environment:
+    """The environment that was passed, if it keeps to the interface, or else the task's."""
+    if env is None:
+        return make(config.task, **config.task_settings)
+    check_interface(env)
+    return env
 
 
 def _compile(program: Program, monitor: Monitor) -> float:
@@ -340,4 +350,4 @@ class _Run:
 _WORST: Row = {"return": -math.inf}
 
 _SECONDS_PER_CALL = 1.0
-"""Longer calls of the program gain nothing, and would delay the progress bar and an interruption."""
+"""Longer calls of the program gain nothing, and delay the progress bar and an interruption."""

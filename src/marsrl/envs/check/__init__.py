@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from marsrl.envs.base import Environment
-from marsrl.envs.check.members import Raised, in_members
+from marsrl.envs.check.members import Note, Raised, in_members
 from marsrl.envs.check.play import in_play
 from marsrl.envs.check.shapes import in_shapes
 from marsrl.errors import UserError, check_int
@@ -27,8 +27,8 @@ class NonconformingEnvironment(UserError):  # noqa: N818 (a UserError names what
         super().__init__(f"{name} does not keep to the environment interface:{lines}")
 
 
-def check_env(env: Environment, *, seed: int = 0, num_steps: int | None = None) -> None:
-    """Checks that an environment keeps to the interface; silent if it does.
+def check_env(env: Environment, *, seed: int = 0, num_steps: int | None = None) -> tuple[str, ...]:
+    """Checks that an environment keeps to the interface.
 
     Three parts, each built on the one before, so that the first with failures reports all of its
     own and ends the check. The first two are those of `check_interface`; the third is play:
@@ -36,7 +36,7 @@ def check_env(env: Environment, *, seed: int = 0, num_steps: int | None = None) 
     Both functions give the same result for the same arguments; `reset` the same alone as vmapped,
     and `step` the same called plainly as compiled and vmapped, up to rounding. Then a few episodes
     of random legal actions: rewards and end flags of a start, finite numbers, masks, shared
-    rewards, both kinds of ending, the horizon.
+    rewards, both kinds of ending, the horizon. `draw`, if there is one, gives pictures.
 
     It compiles `reset`, alone and vmapped, and `step`, vmapped; the rest costs next to nothing.
 
@@ -44,7 +44,11 @@ def check_env(env: Environment, *, seed: int = 0, num_steps: int | None = None) 
         env: any environment.
         seed: of the episodes.
         num_steps: the longest play, never beyond the horizon. By default 2000: of an environment
-            with a longer horizon only an ending too early is then noticed.
+            with a longer horizon it is then not seen whether its episodes end there.
+
+    Returns:
+        Notes, a sentence each, on what is no fault but worth knowing: whether the agents or the
+        critic see the time. Empty if there are none.
 
     Raises:
         NonconformingEnvironment: with a line for each failure.
@@ -52,7 +56,7 @@ def check_env(env: Environment, *, seed: int = 0, num_steps: int | None = None) 
     """
     if num_steps is not None:
         check_int("num_steps", num_steps, 1)
-    _check(env, (in_members, in_shapes, partial(in_play, seed=seed, num_steps=num_steps)))
+    return _check(env, (in_members, in_shapes, partial(in_play, seed=seed, num_steps=num_steps)))
 
 
 def check_interface(env: Environment) -> None:
@@ -69,12 +73,18 @@ def check_interface(env: Environment) -> None:
     _check(env, (in_members, in_shapes))
 
 
-def _check(env: Environment, parts: tuple[Callable[[Environment], Iterator[str]], ...]) -> None:
+def _check(
+    env: Environment, parts: tuple[Callable[[Environment], Iterator[str]], ...]
+) -> tuple[str, ...]:
+    """Runs one part after the other; returns the notes of all."""
     name = type(env).__name__
+    notes: list[str] = []
     try:
         for find in parts:
-            failures = tuple(find(env))
-            if failures:
+            found = tuple(find(env))
+            if failures := tuple(sentence for sentence in found if not isinstance(sentence, Note)):
                 raise NonconformingEnvironment(name, failures)
+            notes += map(str, found)
     except Raised as raised:
         raise NonconformingEnvironment(name, (str(raised),)) from raised.__cause__
+    return tuple(notes)

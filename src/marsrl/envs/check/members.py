@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from marsrl.envs.base import Environment
 from marsrl.errors import reason
-from marsrl.types import Box, Discrete, EnvSpec
+from marsrl.types import RESERVED_METRICS, Box, Discrete, EnvSpec
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class Note(str):
+    """A sentence of the check that is no failure, but worth knowing."""
+
+    __slots__ = ()
 
 
 class Raised(Exception):  # noqa: N818 (a messenger; what users meet is a UserError)
@@ -39,7 +48,11 @@ def in_members(env: Environment) -> Iterator[str]:
         "num_agents": (_is_size, "a positive int"),
         "obs_shape": (_is_shape, "a tuple of positive ints, at least one"),
         "state_shape": (_is_shape, "a tuple of positive ints, at least one"),
-        "action": (_is_space, "Discrete with an action, or Box with a dimension and low < high"),
+        "action": (
+            _is_space,
+            "Discrete with an action, or Box with a dimension and finite low < high, each a number "
+            "or a tuple of as many as there are dimensions",
+        ),
         "max_steps": (_is_size, "a positive int"),
         "shared_reward": (lambda x: isinstance(x, bool), "a bool"),
         "metrics": (_is_names, "a tuple of different strings"),
@@ -48,6 +61,17 @@ def in_members(env: Environment) -> Iterator[str]:
         value = getattr(spec, field)
         if not holds(value):
             yield f"spec.{field} is {value!r}, expected {description}"
+    if _is_names(spec.metrics):
+        yield from _in_metrics(spec.metrics)
+
+
+def _in_metrics(names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        if name in RESERVED_METRICS:
+            taken = ", ".join(sorted(RESERVED_METRICS))
+            yield f"spec.metrics has {name!r}, a name of the library's own; taken are {taken}"
+        elif "/" in name:  # logs have groups: episode/won, and the extremes ratio/min and ratio/max
+            yield f"spec.metrics has {name!r}, expected a name without a slash"
 
 
 def _is_size(x: Any) -> bool:
@@ -65,4 +89,16 @@ def _is_names(x: Any) -> bool:
 def _is_space(x: Any) -> bool:
     if isinstance(x, Discrete):
         return _is_size(x.num_actions)
-    return isinstance(x, Box) and _is_size(x.num_dims) and -math.inf < x.low < x.high < math.inf
+    if not isinstance(x, Box) or not _is_size(x.num_dims):
+        return False
+    if not all(_is_bound(bound, x.num_dims) for bound in (x.low, x.high)):
+        return False
+    return bool((np.asarray(x.low, float) < np.asarray(x.high, float)).all())
+
+
+def _is_bound(x: Any, num_dims: int) -> bool:
+    """A tuple, not a list or an array: a spec is hashed."""
+    numbers = x if isinstance(x, tuple) else (x,) * num_dims
+    return len(numbers) == num_dims and all(
+        isinstance(number, int | float) and abs(number) < _LARGEST for number in numbers
+    )

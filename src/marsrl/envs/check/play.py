@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
-from marsrl.envs.check.members import attempt
+from marsrl.envs.check.clock import Clock
+from marsrl.envs.check.members import Note, attempt
+from marsrl.envs.check.picture import in_picture
 from marsrl.envs.check.shapes import named
 from marsrl.types import Array, Discrete, EnvSpec, Key, TimeStep
 
@@ -20,6 +23,8 @@ NUM_EPISODES = 4
 """Played side by side."""
 LONGEST = 2000
 """Steps of play by default, never beyond the horizon."""
+_SHOWN = 3
+"""Entries of an array that a note names."""
 _RTOL, _ATOL = 1e-3, 1e-4  # compiled physics rounds differently; a wrong result is further off
 
 Moment = tuple[Any, TimeStep]
@@ -38,6 +43,7 @@ def in_play(env: Environment, seed: int, num_steps: int | None) -> Iterator[str]
     state, action = _first((start[0], played[0]))
     how = "compiled and vmapped than called plainly"
     yield from _unlike("step", _first(played[1]), how, env.step, step_key, state, action)
+    yield from in_picture(env, [_first(start[0]), _first(played[1][0])])
     length = min(env.spec.max_steps, num_steps or LONGEST)
     yield from _in_episodes(env.spec, length, start, lambda t, now: advance(keys, t, now)[1])
 
@@ -48,17 +54,58 @@ def _in_episodes(
     """Each failure once, where it is first met; what follows the end of an episode is ignored."""
     found: dict[str, int] = {}
     running = np.ones(NUM_EPISODES, bool)
+    obs_clock = Clock(spec.num_agents * math.prod(spec.obs_shape))
+    state_clock = Clock(math.prod(spec.state_shape))
+    t, truncates = 0, False
     for t in range(length + 1):
         now = attempt("step", advance, t, now) if t else now
         time_step = jax.device_get(now[1])
         for sentence, wrong in _rules(spec, time_step, t).items():
             if (wrong & running).any():
                 found.setdefault(sentence, t)
+        obs_clock.see(*_entries(time_step.obs, time_step.agent_mask & running[:, None]))
+        state_clock.see(*_entries(time_step.global_state, running))
+        truncates |= bool((time_step.truncated & running).any())
         if t:
             running &= ~time_step.done
         if not running.any():
             break
     yield from (f"{'step' if t else 'reset'}: {what} (at step {t})" for what, t in found.items())
+    if truncates or t < spec.max_steps:  # where random play ends early, a good team's may not
+        yield from _told_time(spec, obs_clock.ticking(), state_clock.ticking())
+
+
+def _entries(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values (E, ...) and whether they count (E,) or (E, N), both by entry: (E, F)."""
+    flat, counts = (x.reshape(len(x), -1) for x in (values, counts))
+    return flat, np.repeat(counts, flat.shape[1] // counts.shape[1], axis=1)
+
+
+def _told_time(spec: EnvSpec, in_obs: np.ndarray, in_state: np.ndarray) -> Iterator[Note]:
+    """The note on a clock, given the entries that tick, of all agents' observations in a row."""
+    in_obs = np.unique(in_obs % math.prod(spec.obs_shape))
+    places = [
+        f"{name} ({_listed(entries, shape)})"
+        for name, entries, shape in (
+            ("the observation", in_obs, spec.obs_shape),
+            ("the global state", in_state, spec.state_shape),
+        )
+        if len(entries)
+    ]
+    if places:
+        yield Note(
+            f"{' and '.join(places)} tell{'s' if len(places) == 1 else ''} the time: the final "
+            "observation of a truncated episode is of a kind that is never acted on; "
+            "time limits are still bootstrapped (bootstrap_truncated)"
+        )
+
+
+def _listed(entries: np.ndarray, shape: tuple[int, ...]) -> str:
+    """Indices into an array of that shape, the first few of them."""
+    shown = [x.tolist() for x in np.stack(np.unravel_index(entries[:_SHOWN], shape), axis=-1)]
+    names = ", ".join(str(x[0] if len(x) == 1 else tuple(x)) for x in shown)
+    more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
+    return f"entr{'y' if len(entries) == 1 else 'ies'} {names}{more}"
 
 
 def _keys(key: Key, t: Array | int) -> tuple[Key, Key]:
@@ -140,11 +187,9 @@ def _rules(spec: EnvSpec, now: TimeStep, t: int) -> dict[str, np.ndarray]:
     if spec.shared_reward:
         same = np.isclose(now.reward, now.reward[:, :1], rtol=1e-6)
         rules["rewards differ between agents although spec.shared_reward is True"] = ~_all(same)
-    horizon = f"spec.max_steps = {spec.max_steps}"
-    if t < spec.max_steps:
-        rules[f"truncated before {horizon}"] = truncated
-    else:
-        rules[f"the episode goes on at {horizon}"] = ~(terminated | truncated)
+    if t >= spec.max_steps:
+        over = terminated | truncated
+        rules[f"the episode goes on at spec.max_steps = {spec.max_steps}"] = ~over
     return rules
 
 

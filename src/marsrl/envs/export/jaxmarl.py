@@ -55,6 +55,9 @@ class JaxMARLState(NamedTuple):
 class JaxMARLMethods:
     """What `to_jaxmarl` adds to JaxMARL's base class, which is imported on use only.
 
+    Each agent's discrete action is () or, as the scripts also put it, (1,); a continuous one is
+    (num_dims,).
+
     An agent is done where it takes no part (dead or padded) and when the episode ends. `infos` are
     the environment's metrics and `truncated`, repeated for each agent; JaxMARL itself does not tell
     a time limit from another end.
@@ -70,7 +73,8 @@ class JaxMARLMethods:
         if isinstance(spec.action, Discrete):
             action = spaces.Discrete(spec.action.num_actions)
         else:
-            action = spaces.Box(spec.action.low, spec.action.high, (spec.action.num_dims,))
+            bounds = np.asarray(spec.action.low), np.asarray(spec.action.high)
+            action = spaces.Box(*bounds, (spec.action.num_dims,))
         self.action_spaces = dict.fromkeys(self.agents, action)
         obs = spaces.Box(-np.inf, np.inf, spec.obs_shape)
         self.observation_spaces = dict.fromkeys(self.agents, obs)
@@ -95,7 +99,7 @@ class JaxMARLMethods:
         self, key: Key, state: JaxMARLState, actions: Mapping[str, Array]
     ) -> tuple[Any, ...]:
         """Moves one step on without a reset: (obs, state, rewards, dones, infos)."""
-        action = jnp.stack([actions[agent] for agent in self.agents])
+        action = jnp.stack([self._action(actions[agent]) for agent in self.agents])
         env_state, time_step = self.env.step(_typed(key), state.env, action)
         state = JaxMARLState(env_state, time_step, state.step + 1)
         dones = self._by_agent(time_step.done | ~time_step.agent_mask)
@@ -116,6 +120,13 @@ class JaxMARLMethods:
     def get_avail_actions(self, state: JaxMARLState) -> dict[str, Array]:
         """Each agent's action mask, (A,) bool."""
         return self._by_agent(state.time_step.action_mask)
+
+    def _action(self, action: Any) -> Array:
+        """One agent's action with the shape and dtype that the environment expects."""
+        space = self.env.spec.action
+        if isinstance(space, Discrete):
+            return jnp.asarray(action, jnp.int32).reshape(())
+        return jnp.asarray(action, jnp.float32).reshape(space.num_dims)
 
     def _by_agent(self, values: Array) -> dict[str, Array]:
         return dict(zip(self.agents, values, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,22 @@ import numpy as np
 from marsrl.envs.adapters import require
 from marsrl.envs.base import Environment
 from marsrl.errors import UserError
-from marsrl.types import Discrete, Key, TimeStep
+from marsrl.types import Box, Discrete, Key, TimeStep
 
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
 
 
-def to_pettingzoo(env: Environment, seed: int = 0) -> ParallelEnv:
+def to_pettingzoo(env: Environment, seed: int | None = None) -> ParallelEnv:
     """Wraps an environment as a PettingZoo `ParallelEnv`, with NumPy arrays in and out.
+
+    Until its first reset it starts no device of JAX, so it can be handed to a process that is
+    forked. It can be pickled, at any time, if the environment can.
 
     Args:
         env: any environment; its `reset` and `step` are compiled on first use.
-        seed: of the random numbers, until `reset` is given another one.
+        seed: of the random numbers, until `reset` is given another one; by default the system's
+            entropy at the first reset, so that copies differ.
 
     Raises:
         UserError: pettingzoo is not installed.
@@ -42,10 +47,12 @@ class PettingZooMethods:
     - For an agent that left, the first legal action is played (the action nearest to zero, if
       continuous).
     - `reset(seed)` determines all that follows; `reset()` goes on with the random numbers.
+      Those of an environment that was given no seed are its own, also in copies made before the
+      first reset.
     - `state()` is the global state, `render()` a picture if the environment can draw one.
     """
 
-    def __init__(self, env: Environment, seed: int) -> None:
+    def __init__(self, env: Environment, seed: int | None) -> None:
         spaces = require("gymnasium.spaces", "pettingzoo")
         spec = env.spec
         self.env = env
@@ -66,12 +73,20 @@ class PettingZooMethods:
         self.action_spaces = {
             agent: spaces.Discrete(spec.action.num_actions)
             if isinstance(spec.action, Discrete)
-            else spaces.Box(spec.action.low, spec.action.high, (spec.action.num_dims,), np.float32)
+            else _box(spaces, spec.action)
             for agent in self.possible_agents
         }
         self._dtype = np.int32 if isinstance(spec.action, Discrete) else np.float32
-        self._key = jax.random.key(seed)
+        self._seed = seed
+        self._key: Any = None  # made at the first reset
+        self._moment: tuple[Any, Any] | None = None  # state, time step as NumPy arrays
         self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By way of `to_pettingzoo`: neither this class nor compiled functions can be pickled."""
+        compiled = ("_reset", "_step")
+        state = {name: value for name, value in vars(self).items() if name not in compiled}
+        return to_pettingzoo, (self.env,), state
 
     def observation_space(self, agent: str) -> Any:
         """A Box without bounds, (*obs_shape) float32."""
@@ -85,6 +100,8 @@ class PettingZooMethods:
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
         """Starts an episode: (observations, infos); `options` is not used."""
+        if seed is None and self._key is None:
+            seed = secrets.randbits(32) if self._seed is None else self._seed
         if seed is not None:
             self._key = jax.random.key(seed)
         self._take(self._reset(self._next_key()))
@@ -137,15 +154,28 @@ class PettingZooMethods:
         """
         if self.render_mode is None:
             raise UserError(f"{self.metadata['name']} has no draw method, so it cannot be rendered")
-        return self.env.draw(self._state)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.env.draw(self._state, "")  # pyright: ignore[reportAttributeAccessIssue]
 
     def _take(self, result: tuple[Any, TimeStep]) -> None:
-        self._state, time_step = result
-        self._now = jax.device_get(time_step)
+        state, time_step = result
+        self._moment = state, jax.device_get(time_step)
 
     def _next_key(self) -> Key:
         self._key, key = jax.random.split(self._key)
         return key
+
+    @property
+    def _state(self) -> Any:
+        return self._started()[0]
+
+    @property
+    def _now(self) -> Any:
+        return self._started()[1]
+
+    def _started(self) -> tuple[Any, Any]:
+        if self._moment is None:
+            raise UserError(f"{self.metadata['name']} has not started; call reset()")
+        return self._moment
 
     def _by_agent(self, values: np.ndarray) -> dict[str, Any]:
         return dict(zip(self.possible_agents, values, strict=True))
@@ -167,3 +197,8 @@ class PettingZooMethods:
             return {agent: dict(info) for agent in agents}
         masks = self._by_agent(self._now.action_mask.astype(np.int8))
         return {agent: info | {"action_mask": masks[agent]} for agent in agents}
+
+
+def _box(spaces: Any, action: Box) -> Any:
+    low, high = (np.full(action.num_dims, bound, np.float32) for bound in (action.low, action.high))
+    return spaces.Box(low, high, dtype=np.float32)

@@ -145,8 +145,9 @@ class JaxMARL:
         space, _, low, high = self.actions
         if isinstance(space, Discrete):
             return {a: action[i] for i, a in enumerate(agents)}
-        if (low != space.low).any() or (high != space.high).any():
-            unit = (action - space.low) / (space.high - space.low)
+        ours = np.asarray(space.low), np.asarray(space.high)
+        if (low != ours[0]).any() or (high != ours[1]).any():
+            unit = (action - ours[0]) / (ours[1] - ours[0])
             action = unit * (high - low) + low
         sizes = [self.library.action_space(a).shape[0] for a in agents]
         return {a: action[i, : sizes[i]] for i, a in enumerate(agents)}
