@@ -50,6 +50,17 @@ def whole(compiled, tmp_path_factory):
     return runner.train(CONFIG, tmp_path_factory.mktemp("faults") / "run", env=ENV).path
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's
+        session.config.workeroutput["faults"] = dict(_count)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    _count.update(getattr(node, "workeroutput", {}).get("faults", {}))
+
+
 def pytest_terminal_summary(terminalreporter):
-    for name, number in sorted(_count.items()):
-        terminalreporter.write_line(f"faults: {number} {name}")
+    if _count:
+        tried = ", ".join(f"{number} {name}" for name, number in sorted(_count.items()))
+        terminalreporter.write_line(f"faults: {tried}")

@@ -251,13 +251,25 @@ class CheckpointWriter(Checkpoints):
 
     def clean(self) -> None:
         """Deletes what an interruption left unfinished."""
-        from_first(lambda: [remove(path) for path in leftovers(self.folder)] and None)
+        from_first(self._clean)
 
-    def drop_after(self, update: int) -> None:
-        """Deletes checkpoints newer than `update`: refused ones, which the run will make again."""
-        from_first(
-            lambda: [self._delete(self.path(u)) for u in self.updates() if u > update] and None
-        )
+    def go_back_to(self, update: int) -> None:
+        """Deletes what a run that has just saved `update` does not have.
+
+        That is newer checkpoints, which it will make again, and those that were about to be deleted
+        when it was interrupted.
+        """
+        from_first(lambda: self._go_back_to(update))
+
+    def _clean(self) -> None:
+        for path in leftovers(self.folder):
+            remove(path)
+
+    def _go_back_to(self, update: int) -> None:
+        for newer in self.updates():
+            if newer > update:
+                self._delete(self.path(newer))
+        self._prune()
 
     def _delete(self, path: Path) -> None:
         doomed = path.with_name(path.name + TEMPORARY)

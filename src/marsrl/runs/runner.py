@@ -242,7 +242,7 @@ class _Run:
             raise CheckpointError(f"{error}; {self._way_out()}") from error
         for reason in refused:
             self.monitor.message(f"refused: {reason}")
-        self.checkpoints.drop_after(update)
+        self.checkpoints.go_back_to(update)
         if damage := self.folder.log.damage():
             self.monitor.message(f"{damage}; the checkpoint's copy is used")
         self.folder.replace_log(self.checkpoints.file(update, METRICS) or b"")
