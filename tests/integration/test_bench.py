@@ -26,6 +26,7 @@ from marsrl.bench.suite import Suite, read_suite
 from marsrl.cli import main
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
+from marsrl.runs.folder import RunFolder
 
 SETTINGS = {
     "total_steps": 32 * 60, "num_envs": 4, "rollout_length": 8, "width": 8, "core": "ff",
@@ -401,7 +402,8 @@ def begun(store):
         if not (store / "suite.toml").exists():
             return None
         job = job_of(store)
-        saved = [int(p.parent.name) for p in job.folder.glob("checkpoints/*/checksums.json")]
+        names = [p.parent.name for p in job.folder.glob("checkpoints/*/checksums.json")]
+        saved = [int(name) for name in names if name.isdigit()]  # one may be in the making
         return job if saved and max(saved) >= 10 else None
 
     return wait_for(has_checkpoint)
@@ -415,8 +417,7 @@ def workers_of(launcher):
 
 def measured(store):
     """What a job logged, apart from times."""
-    lines = (job_of(store).folder / "metrics.jsonl").read_text().splitlines()
-    rows = map(json.loads, lines)
+    rows = RunFolder(job_of(store).folder).rows()
     times = ("seconds", "steps_per_second")
     return [{k: v for k, v in row.items() if k not in times} for row in rows]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsrl.bench.progress import read_json
-from marsrl.errors import UserError
+from marsrl.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from marsrl.config import Config
@@ -54,6 +54,9 @@ def main() -> None:
             print(json.dumps(_measure(config)))  # noqa: T201 (what it was started for)
         else:
             _train(config, args.folder)
+    except Interrupted as stop:
+        print(f"marsrl: {stop}", file=sys.stderr)  # noqa: T201 (what the log is for)
+        sys.exit(stop.code)
     except UserError as error:
         sys.exit(f"marsrl: {error}")
 
@@ -72,7 +75,7 @@ def _train(config: Config, folder: Path) -> None:
         try:
             resume(folder, monitor, expected=config)
             return
-        except (CheckpointError, json.JSONDecodeError) as error:  # no sound one, or rows
+        except CheckpointError as error:  # no sound one
             _set_aside(folder, monitor, str(error))
     train(config, folder, monitor)
 

@@ -12,6 +12,7 @@ import numpy as np
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.report.stats import Floats
+from marsrl.runs.records import from_line, has_check, is_sound
 
 TRAIN_METRICS = (
     "episode/return",
@@ -146,8 +147,14 @@ def _grid(
 
 def _read_rows(path: Path, seeds: tuple[int, ...]) -> dict[str, _Rows]:
     rows: dict[str, _Rows] = {"train": {}, "eval": {}, "final": {}}
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    lines = _read_text(path).splitlines()
+    checked = any(has_check(line.encode()) for line in lines)
+    for number, line in enumerate(lines, start=1):
         name = f"{path}, line {number},"
+        if checked and from_line(line.encode(), checked) is None:
+            raise UserError(
+                f"{name} is damaged; see what is left with: marsrl doctor {path.parent}"
+            )
         row = _parse(name, line)
         kind, seed, step = _field(name, row, "kind"), _field(name, row, "seed"), _step(name, row)
         if kind not in rows:
@@ -173,7 +180,13 @@ def _read_status(path: Path, seeds: tuple[int, ...]) -> tuple[bool, Floats]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return _parse(str(path), _read_text(path))
+    content = _parse(str(path), _read_text(path))
+    if not is_sound(content):
+        raise UserError(
+            f"{path} was edited or damaged: its check differs; see what is wrong with: "
+            f"marsrl doctor {path.parent}"
+        )
+    return content
 
 
 def _read_text(path: Path) -> str:
@@ -186,7 +199,7 @@ def _read_text(path: Path) -> str:
 def _parse(name: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{name} holds {value!r}, expected a JSON object")

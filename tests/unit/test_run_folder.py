@@ -1,0 +1,111 @@
+"""Run folders: made at once, refused in one line, and without a way out of them."""
+
+import json
+import os
+
+import pytest
+
+from marsrl.config import Config
+from marsrl.errors import UserError
+from marsrl.runs.checkpoint import best_update, kept_updates
+from marsrl.runs.folder import RunFolder
+
+CONFIG = Config(seeds=(0,))
+ORIGIN = {"versions": {}, "git": None, "machine": {}}
+
+
+@pytest.fixture
+def run(tmp_path):
+    RunFolder.create(tmp_path / "run", CONFIG, ORIGIN)
+    return tmp_path / "run"
+
+
+def test_it_comes_into_being_complete(run, tmp_path):
+    assert RunFolder.open(run).config() == CONFIG
+    assert RunFolder.open(run).status()["status"] == "running"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_empty_folder_is_used(tmp_path):
+    (tmp_path / "run").mkdir()
+    RunFolder.create(tmp_path / "run", CONFIG, ORIGIN)
+    assert RunFolder.open(tmp_path / "run").config() == CONFIG
+
+
+def test_what_somebody_left_who_was_killed_while_making_it_goes(tmp_path):
+    (tmp_path / ".run.0123.tmp").mkdir()
+    RunFolder.create(tmp_path / "run", CONFIG, ORIGIN)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_with_something_in_it_or_a_file_is_refused(run, tmp_path):
+    (tmp_path / "file").touch()
+    for path in (run, tmp_path / "file"):
+        with pytest.raises(UserError, match=f"{path} exists; choose another --out"):
+            RunFolder.create(path, CONFIG, ORIGIN)
+    with pytest.raises(UserError, match="file is no folder"):
+        RunFolder.create(tmp_path / "file" / "run", CONFIG, ORIGIN)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot create the run folder .*: No space left"):
+        RunFolder.create(tmp_path / "run", CONFIG, ORIGIN)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "learning_curve.png", "metrics.jsonl"])
+def test_a_link_out_of_it_is_refused_and_named(name, run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"{name} is a link out of the run folder"):
+        RunFolder.open(run)
+
+
+def test_a_link_inside_it_and_a_link_to_it_are_fine(run, tmp_path):
+    (run / "inside").symlink_to("config.json")
+    (tmp_path / "link").symlink_to(run)
+    assert RunFolder.open(tmp_path / "link").config() == CONFIG
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "1", "{", "[" * 99_999, "9" * 9_999, "\x00", "{}"])
+def test_a_config_of_another_shape_is_refused_in_one_line(text, run):
+    (run / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"^[^\n]*config\.json[^\n]*$"):
+        RunFolder.open(run).config()
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"seconds": 1, "step": "x"}', '{"seconds": [1]}'])
+def test_a_status_of_another_shape_is_as_none(text, run):
+    (run / "status.json").write_text(text)
+    folder = RunFolder.open(run)
+    folder.check_resumable()
+    assert folder.seconds() == {}
+    assert folder.reached() == 0
+
+
+def test_a_config_without_a_check_is_of_an_old_version(run):
+    content = json.loads((run / "config.json").read_text())
+    del content["check"]
+    (run / "config.json").write_text(json.dumps(content))
+    assert RunFolder.open(run).config() == CONFIG
+
+
+def test_the_newest_and_the_best_of_each_seed_are_kept_of_equals_the_newest():
+    scores = {
+        0: {3: 5.0, 5: 0.0},
+        2: {3: 5.0, 5: 9.0},
+        4: {3: 1.0, 5: float("-inf")},
+        6: {3: 1.0, 5: float("-inf")},
+        8: {3: 1.0, 5: float("-inf")},
+    }
+    assert kept_updates(scores, 1) == {2, 8}
+    assert kept_updates(scores, 2) == {2, 6, 8}
+    assert (best_update(scores, 3), best_update(scores, 5)) == (2, 2)
+    del scores[2]
+    assert (best_update(scores, 3), best_update(scores, 5)) == (0, 0)
+    assert best_update({4: {5: float("-inf")}, 6: {5: float("-inf")}}, 5) == 6
+    assert best_update(scores, 7) is None
