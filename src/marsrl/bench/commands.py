@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from marsrl.bench import show
 from marsrl.bench.checks import check_strays, check_version
@@ -27,10 +26,12 @@ from marsrl.bench.progress import has_ended, strays
 from marsrl.bench.restore import restore
 from marsrl.bench.results import Results, collect, read, write
 from marsrl.bench.suite import Suite, read_suite, select_tasks
+from marsrl.console import PlainConsole
 from marsrl.errors import UserError, check_int, check_number
 from marsrl.files import write_beside
+from marsrl.trust import check_trusted
 
-_console = Console(highlight=False)
+_console = PlainConsole(highlight=False)
 
 StorePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
 SuiteName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE|FILE.toml")]
@@ -80,12 +81,19 @@ class Run:
     """Train on a Ray cluster, by default the one that runs; --workers is then Ray's business."""
     gpus: float = 0.0
     """With --ray: GPUs per job; 0.5 lets two share one."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run objectives `module:factory` that the store names and the suite here does not."""
 
     def __call__(self) -> None:
         """Trains, and says what became of it; exit code 1 if a job failed."""
         _check_workers(self.workers)
         store = self.store.absolute()  # for Ray, whose workers have folders of their own
-        suite = adopt(read_suite(self.suite), store)
+        named = read_suite(self.suite)
+        if (store / "suite.toml").exists():
+            for objective in store_suite(store).objectives:
+                mine = self.trust or objective in named.objectives
+                check_trusted("objective", objective, store / "suite.toml", mine)
+        suite = adopt(named, store)
         every = plan(suite, store)
         check_strays(suite, store, every)
         check_version(every)
@@ -223,7 +231,7 @@ class Restore:
 
 
 def _say(text: str) -> None:
-    _console.print(text, markup=False, soft_wrap=True)
+    _console.print(text, soft_wrap=True)
 
 
 def _tell(outcome: Outcome) -> None:

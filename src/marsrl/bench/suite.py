@@ -62,19 +62,26 @@ class Suite:
         """The configuration of one cell, with all seeds.
 
         Raises:
-            UserError: a setting is unknown or impossible, or the objective cannot be made.
+            UserError: a setting is unknown or impossible. An objective of somebody's own is not
+                made: its name may be out of a file.
         """
         family = self.family_settings.get(task.partition("/")[0], {})
         settings = self.settings | family | self.task_settings.get(task, {})
         own = {"objective": objective, "seeds": self.seeds}
         return Config.from_dict(preset(task).to_dict() | settings | own)
 
-    def check(self) -> None:
-        """Makes the configuration of every cell; raises UserError as `config` does."""
+    def check(self, make: bool = True) -> None:
+        """Makes the configuration of every cell, and its objective if it may run their code.
+
+        Raises:
+            UserError: as `config` does, or an objective cannot be made.
+        """
         for task in self.tasks:
             for objective in self.objectives:
                 try:
-                    self.config(task, objective)
+                    config = self.config(task, objective)
+                    if make:
+                        config.make_objective()
                 except UserError as error:
                     where = self._origin(task, objective, str(error))
                     raise SuiteError(f"{objective} on {task}: {error}", where) from error
@@ -154,11 +161,13 @@ class Suite:
         )
 
 
-def read_suite(source: str | Path) -> Suite:
+def read_suite(source: str | Path, make: bool = True) -> Suite:
     """Reads and checks a suite.
 
     Args:
         source: the name of one that comes with marsrl, or the path of a TOML file.
+        make: whether to make its objectives, which may be anybody's code: only for a suite that
+            the user named.
 
     Raises:
         UserError: there is no such suite, or something in it is wrong: the message names the file,
@@ -171,7 +180,7 @@ def read_suite(source: str | Path) -> Suite:
         )
     try:
         suite = _parse(path)
-        suite.check()
+        suite.check(make)
     except SuiteError as error:
         line = _line_of(error.keys, path.read_text())
         raise UserError(f"{path}{f', line {line}' if line else ''}: {error}") from error

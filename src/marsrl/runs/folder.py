@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import write_beside

@@ -10,14 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from marsrl.runs.checkpoint import Checkpoints
+from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
 from marsrl.learner.networks import Carry, Networks
-from marsrl.runs.folder import RunFolder
-from marsrl.devices.sharding import fit_devices, gather
 from marsrl.learner.trainer import Program
+from marsrl.objectives import mars
+from marsrl.runs.checkpoint import Checkpoints
+from marsrl.runs.folder import RunFolder
+from marsrl.trust import check_trusted
 from marsrl.types import Array, Key, PyTree, TimeStep
 
 
@@ -67,6 +69,7 @@ def load_policy(
     seed: int | None = None,
     checkpoint: str = "best",
     env: Environment | None = None,
+    trust: bool = False,
 ) -> Policy:
     """Loads a trained team from a run folder, with all the processes that train together.
 
@@ -75,12 +78,15 @@ def load_policy(
         seed: which training; default: the one whose evaluation was best.
         checkpoint: "best" (by evaluation return), "latest", or a number of environment steps.
         env: the environment, if it was not one that the run's configuration names.
+        trust: whether to run code that the folder names, if its task is a `module:factory`.
 
     Raises:
-        UserError: not a run folder, or no such seed or checkpoint.
+        UserError: not a run folder, a task that is not trusted, or no such seed or checkpoint.
     """
     folder = RunFolder.open(Path(run))
     config = folder.config()
+    if env is None:
+        check_trusted("task", config.task, Path(run) / "config.json", trust)
     scores = {(r["seed"], r["step"]): r["return"] for r in folder.rows() if r["kind"] == "eval"}
     checkpoints = Checkpoints(folder.checkpoints, config.seeds, config.keep_checkpoints)
     saved = [update * config.steps_per_update for update in checkpoints.steps()]
@@ -93,7 +99,8 @@ def load_policy(
         known = [str(s) for s in config.seeds]
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
     step = _find_step(checkpoint, {at: x for (s, at), x in scores.items() if s == seed}, saved)
-    program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
+    env = make(config.task, **config.task_settings) if env is None else env
+    program = Program(fit_devices(config), env, mars())  # no objective is needed to play
     state = checkpoints.restore(step // config.steps_per_update, program.template)
     checkpoints.close()
     index = config.seeds.index(seed)

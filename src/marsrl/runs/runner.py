@@ -17,18 +17,20 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from marsrl.runs.checkpoint import Checkpoints
 from marsrl.config import Config
 from marsrl.devices.distributed import agree, from_first, is_first
+from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
+from marsrl.learner.trainer import FINAL_BATCHES, Program, TrainState
+from marsrl.objectives import Objective
+from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import Onlooker, RunFolder
 from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.monitor import Monitor, Silent
-from marsrl.devices.sharding import fit_devices, gather
-from marsrl.learner.trainer import FINAL_BATCHES, Program, TrainState
+from marsrl.trust import check_trusted
 
 
 class Result(NamedTuple):
@@ -47,7 +49,7 @@ class Result(NamedTuple):
 
 def train(
     config: Config,
-    out: Path,
+    out: str | Path,
     monitor: Monitor | None = None,
     env: Environment | None = None,
 ) -> Result:
@@ -63,8 +65,9 @@ def train(
         UserError: an unknown task, a folder that exists or cannot be written, a run that does not
             fit into memory, or processes that do not run the same.
     """
+    out = Path(out)
     _agree(out, config)
-    program = Program(config, env or make(config.task, **config.task_settings))
+    program = Program(config, _environment(config, env))
     from_first(lambda: RunFolder.create(out, config))
     monitor = _monitor(monitor)
     try:
@@ -77,30 +80,51 @@ def train(
 
 
 def resume(
-    path: Path,
+    path: str | Path,
     monitor: Monitor | None = None,
     env: Environment | None = None,
     expected: Config | None = None,
+    objective: Objective | None = None,
+    trust: bool = False,
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
     The number of processes and devices may differ; if the run's own `devices` are not here, it
     goes on with as many as can be used.
 
+    Args:
+        path: the run folder.
+        monitor: who watches; default: nobody.
+        env: the environment, if it is not the one that the run's configuration names.
+        expected: what the configuration must be; what it names is then trusted.
+        objective: likewise, in place of the one that the configuration names.
+        trust: whether to run code that the folder names: a task or objective `module:factory`.
+
     Raises:
-        UserError: not a run folder, a configuration other than the expected one, a run that does
-            not fit into memory, no checkpoint in it can be restored, an ended run without any, or
-            processes that do not run the same.
+        UserError: not a run folder, code in it that is not trusted, a configuration other than the
+            expected one, a run that does not fit into memory, no checkpoint in it can be restored,
+            an ended run without any, or processes that do not run the same.
     """
+    path = Path(path)
     folder = RunFolder.open(path)
     from_first(folder.check_resumable)
     config = folder.config()
     if expected is not None and config != expected:
         raise UserError(f"{path} was started with another configuration; choose another folder")
+    source, trust = path / "config.json", trust or expected is not None
+    if env is None:
+        check_trusted("task", config.task, source, trust)
+    if objective is None:
+        check_trusted("objective", config.objective, source, trust)
     _agree(path, config)
-    program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
+    program = Program(fit_devices(config), _environment(config, env), objective)
     monitor = _monitor(monitor)
     return _run(program, path, monitor, _compile(program, monitor))
+
+
+def _environment(config: Config, env: Environment | None) -> Environment:
+    """The environment that was passed, or the one that the configuration names."""
+    return make(config.task, **config.task_settings) if env is None else env
 
 
 def _compile(program: Program, monitor: Monitor) -> float:
