@@ -331,11 +331,9 @@ def _say(message: str) -> None:
 
 def _missing_device(error: Exception) -> str | None:
     """What to tell somebody who asked JAX for a device that is not here."""
-    frames = (
-        frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)
-    )
-    asked = os.environ.get("JAX_PLATFORMS")
-    if not asked or "jax._src.xla_bridge" not in frames:
+    asked, frames = os.environ.get("JAX_PLATFORMS"), traceback.walk_tb(error.__traceback__)
+    modules = [frame.f_globals.get("__name__") for frame, _ in frames]
+    if not asked or "jax._src.xla_bridge" not in modules:
         return None
     return f"JAX_PLATFORMS is {shown(asked)}, and JAX finds no such device here; nearest: cpu"
 

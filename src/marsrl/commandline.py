@@ -136,6 +136,9 @@ def _line_of(box: str, command: Any) -> str:
     end = next((i for i, line in enumerate(said) if set(line) <= {"─", "-"}), len(said))
     message = printable(" ".join(said[:end])) or "the command line cannot be read"
     message = re.sub(r"^Error parsing (\S+): ", r"\1: ", message).replace(_NO_PARSE, "cannot be ")
+    if cannot := re.match(r"(\S+): cannot be .*", message):
+        takes = next((line for line in lines if line.startswith(f"{cannot[1]} ")), "")
+        message += f", expected {takes or f'what {cannot[1]} takes, see --help'}"
     message = re.sub(r": no type matching .*<class 'int'>: ", ": ", message)
     if unknown := re.match(r"Unrecognized (?:or misplaced )?options: (.*)", message):
         word = re.split(r", | |=", unknown[1])[0]

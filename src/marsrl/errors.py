@@ -15,6 +15,9 @@ class UserError(Exception):
     Not a ValueError: the command line's parser would wrap those in a text of its own.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(map(_clipped, message.split("\n"))))
+
 
 def shown(value: object) -> str:
     """A value as messages show it: its `repr` on one line, shortened if it is long."""
@@ -32,9 +35,27 @@ def near_misses(name: object, known: Iterable[str]) -> str:
     return closest(name, known) or f"; known: {', '.join(known)}"
 
 
-def check_int(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Raises UserError unless `value` is a whole number from `low` to `high`, and no bool."""
+MAX_STEPS = 1_000_000
+"""Longest episode that an environment may be asked for."""
+MAX_AGENTS = 1_000
+"""Most agents, or other things, that an environment may be asked for."""
+
+
+def check_int(
+    name: str, value: object, low: int, high: int | None = None, most: int | None = None
+) -> None:
+    """Raises UserError unless `value` is a whole number from `low` to `high`, and no bool.
+
+    Args:
+        name: what the message calls it.
+        value: to check.
+        low: the least.
+        high: what makes sense at most, if that is known.
+        most: what is allowed at most, so that nothing absurd is allocated or counted up to.
+    """
     _check_range(name, value, int, "a whole number", low, high)
+    if most is not None and isinstance(value, int) and value > most:
+        raise UserError(f"{name} is {shown(value)}, expected at most {most}; nearest: {most}")
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:
@@ -90,6 +111,13 @@ def reason(error: BaseException) -> str:
     return printable(f"{type(error).__name__}: {first}")
 
 
+def _clipped(line: str) -> str:
+    """A line without its middle, should something in it be endless."""
+    if len(line) <= _LONGEST_MESSAGE:
+        return line
+    return f"{line[: _LONGEST_MESSAGE // 2]} ... {line[-_LONGEST_MESSAGE // 4 :]}"
+
+
 class _Short(reprlib.Repr):
     """Python's shortened `repr`, which fails on whole numbers of more than 4,300 digits."""
 
@@ -111,3 +139,4 @@ class _Short(reprlib.Repr):
 
 _SHORT = _Short()
 _LONGEST_LINE = 200  # characters of a foreign exception
+_LONGEST_MESSAGE = 4_000  # of a line; two paths fit
