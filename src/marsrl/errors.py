@@ -21,7 +21,8 @@ class UserError(Exception):
 
 def shown(value: object) -> str:
     """A value as messages show it: its `repr` on one line, shortened if it is long."""
-    return " ".join(_SHORT.repr(value).split())
+    text = " ".join(_SHORT.repr(value).split())
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 20]}..."
 
 
 def printable(text: str) -> str:
@@ -138,5 +139,6 @@ class _Short(reprlib.Repr):
 
 
 _SHORT = _Short()
+_LONGEST_VALUE = 160
 _LONGEST_LINE = 200  # characters of a foreign exception
 _LONGEST_MESSAGE = 4_000  # of a line; two paths fit

@@ -15,6 +15,7 @@ from typing import Any
 
 from marsrl.errors import UserError, near_misses, reason, shown
 
+_PYTHONS_OWN = sys.stdlib_module_names | {"test"}  # Python leaves its own tests out
 LONGEST = 200
 """Characters of a name."""
 
@@ -79,7 +80,7 @@ def _load_module(module: str, name: str) -> ModuleType:
     for path in (here.with_suffix(".py"), here / "__init__.py"):
         if path.is_file() and not _is_importable_as(module, path):
             return _load_file(path, name)
-    if module.partition(".")[0] in sys.stdlib_module_names:
+    if module.partition(".")[0] in _PYTHONS_OWN:
         raise UserError(
             f"{name} is of Python's own module {module!r}, expected a factory of yours; there is "
             f"no {here.name}.py in {shown(str(here.parent))}"
@@ -130,4 +131,4 @@ def _is_pythons_own(factory: Any) -> bool:
     while isinstance(factory, partial):
         factory = factory.func
     home = getattr(inspect.unwrap(factory), "__module__", None) or "builtins"
-    return home.partition(".")[0] in sys.stdlib_module_names
+    return home.partition(".")[0] in _PYTHONS_OWN

@@ -1,13 +1,11 @@
 """The command line as a user meets it: what it refuses, and one short run through every command."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
+from commands import run_all
 from marsrl.envs.tasks import TASKS
 
 TINY = {
@@ -15,46 +13,6 @@ TINY = {
     "--num-minibatches": 1, "--update-epochs": 1, "--num-evaluations": 2, "--eval-episodes": 2,
 }  # fmt: skip
 TINY = ["--no-stagger", *(str(word) for pair in TINY.items() for word in pair)]
-
-RUN_ALL = """
-import contextlib, io, json, sys
-import jax
-from marsrl.cli import main
-compiled = []
-jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
-for args in json.loads(sys.stdin.read()):
-    out, err = io.StringIO(), io.StringIO()
-    compiled.clear()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(args)
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    programs = sum("backend_compile" in name for name in compiled)
-    assert not {"jumanji", "jaxmarl", "brax"} & set(sys.modules)  # imported on use only
-    print(json.dumps([code, out.getvalue(), err.getvalue(), programs]))
-"""
-
-
-def run_all(commands, folder, columns=200):
-    """Runs commands one after another in a process of their own.
-
-    Returns (exit code, stdout, stderr, programs compiled) of each.
-    """
-    process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN_ALL],
-        input=json.dumps(commands),
-        cwd=folder,
-        env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": str(columns)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return [json.loads(line) for line in process.stdout.splitlines()]
-
 
 MINE = {
     "mine": "def env(): pass\ndef boom(): raise RuntimeError('no luck')\ndef needs(x): pass",
