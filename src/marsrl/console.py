@@ -19,3 +19,7 @@ class PlainConsole(Console):
     def render_str(self, text: str, **settings: Any) -> Text:
         """Every string that is printed comes by here, the cells of tables too."""
         return super().render_str(printable(text), **settings)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command line to say with which code it ends."""
+        raise BrokenPipeError

@@ -374,8 +374,16 @@ def mars_log(eps: float = 0.2) -> Objective:
     return make_objective("mars-log", eps)
 
 
+_TOO_SMALL = ("float16", "torch.float16")
+
+
 def _expanded(name: str, x: Array, log_ratio: Array) -> Array:
     """Repeats the axes of size 1; a missing axis is an error, since NumPy's rule could misalign."""
+    for what, array in (("log_ratio", log_ratio), (name, x)):
+        if not hasattr(array, "shape"):
+            raise ValueError(f"{what} is {shown(array)}, expected an array")
+    if str(log_ratio.dtype) in _TOO_SMALL:
+        raise ValueError("log_ratio is float16, in which exp overflows; expected float32")
     shape, target = tuple(x.shape), tuple(log_ratio.shape)
     if len(shape) != len(target) or any(
         n not in (1, m) for n, m in zip(shape, target, strict=True)

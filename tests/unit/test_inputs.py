@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import string
 
 import hypothesis.strategies as st
@@ -212,6 +213,19 @@ def test_any_arguments_make_an_objective_or_one_line(name, eps, low, high):
     else:
         assert isinstance(made, Objective)
         assert 0 < np.float32(made.region.lower) < 1 < np.float32(made.region.upper) < np.inf
+
+
+@pytest.mark.parametrize(
+    ("log_ratio", "advantage", "message"),
+    [
+        (0.1, 1.0, "log_ratio is 0.1, expected an array"),
+        (np.zeros(2), [1.0, 2.0], "advantage is [1.0, 2.0], expected an array"),
+        (np.zeros(2, np.float16), np.zeros(2), "log_ratio is float16"),
+    ],
+)
+def test_an_objective_says_what_it_takes(log_ratio, advantage, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_objective("mars")(log_ratio, advantage)
 
 
 @pytest.mark.parametrize("eps", [None, "0.2", 1e-300, 0, -1, 1e300])

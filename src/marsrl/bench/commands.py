@@ -27,8 +27,9 @@ from marsrl.bench.restore import restore
 from marsrl.bench.results import Results, collect, read, write
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.console import PlainConsole
-from marsrl.errors import UserError, check_int, check_number
+from marsrl.errors import UserError, check_int, check_number, shown
 from marsrl.files import write_beside
+from marsrl.reading import read_json
 from marsrl.trust import check_trusted
 
 _console = PlainConsole(highlight=False)
@@ -206,11 +207,7 @@ class Import:
         """Writes the three files of results."""
         if (self.out / "runs.json").exists() or (self.out / "suite.toml").exists():
             raise UserError(f"{self.out} holds results already; choose another --out")
-        try:
-            data = json.loads(self.file.read_text())
-        except ValueError as error:
-            raise UserError(f"{self.file} is not JSON: {error}") from error
-        write(from_marl_eval(data, self.file.stem), self.out)
+        write(from_marl_eval(read_json(self.file), self.file.stem), self.out)
         _say(f"wrote {self.out}; see: marsrl bench report {self.out}")
 
 
@@ -254,7 +251,7 @@ def _load(folder: Path) -> Results:
 
 def _check_workers(asked: int | None) -> None:
     if asked is not None:
-        check_int("workers", asked, 1)
+        check_int("workers", asked, 1, most=10_000)
 
 
 def _selected(jobs: list[Job], suite: Suite, patterns: tuple[str, ...]) -> list[Job]:
@@ -265,9 +262,9 @@ def _selected(jobs: list[Job], suite: Suite, patterns: tuple[str, ...]) -> list[
 def _share(jobs: list[Job], which: str | None) -> list[Job]:
     if which is None:
         return jobs
-    match = re.fullmatch(r"(\d+)/(\d+)", which)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", which)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise UserError(f"shard is {which!r}, expected I/N with I from 1 to N, such as 1/4")
+        raise UserError(f"shard is {shown(which)}, expected I/N with I from 1 to N, such as 1/4")
     return shard(jobs, int(match[1]), int(match[2]))
 
 

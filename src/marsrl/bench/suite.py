@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from marsrl.config import Config
-from marsrl.envs.tasks import FAMILIES, TASKS
+from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.presets import preset
 from marsrl.reading import read_toml
@@ -143,7 +144,7 @@ class Suite:
         per_job = values.get("seeds_per_job")
         if per_job is not None:
             with _under("seeds_per_job"):
-                check_int("seeds_per_job", per_job, 1)
+                check_int("seeds_per_job", per_job, 1, most=10_000)
         patterns = _items("tasks", values["tasks"], str)
         with _under("tasks"):
             tasks = select_tasks(patterns, tuple(TASKS))
@@ -206,6 +207,11 @@ def select_tasks(patterns: tuple[str, ...], known: tuple[str, ...]) -> tuple[str
     for pattern in patterns:
         matching = [task for task in known if fnmatchcase(task, pattern)]
         if not matching:
+            if ":" in pattern or entry_points(group=ENTRY_POINTS, name=pattern):
+                raise UserError(
+                    f"tasks: {shown(pattern)} has no known bounds of scores, so no suite can have "
+                    f"it; expected some of the benchmark's {len(TASKS)} tasks"
+                )
             raise UserError(f"tasks: unknown task {shown(pattern)}{near_misses(pattern, known)}")
         chosen |= dict.fromkeys(matching)
     return tuple(chosen)

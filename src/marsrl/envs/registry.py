@@ -19,12 +19,9 @@ from typing import Any
 
 from marsrl.envs.base import Environment
 from marsrl.envs.check import NonconformingEnvironment, check_interface
-from marsrl.envs.tasks import FAMILIES, TASKS
+from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.loading import guarded, load
-
-ENTRY_POINTS = "marsrl.envs"
-"""Group in which a package offers tasks: name "family/task", value "module:factory"."""
 
 
 def make(task: str, /, **settings: Any) -> Environment:
