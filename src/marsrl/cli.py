@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
 import re
+import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Column, Table
 
 from marsrl.bench.commands import Bench
+from marsrl.commandline import parse
 from marsrl.config import Config
+from marsrl.console import PlainConsole
 from marsrl.devices.distributed import Processes, from_first
-from marsrl.errors import Interrupted, UserError, reason
+from marsrl.errors import Interrupted, UserError, check_int, printable, reason, shown
 from marsrl.presets import preset
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
 
@@ -30,8 +36,9 @@ if TYPE_CHECKING:
     from marsrl.runs.policy import Policy
     from marsrl.runs.runner import Result
 
-_console = Console()
+_console = PlainConsole()
 
+Trust = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -62,6 +69,8 @@ class Resume:
     run: RunPath
     restart: bool = False
     """Begin anew; what the run has come to is set aside in a folder inside it."""
+    trust: Trust = False
+    """Run code that the folder names: a task or objective module:factory."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
@@ -69,7 +78,7 @@ class Resume:
         from marsrl.runs.runner import resume
 
         with self.processes.joined():
-            _finish(resume(self.run, _monitor(), restart=self.restart))
+            _finish(resume(self.run, _monitor(), restart=self.restart, trust=self.trust))
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,8 @@ class Evaluate:
     """The mode of the policy instead of samples."""
     json: bool = False
     """Print JSON instead of a sentence."""
+    trust: Trust = False
+    """Run code that the folder names: a task module:factory."""
 
     def __call__(self) -> None:
         """Evaluates and prints."""
@@ -98,9 +109,9 @@ class Evaluate:
         from marsrl.learner.evaluate import evaluate
         from marsrl.runs.policy import load_policy
 
-        if self.episodes < 1:
-            raise UserError(f"episodes = {self.episodes} must be 1 or greater")
-        policy = load_policy(self.run, self.seed, self.checkpoint)
+        check_int("episodes", self.episodes, 1, 1_000_000)
+        check_int("episode_seed", self.episode_seed, 0, 2**32 - 1)
+        policy = load_policy(self.run, self.seed, self.checkpoint, trust=self.trust)
         keys = jax.random.split(jax.random.key(self.episode_seed), self.episodes)
 
         @jax.jit  # closed over, not static: somebody's environment may be unhashable
@@ -138,14 +149,18 @@ class Render:
     """Frames per second."""
     every: int | None = None
     """Draw every n-th step; default: as many as make 250 frames at most."""
+    trust: Trust = False
+    """Run code that the folder names: a task module:factory."""
 
     def __call__(self) -> None:
         """Renders and prints where."""
         from marsrl.runs.policy import load_policy
         from marsrl.runs.render import render
 
+        check_int("episode_seed", self.episode_seed, 0, 2**32 - 1)
+        check_int("fps", self.fps, 1, 1000)
         out = self.out or self.run / f"episode-{self.episode_seed}.gif"
-        policy = load_policy(self.run, self.seed, self.checkpoint)
+        policy = load_policy(self.run, self.seed, self.checkpoint, trust=self.trust)
         total = render(policy, out, self.episode_seed, self.greedy, self.fps, self.every)
         _console.print(f"return {total:.2f}; wrote {out}")
 
@@ -190,7 +205,7 @@ class Envs:
 
     def __call__(self) -> None:
         """Prints a table of the benchmark's tasks, then those of other installed packages."""
-        from marsrl.envs.registry import installed_tasks
+        from marsrl.envs.registry import hidden_tasks, installed_tasks
         from marsrl.envs.tasks import BOUNDS_VERSION, FAMILIES, TASKS
 
         plain: Any = {"box": None, "pad_edge": False, "collapse_padding": True}  # 80 columns
@@ -202,15 +217,18 @@ class Envs:
         families = Table("family", "team reward", "end of an episode", "reference", show_lines=True)
         for name, family in FAMILIES.items():
             families.add_row(name, family.reward, family.ends, family.high)
-        others = installed_tasks()
+        others, hidden = installed_tasks(), hidden_tasks()
         installed = Table(Column("task", no_wrap=True), "of another package", **plain)
         for name, point in others.items():
             installed.add_row(name, point.value)
         _console.print(table, families, *([installed] if others else []))
+        for point in hidden:
+            _console.print(f"not reached, because its name is taken: {point.name} of {point.value}")
         _console.print(
             "random, reference: mean returns of the random policy and of a good one, the bounds of "
             f"normalised scores (version {BOUNDS_VERSION}).\n"
-            "Besides: any environment of JaxMARL as jaxmarl:NAME, your own as module:factory."
+            "Besides: any environment of JaxMARL as jaxmarl:NAME, your own as module:factory or "
+            "path/file.py:factory."
         )
 
 
@@ -218,7 +236,9 @@ class Envs:
 class CheckEnv:
     """Check that an environment keeps to the interface; every fault is a sentence."""
 
-    task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK|MODULE:FACTORY")]
+    task: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK|MODULE:FACTORY|FILE.py:FACTORY")
+    ]
 
     def __call__(self) -> None:
         """Makes and checks it."""
@@ -265,8 +285,6 @@ class Doctor:
 
     def _check_installation(self) -> None:
         """Prints versions and devices, and runs one tiny update."""
-        import tempfile
-
         from marsrl.runs.machine import describe_machine
         from marsrl.runs.runner import train
 
@@ -300,7 +318,7 @@ def _commands(args: list[str]) -> Any:
 
 def _option(args: list[str], name: str, default: str) -> str:
     """The value of an option, looked up before the real parsing, for which it sets defaults."""
-    for arg, following in zip(args, [*args[1:], default], strict=True):
+    for arg, following in itertools.pairwise([*args, default]):
         if arg == name:
             default = following
         elif arg.startswith(f"{name}="):
@@ -309,26 +327,67 @@ def _option(args: list[str], name: str, default: str) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """The entry point of `marsrl`; exits with 2 and one line for anything a user can mend."""
+    """The entry point of `marsrl`: whatever goes wrong is one line on standard error.
+
+    Exit codes: 2 for what a user can mend, 1 for what failed or for a fault of the program, 128 and
+    the signal's number for what was interrupted.
+    """
     args = sys.argv[1:] if args is None else args
     sys.path.append(str(Path.cwd()))  # where a user's own module:factory lives
     try:
-        command = tyro.cli(_commands(args), args=args, prog="marsrl", description=__doc__)
-        if not isinstance(command, Bench):  # its processes use JAX, it does not
-            configure_jax()
-        command()
-    except UserError as error:
-        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
-        raise SystemExit(2) from None
-    except OSError as error:
-        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
+        _run(args or ["--help"])
+    except (UserError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        _say(str(error))
         raise SystemExit(2) from None
     except Interrupted as error:
-        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
+        _say(str(error))
         raise SystemExit(error.code) from None
     except KeyboardInterrupt:
-        print("marsrl: interrupted; go on with: marsrl resume RUN", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
-        raise SystemExit(130) from None
+        _say("interrupted; go on with: marsrl resume RUN")
+        raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        if missing := _missing_device(error):
+            _say(missing)
+            raise SystemExit(2) from None
+        _say(f"{reason(error)}: a fault of marsrl or of your code; {_kept_traceback(args)}")
+        raise SystemExit(1) from None
+
+
+def _run(args: list[str]) -> None:
+    if args == ["--version"]:
+        print(f"marsrl {version('marsrl')}")  # noqa: T201 (what the user asked for or did)
+        return
+    command = parse(_commands(args), args, __doc__ or "")
+    if not isinstance(command, Bench):  # its processes use JAX, it does not
+        configure_jax()
+    command()
+
+
+def _say(message: str) -> None:
+    print(f"marsrl: {printable(message)}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
+
+
+def _missing_device(error: Exception) -> str | None:
+    """What to tell somebody who asked JAX for a device that is not here."""
+    asked, frames = os.environ.get("JAX_PLATFORMS"), traceback.walk_tb(error.__traceback__)
+    modules = [frame.f_globals.get("__name__") for frame, _ in frames]
+    if not asked or "jax._src.xla_bridge" not in modules:
+        return None
+    return f"JAX_PLATFORMS is {shown(asked)}, and JAX finds no such device here; nearest: cpu"
+
+
+def _kept_traceback(args: list[str]) -> str:
+    """Writes the exception at hand to a file of its own for bug reports, and says where."""
+    try:
+        number, path = tempfile.mkstemp(prefix="marsrl-", suffix=".traceback", text=True)
+        with open(number, "w", errors="backslashreplace") as file:  # noqa: PTH123 (a descriptor)
+            file.write(f"marsrl {version('marsrl')} {args}\n{traceback.format_exc()}")
+    except OSError as error:
+        return f"its traceback could not be kept: {error}"
+    return f"for a bug report: {path}"
 
 
 def configure_jax() -> None:
@@ -360,7 +419,7 @@ def _finish(result: Result) -> None:
     """Draws the curve and an episode of the best seed; neither can undo that a run has ended."""
     from marsrl.runs.policy import load_policy
 
-    policy = load_policy(result.path)
+    policy = load_policy(result.path, trust=True)  # it has just run
     from_first(lambda: _draw(result, policy))
     if result.all_diverged:
         what = "; ".join(
@@ -375,8 +434,8 @@ def _draw(result: Result, policy: Policy) -> None:
     from marsrl.runs.render import Drawable, render
 
     for seed, score in result.final_return.items():
-        shown = f"{score:.2f}" if math.isfinite(score) else "not finite"
-        _console.print(f"seed {seed}: return {shown} (best checkpoint, 10x the episodes)")
+        known = f"{score:.2f}" if math.isfinite(score) else "not finite"
+        _console.print(f"seed {seed}: return {known} (best checkpoint, 10x the episodes)")
     with _only_said("learning curve"):
         _console.print(f"learning curve: {learning_curve(result.path)}")
     gif = result.path / "episode.gif"

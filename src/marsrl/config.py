@@ -7,12 +7,14 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from marsrl.errors import UserError, near_misses
-from marsrl.objectives import Objective, make_objective
+from marsrl.errors import UserError, closest, near_misses, shown
+from marsrl.loading import LONGEST
+from marsrl.objectives import OBJECTIVES, Objective, check_objective, make_objective
 
 
 @dataclass(frozen=True)
@@ -123,26 +125,28 @@ class Config:
     many as can."""
 
     def __post_init__(self) -> None:
-        """Refuses values that no run could use."""
+        """Refuses values that no run could use; nothing is imported, allocated or counted up to."""
         for name, hint in get_type_hints(Config).items():
-            _check_type(name, getattr(self, name), hint)
+            value = _plain(getattr(self, name), hint)
+            object.__setattr__(self, name, value)
+            _check_type(name, value, hint)
+            _check_size(name, value, hint)
         for name in _POSITIVE:
             value = getattr(self, name)
-            _require(name, value, 0 < value < math.inf, "finite and greater than 0")
+            nearest = "; nearest: 1" if isinstance(value, int) else ""
+            _require(name, value, value > 0, f"greater than 0{nearest}")
         for name in _NOT_NEGATIVE:
             value = getattr(self, name)
-            _require(name, value, 0 <= value < math.inf, "finite and 0 or greater")
+            _require(name, value, value >= 0, "0 or greater; nearest: 0")
         for name in ("gamma", "gae_lambda"):
-            _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
+            value = getattr(self, name)
+            _require(name, value, 0 <= value <= 1, f"from 0 to 1; nearest: {0 if value < 0 else 1}")
         for name in ("chunk_length", "value_clip", "huber_delta", "kl_stop", "eps_end", "devices"):
             value = getattr(self, name)
             _require(name, value, value is None or value > 0, "greater than 0")
-        _require("seeds", self.seeds, len(self.seeds) > 0, "at least one seed")
-        _require("seeds", self.seeds, bool not in map(type, self.seeds), "whole numbers")
-        _require("seeds", self.seeds, len(set(self.seeds)) == len(self.seeds), "distinct")
-        _require(
-            "seeds", self.seeds, all(0 <= s < 2**32 for s in self.seeds), "from 0 to 2**32 - 1"
-        )
+        self._check_seeds()
+        self._check_names()
+        self._check_counters()
         _require_divides(
             "chunk_length", self.sequence_length, "rollout_length", self.rollout_length
         )
@@ -156,9 +160,40 @@ class Config:
                 f"devices = {devices} cannot share {len(self.seeds)} seeds and {self.env_blocks} "
                 f"blocks of environments evenly; the nearest that can is {nearest}"
             )
-        if self.ent_coef_end is not None:
-            _require("ent_coef_end", self.ent_coef_end, 0 <= self.ent_coef_end < math.inf, "finite")
-        self._check_end_region(self.make_objective())
+        _require("ent_coef_end", self.ent_coef_end, (self.ent_coef_end or 0) >= 0, "0 or greater")
+
+    def _check_seeds(self) -> None:
+        seeds = self.seeds
+        _require("seeds", seeds, len(seeds) > 0, "at least one seed")
+        _require("seeds", seeds, len(seeds) <= _MAX_SEEDS, f"at most {_MAX_SEEDS:,} seeds")
+        _require("seeds", seeds, bool not in map(type, seeds), "whole numbers")
+        _require("seeds", seeds, len(set(seeds)) == len(seeds), "distinct")
+        _require("seeds", seeds, all(0 <= s < 2**32 for s in seeds), "from 0 to 2**32 - 1")
+
+    def _check_names(self) -> None:
+        """Checks task, its settings and objective by shape; only using them imports what they mean.
+
+        So a configuration out of a file can be read without running what the file names.
+        """
+        right = 0 < len(self.task) <= LONGEST and self.task.isprintable()
+        _require("task", self.task, right, f"a name of at most {LONGEST} printable characters")
+        for name, value in self.task_settings.items():
+            right = 0 < len(name) <= LONGEST and name.isprintable()
+            _require("task_settings", name, right, "names of settings")
+            if isinstance(value, str):
+                fits = len(value) <= LONGEST and value.isprintable()
+                expected = f"at most {LONGEST} printable characters"
+            else:
+                fits, expected = abs(value) < 2**63, "a finite number below 2**63"
+            _require(f"task_settings: {name}", value, fits, expected)
+        try:
+            check_objective(self.objective, self.eps_low, self.eps_high)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if self.objective in OBJECTIVES:
+            self._check_end_region(self.make_objective())
+        else:
+            _require("eps", self.eps, self.eps > 0, "greater than 0")
 
     def _check_end_region(self, objective: Objective) -> None:
         if self.eps_end is None:
@@ -169,6 +204,18 @@ class Config:
             objective.resized(self.eps_end / self.eps)
         except ValueError as error:
             raise UserError(f"eps_end = {self.eps_end!r}: {error}") from error
+
+    def _check_counters(self) -> None:
+        """Checks what is counted or indexed in 32 bits on the device."""
+        steps = self.steps_per_update
+        _require("num_envs x rollout_length", steps, steps <= _INT32, f"at most {_INT32:,}")
+        passes = self.num_updates * self.update_epochs * self.num_minibatches
+        if passes > _INT32:
+            most = _INT32 // (self.update_epochs * self.num_minibatches) * steps
+            raise UserError(
+                f"total_steps = {self.total_steps} needs {passes:,} steps of the optimiser, which "
+                f"counts them to {_INT32:,}; nearest: {most}"
+            )
 
     @property
     def sequence_length(self) -> int:
@@ -249,17 +296,32 @@ class Config:
             UserError: an unknown key (near misses named), a wrong type or an impossible value.
         """
         if not isinstance(values, dict):
-            raise UserError(f"a configuration must be a table of settings, not {values!r}")
+            raise UserError(f"a configuration must be a table of settings, not {shown(values)}")
         names = [f.name for f in fields(Config)]
         for key in values:
             if key not in names:
-                raise UserError(f"unknown setting {key!r}{near_misses(key, names)}")
-        if isinstance(values.get("seeds"), list):
-            values = values | {"seeds": tuple(values["seeds"])}
+                raise UserError(f"unknown setting {shown(key)}{near_misses(key, names)}")
         return Config(**values)
 
 
 _FLOATS = (float, float | None)
+_WHOLE = (int, int | None)
+_INT32 = 2**31 - 1
+_MAX_SEEDS = 10_000
+_MAX_FLOAT = 1e9  # far from what overflows in float32, also squared
+_MOST = {
+    "total_steps": 10**13,
+    "num_envs": 2**20,
+    "rollout_length": 10**6,
+    "chunk_length": 10**6,
+    "reset_pool": 10**4,
+    "width": 2**16,
+    "update_epochs": 10**4,
+    "num_evaluations": 10**5,
+    "eval_episodes": 10**5,
+    "eval_seed": 2**32 - 1,
+}
+"""Whole numbers beyond which nothing could be trained; that of the others is 32 bits."""
 _POSITIVE = (
     "total_steps",
     "num_envs",
@@ -285,7 +347,23 @@ _MAX_ENV_BLOCKS = 64  # more devices for one seed than anyone has; smaller block
 
 
 def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def _plain(value: Any, hint: Any) -> Any:
+    """A value as Python's own: of NumPy's kinds, of a list, and whole numbers such as 1e6."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if get_origin(hint) is tuple and isinstance(value, list | tuple | range):
+        return tuple(_plain(item, int) for item in value[: _MAX_SEEDS + 1])
+    if get_origin(hint) is dict and isinstance(value, dict):
+        return {name: _plain(item, None) for name, item in value.items()}
+    if hint in _WHOLE and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
@@ -294,13 +372,27 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
             raise TypeCheckError("is a bool")
         check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError as error:
-        expected = getattr(hint, "__name__", str(hint))
-        raise UserError(f"{name} = {value!r} has the wrong type, expected {expected}") from error
+        expected = str(hint) if get_origin(hint) else getattr(hint, "__name__", str(hint))
+        if get_origin(hint) is Literal:
+            expected = f"one of {', '.join(get_args(hint))}{closest(value, get_args(hint))}"
+        raise UserError(
+            f"{name} = {shown(value)} has the wrong type, expected {expected}"
+        ) from error
+
+
+def _check_size(name: str, value: Any, hint: Any) -> None:
+    """Bounds every number, so that nothing later overflows, or counts for ever."""
+    if hint in _WHOLE and value is not None:
+        most = _MOST.get(name, _INT32)
+        _require(name, value, value <= most, f"at most {most:,}; nearest: {most}")
+    if hint in _FLOATS and value is not None:
+        finite = abs(value) <= _MAX_FLOAT  # False for NaN too
+        _require(name, value, finite, f"finite and at most {_MAX_FLOAT:g}")
 
 
 def _require(name: str, value: Any, ok: bool, expected: str) -> None:
     if not ok:
-        raise UserError(f"{name} = {value!r} must be {expected}")
+        raise UserError(f"{name} = {shown(value)} must be {expected}")
 
 
 def _require_divides(name: str, part: int, whole_name: str, whole: int) -> None:

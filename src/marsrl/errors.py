@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,20 @@ class UserError(Exception):
 
     Not a ValueError: the command line's parser would wrap those in a text of its own.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(map(_clipped, message.split("\n"))))
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: its `repr` on one line, shortened if it is long."""
+    text = " ".join(_SHORT.repr(value).split())
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 20]}..."
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: all control characters but newlines are `?`."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -30,12 +45,30 @@ class Interrupted(KeyboardInterrupt):
 def near_misses(name: object, known: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the closest known ones, else all of them."""
     known = list(known)
-    return _closest(name, known) or f"; known: {', '.join(known)}"
+    return closest(name, known) or f"; known: {', '.join(known)}"
 
 
-def check_int(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Raises UserError unless `value` is a whole number from `low` to `high`, and no bool."""
+MAX_STEPS = 1_000_000
+"""Longest episode that an environment may be asked for."""
+MAX_AGENTS = 1_000
+"""Most agents, or other things, that an environment may be asked for."""
+
+
+def check_int(
+    name: str, value: object, low: int, high: int | None = None, most: int | None = None
+) -> None:
+    """Raises UserError unless `value` is a whole number from `low` to `high`, and no bool.
+
+    Args:
+        name: what the message calls it.
+        value: to check.
+        low: the least.
+        high: what makes sense at most, if that is known.
+        most: what is allowed at most, so that nothing absurd is allocated or counted up to.
+    """
     _check_range(name, value, int, "a whole number", low, high)
+    if most is not None and isinstance(value, int) and value > most:
+        raise UserError(f"{name} is {shown(value)}, expected at most {most}; nearest: {most}")
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:
@@ -46,16 +79,16 @@ def check_number(name: str, value: object, low: float, high: float) -> None:
 def check_bool(name: str, value: object) -> None:
     """Raises UserError unless `value` is True or False."""
     if not isinstance(value, bool):
-        closest = _closest(value, ("True", "False"))
-        raise UserError(f"{name} is {value!r}, expected True or False{closest}")
+        expected = f"True or False{closest(value, ('True', 'False'))}"
+        raise UserError(f"{name} is {shown(value)}, expected {expected}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raises UserError unless `value` is one of `choices`."""
     choices = list(choices)
     if value not in choices:
-        expected = f"one of {', '.join(choices)}{_closest(value, choices)}"
-        raise UserError(f"{name} is {value!r}, expected {expected}")
+        expected = f"one of {', '.join(choices)}{closest(value, choices)}"
+        raise UserError(f"{name} is {shown(value)}, expected {expected}")
 
 
 def _check_range(
@@ -70,15 +103,54 @@ def _check_range(
     expected = limits if right_kind else f"{noun}, {limits}"
     if number and abs(value) < math.inf:
         nearest = min(max(low, value), top)
-        expected += f"; nearest: {nearest if right_kind else round(nearest)}"
-    raise UserError(f"{name} is {value!r}, expected {expected}")
+        expected += f"; nearest: {shown(nearest if right_kind else round(nearest))}"
+    raise UserError(f"{name} is {shown(value)}, expected {expected}")
 
 
-def _closest(name: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+def closest(name: object, known: Iterable[str]) -> str:
+    """The tail of an error about an unknown name: the closest known ones, if any are close."""
+    text = str(name) if isinstance(name, str) else shown(name)
+    close = difflib.get_close_matches(text, known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """The type and the first line of an exception that somebody else's code raised."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    try:
+        first = (str(error).splitlines() or [""])[0]
+    except Exception:  # its own text is code too
+        first = ""
+    first = first if len(first) <= _LONGEST_LINE else f"{first[:_LONGEST_LINE]}..."
+    return printable(f"{type(error).__name__}: {first}")
+
+
+def _clipped(line: str) -> str:
+    """A line without its middle, should something in it be endless."""
+    if len(line) <= _LONGEST_MESSAGE:
+        return line
+    return f"{line[: _LONGEST_MESSAGE // 2]} ... {line[-_LONGEST_MESSAGE // 4 :]}"
+
+
+class _Short(reprlib.Repr):
+    """Python's shortened `repr`, which fails on whole numbers of more than 4,300 digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxset = 3, 4, 6
+        self.maxlist = self.maxtuple = 10
+        self.maxstring = self.maxlong = self.maxother = 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        digits = int(x.bit_length() * math.log10(2)) + 1
+        return repr(x) if digits <= self.maxlong else f"a whole number of about {digits:,} digits"
+
+    def repr_str(self, x: str, level: int) -> str:
+        if len(x) <= self.maxstring:
+            return repr(x)
+        return f"{x[:40]!r}... ({len(x):,} characters)"
+
+
+_SHORT = _Short()
+_LONGEST_VALUE = 160
+_LONGEST_LINE = 200  # characters of a foreign exception
+_LONGEST_MESSAGE = 4_000  # of a line; two paths fit

@@ -24,7 +24,6 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -34,6 +33,9 @@ from array_api_compat import (
     is_jax_array,
     is_torch_array,
 )
+
+from marsrl.errors import UserError, shown
+from marsrl.loading import guarded, is_code, load
 
 # No type is common to the arrays of JAX, PyTorch and NumPy, and naming one would import it.
 Array: TypeAlias = Any
@@ -72,20 +74,20 @@ class TrustRegion:
     @classmethod
     def additive(cls, eps: float) -> TrustRegion:
         """Returns `[1 - eps, 1 + eps]`, `eps` in (0, 1): the same step in the ratio both ways."""
-        _check_between("eps of an additive region", eps, 0, 1)
+        _check_eps("eps of an additive region", eps, 1)
         return cls(1 - eps, 1 + eps)
 
     @classmethod
     def geometric(cls, eps: float) -> TrustRegion:
         """Returns `[1/(1 + eps), 1 + eps]`, `eps > 0`: the same step in log-ratio both ways."""
-        _check_between("eps of a geometric region", eps, 0, math.inf)
+        _check_eps("eps of a geometric region", eps)
         return cls(1 / (1 + eps), 1 + eps, "geometric")
 
     @classmethod
     def flexible(cls, eps_low: float, eps_high: float) -> TrustRegion:
         """Returns `[1 - eps_low, 1 + eps_high]`, `eps_low` in (0, 1) and `eps_high > 0`."""
-        _check_between("eps_low", eps_low, 0, 1)
-        _check_between("eps_high", eps_high, 0, math.inf)
+        _check_eps("eps_low", eps_low, 1)
+        _check_eps("eps_high", eps_high)
         return cls(1 - eps_low, 1 + eps_high)
 
     def resized(self, factor: Any) -> TrustRegion:
@@ -105,11 +107,27 @@ class TrustRegion:
         return region
 
 
+MIN_EPS, MAX_EPS = 1e-6, 1e6
+"""Narrowest and widest region: float32, in which training runs, tells its edges from 1 and 0."""
+
+
+def _check_eps(name: str, eps: float, high: float = math.inf) -> None:
+    _check_between(name, eps, 0, high)
+    nearest = max(MIN_EPS, min(eps, MAX_EPS))
+    if eps != nearest:
+        raise ValueError(
+            f"{name} must be from {MIN_EPS:g} to {min(high, MAX_EPS):g}, got {shown(eps)}; the "
+            f"nearest valid choice is {nearest:g}"
+        )
+
+
 def _check_between(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ValueError(f"{name} must be a number above {low}, got {shown(value)}")
     if not low < value < high:
         nearest = f"just below {high}" if value >= high else f"just above {low}"
         raise ValueError(
-            f"{name} must lie strictly between {low} and {high}, got {value!r}; "
+            f"{name} must lie strictly between {low} and {high}, got {shown(value)}; "
             f"the nearest valid choice is {nearest}"
         )
 
@@ -286,8 +304,8 @@ def make_objective(
     """Makes the objective that `OBJECTIVES` lists under `name`, or that a factory of yours makes.
 
     Args:
-        name: a key of `OBJECTIVES`, or "module:factory" of a function like `mars`: it takes `eps`
-            and returns an `Objective`, which is tried on a few samples.
+        name: a key of `OBJECTIVES`, or "module:factory" or "path/file.py:factory" of a function
+            like `mars`: it takes `eps` and returns an `Objective`, which is tried on a few samples.
         eps: width of an additive (0 < eps < 1) or geometric (eps > 0) region; a flexible one
             does not use it.
         eps_low: a flexible region's `1 - lower`, in (0, 1).
@@ -298,42 +316,64 @@ def make_objective(
             for a flexible objective, or either given to another; or a factory that cannot be
             imported, fails, or makes something else or what does not work.
     """
-    if ":" in name:
-        if eps_low is not None or eps_high is not None:
-            raise ValueError(f"{name} takes eps alone, got {eps_low=} and {eps_high=}")
-        return _own_objective(name, eps)
+    check_objective(name, eps_low, eps_high)
     if name not in OBJECTIVES:
-        near = difflib.get_close_matches(name, OBJECTIVES) or OBJECTIVES
-        raise ValueError(f"unknown objective {name!r}; the nearest are: {', '.join(near)}")
+        return _own_objective(name, eps)
     geometry, kind = OBJECTIVES[name]
-    if kind == "flexible":
-        if eps_low is None or eps_high is None:
-            raise ValueError(f"{name} needs both widths, got {eps_low=} and {eps_high=}")
+    if eps_low is not None and eps_high is not None:
         return Objective(name, geometry, TrustRegion.flexible(eps_low, eps_high))
-    if eps_low is not None or eps_high is not None:
-        raise ValueError(
-            f"{name} takes eps alone, got {eps_low=} and {eps_high=}; "
-            f"the nearest objective with two widths is {name.partition('-')[0]}-flexible"
-        )
     make_region = TrustRegion.additive if kind == "additive" else TrustRegion.geometric
     return Objective(name, geometry, make_region(eps))
 
 
+def check_objective(name: str, eps_low: float | None = None, eps_high: float | None = None) -> None:
+    """Checks a name and which widths it takes, as far as that needs no import.
+
+    Raises:
+        ValueError: for a name that is neither listed nor has the shape of a factory's, or widths
+            that do not go with it.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"objective is {shown(name)}, expected a name such as mars")
+    given = f"got eps_low={shown(eps_low)} and eps_high={shown(eps_high)}"
+    if name not in OBJECTIVES:
+        if not is_code(name):
+            near = difflib.get_close_matches(name, OBJECTIVES) or OBJECTIVES
+            hint = "" if ":" not in name else "expected module:factory or path/file.py:factory; "
+            raise ValueError(
+                f"unknown objective {shown(name)}; {hint}the nearest are: {', '.join(near)}"
+            )
+        if eps_low is not None or eps_high is not None:
+            raise ValueError(f"{name} takes eps alone, {given}")
+    elif OBJECTIVES[name][1] == "flexible":
+        if eps_low is None or eps_high is None:
+            raise ValueError(f"{name} needs both widths, {given}")
+    elif eps_low is not None or eps_high is not None:
+        raise ValueError(
+            f"{name} takes eps alone, {given}; "
+            f"the nearest objective with two widths is {name.partition('-')[0]}-flexible"
+        )
+
+
 def _own_objective(path: str, eps: float) -> Objective:
     """Makes and tries an objective of a user's own; whatever fails is one line."""
-    module, _, factory = path.partition(":")
-    make = getattr(_guarded(f"importing {module!r}", import_module, module), factory, None)
-    if not callable(make):
-        raise ValueError(f"{module} has no function {factory!r}; expected one like marsrl's mars")
-    objective = _guarded(f"{path}({eps})", make, eps)
-    if not isinstance(objective, Objective):
-        raise ValueError(f"{path}({eps}) is {objective!r}, expected a marsrl.objectives.Objective")
-    log_ratio = np.linspace(-U_MAX, U_MAX, 12, dtype=np.float32).reshape(4, 3)
-    advantage = np.array([[-2], [0], [1], [2]], np.float32)
-    with np.errstate(all="ignore"):
-        value = np.asarray(_guarded(f"{path} on arrays", objective, log_ratio, advantage))
+    try:
+        make = load(path)
+        objective = guarded(f"{path}({eps})", make, eps)
+        if not isinstance(objective, Objective):
+            raise UserError(
+                f"{path}({eps}) is {shown(objective)}, expected a marsrl.objectives.Objective"
+            )
+        log_ratio = np.linspace(-U_MAX, U_MAX, 12, dtype=np.float32).reshape(4, 3)
+        advantage = np.array([[-2], [0], [1], [2]], np.float32)
+        with np.errstate(all="ignore"):
+            value = np.asarray(guarded(f"{path} on arrays", objective, log_ratio, advantage))
+    except UserError as error:
+        raise ValueError(str(error)) from error
     if value.shape != log_ratio.shape:
         raise ValueError(f"{path} makes shape {value.shape} of shape {log_ratio.shape}")
+    if value.dtype.kind != "f":
+        raise ValueError(f"{path} makes an array of {value.dtype}, expected floats")
     if not np.isfinite(value).all():
         where = tuple(np.argwhere(~np.isfinite(value))[0])
         raise ValueError(
@@ -341,14 +381,6 @@ def _own_objective(path: str, eps: float) -> Objective:
             f"advantage {advantage[where[0], 0]:.3g}; expected a finite number"
         )
     return objective
-
-
-def _guarded(what: str, call: Callable[..., Any], *args: Any) -> Any:
-    try:
-        return call(*args)
-    except Exception as error:  # a user's code may raise anything
-        first = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{what} raised {type(error).__name__}: {first}") from error
 
 
 def mappo(eps: float = 0.2) -> Objective:
@@ -371,8 +403,16 @@ def mars_log(eps: float = 0.2) -> Objective:
     return make_objective("mars-log", eps)
 
 
+_TOO_SMALL = ("float16", "torch.float16")
+
+
 def _expanded(name: str, x: Array, log_ratio: Array) -> Array:
     """Repeats the axes of size 1; a missing axis is an error, since NumPy's rule could misalign."""
+    for what, array in (("log_ratio", log_ratio), (name, x)):
+        if not hasattr(array, "shape"):
+            raise ValueError(f"{what} is {shown(array)}, expected an array")
+    if str(log_ratio.dtype) in _TOO_SMALL:
+        raise ValueError("log_ratio is float16, in which exp overflows; expected float32")
     shape, target = tuple(x.shape), tuple(log_ratio.shape)
     if len(shape) != len(target) or any(
         n not in (1, m) for n, m in zip(shape, target, strict=True)

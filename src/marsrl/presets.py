@@ -37,10 +37,10 @@ def preset(task: str, **settings: Any) -> Config:
     A task outside the benchmark gets the defaults of `Config`.
 
     Raises:
-        UserError: a setting that `Config` refuses.
+        UserError: a setting that `Config` does not have (near misses named) or refuses.
     """
     values: dict[str, Any] = {"task": task}
-    if task in TASKS:
+    if isinstance(task, str) and task in TASKS:
         values["core"] = "gru" if TASKS[task].memory else "ff"
         values |= _FAMILIES.get(task.partition("/")[0], {})
-    return Config(**(values | settings))
+    return Config.from_dict(values | settings)

@@ -6,9 +6,9 @@ import os
 from collections import Counter
 
 import pytest
-from marsrl.learner.program import Program
 
 from faults.record import CONFIG, ENV
+from marsrl.learner.program import Program
 from marsrl.runs import policy, runner
 
 ALL = os.environ.get("FAULTS") == "all"

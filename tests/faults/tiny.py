@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from marsrl.learner.program import Program
 
 from faults.record import CONFIG
+from marsrl.learner.program import Program
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.lock import NAME

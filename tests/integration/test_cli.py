@@ -5,56 +5,22 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
+from rich.table import Table
 
+from commands import run_all
+from marsrl import cli
+from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS
+from marsrl.errors import UserError
 
 TINY = {
     "--seeds": 0, "--total-steps": 64, "--num-envs": 4, "--rollout-length": 8, "--width": 8,
     "--num-minibatches": 1, "--update-epochs": 1, "--num-evaluations": 2, "--eval-episodes": 2,
 }  # fmt: skip
 TINY = ["--no-stagger", *(str(word) for pair in TINY.items() for word in pair)]
-
-RUN_ALL = """
-import contextlib, io, json, sys
-import jax
-from marsrl.cli import main
-compiled = []
-jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
-for args in json.loads(sys.stdin.read()):
-    out, err = io.StringIO(), io.StringIO()
-    compiled.clear()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(args)
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    programs = sum("backend_compile" in name for name in compiled)
-    assert not {"jumanji", "jaxmarl", "brax"} & set(sys.modules)  # imported on use only
-    print(json.dumps([code, out.getvalue(), err.getvalue(), programs]))
-"""
-
-
-def run_all(commands, folder, columns=200):
-    """Runs commands one after another in a process of their own.
-
-    Returns (exit code, stdout, stderr, programs compiled) of each.
-    """
-    process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN_ALL],
-        input=json.dumps(commands),
-        cwd=folder,
-        env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": str(columns)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return [json.loads(line) for line in process.stdout.splitlines()]
-
 
 MINE = {
     "mine": "def env(): pass\ndef boom(): raise RuntimeError('no luck')\ndef needs(x): pass",
@@ -145,6 +111,98 @@ def test_the_last_option_counts(tmp_path):
     tasks = ["--task", "paxmen/4ag", "--task", "lbf/8x8-2p-2f-coop"]
     ((_, out, _, _),) = run_all([["train", *tasks, "--help"]], tmp_path)
     assert "(default: ff)" in out
+
+
+def marsrl(folder, *words, **environment):
+    """One command in a process of its own, as `python -m marsrl`."""
+    return subprocess.run(
+        [sys.executable, "-m", "marsrl", *words],
+        cwd=folder,
+        env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": "80"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_without_words_it_helps(tmp_path):
+    result = marsrl(tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "train" in result.stdout
+    assert marsrl(tmp_path, "--version").stdout == f"marsrl {version('marsrl')}\n"
+
+
+def test_a_device_that_is_not_here_is_one_line(tmp_path):
+    result = marsrl(tmp_path, "doctor", JAX_PLATFORMS="no_such")
+    assert result.returncode == 2
+    assert result.stderr.startswith("marsrl: JAX_PLATFORMS is 'no_such'")
+    assert result.stderr.count("\n") == 1
+
+
+def fault(monkeypatch, capsys, error, *words):
+    """What becomes of an exception inside a command: exit code and standard error."""
+
+    def raise_it(*_):
+        raise error
+
+    monkeypatch.setattr(cli, "configure_jax", raise_it)
+    with pytest.raises(SystemExit) as end:
+        cli.main(list(words or ["envs"]))
+    return end.value.code, capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_is_one_line_and_its_traceback_a_file(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, err = fault(monkeypatch, capsys, ZeroDivisionError("odd\n\x1b[31m thing"))
+    assert code == 1
+    assert err.startswith("marsrl: ZeroDivisionError: odd: a fault of marsrl or of your code")
+    assert err.count("\n") == 1
+    (kept,) = tmp_path.iterdir()
+    assert err.rstrip().endswith(f"for a bug report: {kept}")
+    assert "raise_it" in kept.read_text()
+    assert "['envs']" in kept.read_text()
+    assert kept.stat().st_mode & 0o077 == 0  # of nobody else
+
+
+def test_a_traceback_that_cannot_be_kept_is_said(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    code, err = fault(monkeypatch, capsys, RecursionError())
+    assert (code, err.count("\n")) == (1, 1)
+    assert "could not be kept" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("\x1b[31mred [/x]"), 2, "marsrl: ?[31mred [/x]\n"),
+        (FileNotFoundError(2, "No such file", "x"), 2, "marsrl: [Errno 2] No such file: 'x'\n"),
+        (KeyboardInterrupt(), 130, "marsrl: interrupted; go on with: marsrl resume RUN\n"),
+    ],
+    ids=["user", "system", "interrupt"],
+)
+def test_what_ends_a_command_has_its_code(monkeypatch, capsys, error, code, said):
+    assert fault(monkeypatch, capsys, error) == (code, said)
+
+
+def test_whoever_stops_reading_is_no_fault(tmp_path):
+    command = f"{sys.executable} -m marsrl envs | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert result.returncode in (0, 141)  # it may have written all before the reader ended
+    assert result.stderr == ""
+
+
+def test_names_are_text_on_the_console(capsys):
+    console = PlainConsole(width=80)
+    table = Table("[/x]")
+    table.add_row("\x1b[31m:smile:")
+    console.print(table)
+    console.print("[bold]m:f[/x]")
+    out = capsys.readouterr().out
+    for text in ("[/x]", "?[31m:smile:", "[bold]m:f[/x]"):
+        assert text in out
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_sizes_that_do_not_divide(changes, named):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"num_envs": 8.0},
+        {"num_envs": 8.5},
         {"num_envs": "8"},
         {"num_envs": True},
         {"num_envs": None},

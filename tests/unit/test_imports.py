@@ -76,7 +76,7 @@ def test_starting_a_device_would_be_noticed():
 
 
 MATHEMATICS = {
-    "objectives", "learner.advantages", "distributions",
+    "objectives", "errors", "loading", "learner.advantages", "distributions",
     "report.stats", "report.bootstrap", "report.factorial",
 }  # fmt: skip
 

@@ -219,11 +219,11 @@ def test_own_factory_makes_an_objective():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere:f", "importing 'nowhere' raised ModuleNotFoundError"),
-        (":f", "importing '' raised ValueError"),
-        ("own_broken:f", "importing 'own_broken' raised SyntaxError"),
-        ("own_objectives:gentl", "own_objectives has no function 'gentl'"),
-        ("own_objectives:number", "own_objectives has no function 'number'"),
+        ("nowhere:f", "importing 'nowhere' of 'nowhere:f' raised ModuleNotFoundError"),
+        (":f", "unknown objective ':f'; expected module:factory or path/file.py:factory"),
+        ("own_broken:f", "importing 'own_broken' of 'own_broken:f' raised SyntaxError"),
+        ("own_objectives:gentl", "own_objectives has no factory 'gentl'; did you mean gentle"),
+        ("own_objectives:number", "own_objectives has no factory 'number'"),
         ("own_objectives:boom", r"own_objectives:boom\(0\.2\) raised RuntimeError: no luck$"),
         (
             "own_objectives:plain",

@@ -114,7 +114,7 @@ REFUSED = [
     ("seeds = [3, 1]", "seeds = [-1]", "mars on paxmen/4ag: seeds = .*from 0"),
     ("seeds_per_job = 1", "seeds_per_job = 0", "seeds_per_job is 0, expected at least 1"),
     ('"mappo"]', '"mapo"]', "mapo on paxmen/4ag: unknown objective 'mapo'; the nearest.*mappo"),
-    ('"mappo"]', '"no_such:f"]', "importing 'no_such' raised ModuleNotFoundError"),
+    ('"mappo"]', '"no_such:f"]', "importing 'no_such' of 'no_such:f' raised ModuleNotFoundError"),
     ('"paxmen/4ag"', '"paxmen/4agg"', "unknown task 'paxmen/4agg'; did you mean paxmen/4ag"),
     ('"lbf/*"', '"lbg/*"', "unknown task 'lbg/\\*'"),
     ("width = 16", "widht = 16", "unknown setting settings.widht; did you mean width"),

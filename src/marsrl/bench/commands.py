@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from marsrl.bench import show
 from marsrl.bench.checks import check_strays, check_version
@@ -27,10 +26,13 @@ from marsrl.bench.progress import has_ended, strays
 from marsrl.bench.restore import restore
 from marsrl.bench.results import Results, collect, read, write
 from marsrl.bench.suite import Suite, read_suite, select_tasks
-from marsrl.errors import UserError, check_int, check_number
+from marsrl.console import PlainConsole
+from marsrl.errors import UserError, check_int, check_number, shown
 from marsrl.files import write_beside
+from marsrl.reading import read_json
+from marsrl.trust import check_trusted
 
-_console = Console(highlight=False)
+_console = PlainConsole(highlight=False)
 
 StorePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
 SuiteName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE|FILE.toml")]
@@ -80,12 +82,19 @@ class Run:
     """Train on a Ray cluster, by default the one that runs; --workers is then Ray's business."""
     gpus: float = 0.0
     """With --ray: GPUs per job; 0.5 lets two share one."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run objectives `module:factory` that the store names and the suite here does not."""
 
     def __call__(self) -> None:
         """Trains, and says what became of it; exit code 1 if a job failed."""
         _check_workers(self.workers)
         store = self.store.absolute()  # for Ray, whose workers have folders of their own
-        suite = adopt(read_suite(self.suite), store)
+        named = read_suite(self.suite)
+        if (store / "suite.toml").exists():
+            for objective in store_suite(store).objectives:
+                mine = self.trust or objective in named.objectives
+                check_trusted("objective", objective, store / "suite.toml", mine)
+        suite = adopt(named, store)
         every = plan(suite, store)
         check_strays(suite, store, every)
         check_version(every)
@@ -198,11 +207,7 @@ class Import:
         """Writes the three files of results."""
         if (self.out / "runs.json").exists() or (self.out / "suite.toml").exists():
             raise UserError(f"{self.out} holds results already; choose another --out")
-        try:
-            data = json.loads(self.file.read_text())
-        except ValueError as error:
-            raise UserError(f"{self.file} is not JSON: {error}") from error
-        write(from_marl_eval(data, self.file.stem), self.out)
+        write(from_marl_eval(read_json(self.file), self.file.stem), self.out)
         _say(f"wrote {self.out}; see: marsrl bench report {self.out}")
 
 
@@ -223,7 +228,7 @@ class Restore:
 
 
 def _say(text: str) -> None:
-    _console.print(text, markup=False, soft_wrap=True)
+    _console.print(text, soft_wrap=True)
 
 
 def _tell(outcome: Outcome) -> None:
@@ -246,7 +251,7 @@ def _load(folder: Path) -> Results:
 
 def _check_workers(asked: int | None) -> None:
     if asked is not None:
-        check_int("workers", asked, 1)
+        check_int("workers", asked, 1, most=10_000)
 
 
 def _selected(jobs: list[Job], suite: Suite, patterns: tuple[str, ...]) -> list[Job]:
@@ -257,9 +262,9 @@ def _selected(jobs: list[Job], suite: Suite, patterns: tuple[str, ...]) -> list[
 def _share(jobs: list[Job], which: str | None) -> list[Job]:
     if which is None:
         return jobs
-    match = re.fullmatch(r"(\d+)/(\d+)", which)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", which)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise UserError(f"shard is {which!r}, expected I/N with I from 1 to N, such as 1/4")
+        raise UserError(f"shard is {shown(which)}, expected I/N with I from 1 to N, such as 1/4")
     return shard(jobs, int(match[1]), int(match[2]))
 
 

@@ -111,7 +111,7 @@ def store_suite(store: Path) -> Suite:
     path = store / "suite.toml"
     if not path.is_file():
         raise UserError(f"{store} is no store: it has no suite.toml; marsrl bench run makes one")
-    return read_suite(path)
+    return read_suite(path, make=False)
 
 
 def adopt(suite: Suite, store: Path) -> Suite:

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from marsrl.config import Config
-from marsrl.envs.tasks import FAMILIES, TASKS
-from marsrl.errors import UserError, check_int, near_misses
+from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS
+from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.presets import preset
+from marsrl.reading import read_toml
 
 _BUILTIN = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 _OWN_KEYS = ("task", "objective", "seeds")  # of a suite, not of its settings
@@ -62,19 +64,26 @@ class Suite:
         """The configuration of one cell, with all seeds.
 
         Raises:
-            UserError: a setting is unknown or impossible, or the objective cannot be made.
+            UserError: a setting is unknown or impossible. An objective of somebody's own is not
+                made: its name may be out of a file.
         """
         family = self.family_settings.get(task.partition("/")[0], {})
         settings = self.settings | family | self.task_settings.get(task, {})
         own = {"objective": objective, "seeds": self.seeds}
         return Config.from_dict(preset(task).to_dict() | settings | own)
 
-    def check(self) -> None:
-        """Makes the configuration of every cell; raises UserError as `config` does."""
+    def check(self, make: bool = True) -> None:
+        """Makes the configuration of every cell, and its objective if it may run their code.
+
+        Raises:
+            UserError: as `config` does, or an objective cannot be made.
+        """
         for task in self.tasks:
             for objective in self.objectives:
                 try:
-                    self.config(task, objective)
+                    config = self.config(task, objective)
+                    if make:
+                        config.make_objective()
                 except UserError as error:
                     where = self._origin(task, objective, str(error))
                     raise SuiteError(f"{objective} on {task}: {error}", where) from error
@@ -131,11 +140,11 @@ class Suite:
             if key not in values:
                 raise UserError(f"{key} is missing")
         if not isinstance(values["name"], str):
-            raise SuiteError(f"name is {values['name']!r}, expected a string", ("name",))
+            raise SuiteError(f"name is {shown(values['name'])}, expected a string", ("name",))
         per_job = values.get("seeds_per_job")
         if per_job is not None:
             with _under("seeds_per_job"):
-                check_int("seeds_per_job", per_job, 1)
+                check_int("seeds_per_job", per_job, 1, most=10_000)
         patterns = _items("tasks", values["tasks"], str)
         with _under("tasks"):
             tasks = select_tasks(patterns, tuple(TASKS))
@@ -154,11 +163,13 @@ class Suite:
         )
 
 
-def read_suite(source: str | Path) -> Suite:
+def read_suite(source: str | Path, make: bool = True) -> Suite:
     """Reads and checks a suite.
 
     Args:
         source: the name of one that comes with marsrl, or the path of a TOML file.
+        make: whether to make its objectives, which may be anybody's code: only for a suite that
+            the user named.
 
     Raises:
         UserError: there is no such suite, or something in it is wrong: the message names the file,
@@ -167,16 +178,17 @@ def read_suite(source: str | Path) -> Suite:
     path = _BUILTIN.get(str(source), Path(source))
     if not path.is_file():
         raise UserError(
-            f"no suite, nor file, is called {str(source)!r}{near_misses(source, _BUILTIN)}"
+            f"no suite, nor file, is called {shown(str(source))}{near_misses(source, _BUILTIN)}"
         )
     try:
         suite = _parse(path)
-        suite.check()
+        suite.check(make)
     except SuiteError as error:
         line = _line_of(error.keys, path.read_text())
         raise UserError(f"{path}{f', line {line}' if line else ''}: {error}") from error
-    except (UserError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: {error}") from error
+    except UserError as error:
+        start = "" if str(path) in str(error) else f"{path}: "
+        raise UserError(f"{start}{error}") from error
     return suite
 
 
@@ -195,13 +207,18 @@ def select_tasks(patterns: tuple[str, ...], known: tuple[str, ...]) -> tuple[str
     for pattern in patterns:
         matching = [task for task in known if fnmatchcase(task, pattern)]
         if not matching:
-            raise UserError(f"tasks: unknown task {pattern!r}{near_misses(pattern, known)}")
+            if ":" in pattern or entry_points(group=ENTRY_POINTS, name=pattern):
+                raise UserError(
+                    f"tasks: {shown(pattern)} has no known bounds of scores, so no suite can have "
+                    f"it; expected some of the benchmark's {len(TASKS)} tasks"
+                )
+            raise UserError(f"tasks: unknown task {shown(pattern)}{near_misses(pattern, known)}")
         chosen |= dict.fromkeys(matching)
     return tuple(chosen)
 
 
 def _parse(path: Path) -> Suite:
-    return Suite.from_dict(tomllib.loads(path.read_text()))
+    return Suite.from_dict(read_toml(path))
 
 
 @contextmanager
@@ -248,33 +265,33 @@ def _check_keys(values: dict[str, Any]) -> None:
     known = ("name", "tasks", "objectives", "seeds", "seeds_per_job", "settings", "family", "task")
     for key in values:
         if key not in known:
-            raise SuiteError(f"unknown key {key!r}{near_misses(key, known)}", (key,))
+            raise SuiteError(f"unknown key {shown(key)}{near_misses(key, known)}", (key,))
 
 
 def _items(key: str, value: Any, kind: type) -> tuple[Any, ...]:
     expected = f"a list of different {'names' if kind is str else 'whole numbers'}"
     right = isinstance(value, list | tuple) and all(type(item) is kind for item in value)
     if not right or not value or len(set(value)) < len(value):
-        raise SuiteError(f"{key} is {value!r}, expected {expected}", (key,))
+        raise SuiteError(f"{key} is {shown(value)}, expected {expected}", (key,))
     return tuple(value)
 
 
 def _tables(key: str, values: Any, known: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     with _under(key):
         if not isinstance(values, dict):
-            raise UserError(f"{key} is {values!r}, expected tables [{key}.NAME]")
+            raise UserError(f"{key} is {shown(values)}, expected tables [{key}.NAME]")
         for name, settings in values.items():
             with _under(name):
                 if name not in known:
                     closest = near_misses(name, known)
-                    raise UserError(f"unknown {key} {name!r} in [{key}.{name}]{closest}")
+                    raise UserError(f"unknown {key} {shown(name)} in [{key}.{name}]{closest}")
                 _check_settings(f"{key}.{name}", settings)
     return values
 
 
 def _check_settings(where: str, values: Any) -> None:
     if not isinstance(values, dict):
-        raise UserError(f"{where} is {values!r}, expected a table of settings")
+        raise UserError(f"{where} is {shown(values)}, expected a table of settings")
     known = [f.name for f in dataclasses.fields(Config) if f.name not in _OWN_KEYS]
     for key in values:
         with _under(key):

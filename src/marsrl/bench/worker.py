@@ -7,6 +7,7 @@ Without a folder it tries a few updates and prints what the whole training would
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -44,6 +45,8 @@ def main() -> None:
         os.sched_setaffinity(0, {args.core})
     if args.path is not None:
         sys.path.append(args.path)
+        with contextlib.suppress(OSError):  # another host, which need not have it
+            os.chdir(args.path)
     try:
         from marsrl.cli import configure_jax
         from marsrl.config import Config

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import jax
 from jax._src import distributed as runtime  # the client for small messages has no public name
 
-from marsrl.errors import UserError, check_int, reason
+from marsrl.errors import UserError, check_int, reason, shown
 
 T = TypeVar("T")
 
@@ -61,11 +61,11 @@ class Processes:
                 "--num-processes and --process-id, or alone where a cluster's environment has them"
             )
         if self.coordinator and not re.fullmatch(r".+:[0-9]{1,5}", self.coordinator):
-            raise UserError(f"coordinator = {self.coordinator!r}, expected HOST:PORT")
+            raise UserError(f"coordinator = {shown(self.coordinator)}, expected HOST:PORT")
         if self.num_processes is not None:
-            check_int("num_processes", self.num_processes, 1)
+            check_int("num_processes", self.num_processes, 1, most=100_000)
             check_int("process_id", self.process_id, 0, self.num_processes - 1)
-        check_int("join_timeout", self.join_timeout, 1)
+        check_int("join_timeout", self.join_timeout, 1, most=24 * 3600)
 
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
@@ -187,8 +187,8 @@ def agree(mine: dict[str, Any]) -> None:
             for name in sorted(mine.keys() | theirs.keys()):
                 if mine.get(name) != theirs.get(name):
                     raise UserError(
-                        f"process {process} has {name} = {theirs.get(name)!r}, process 0 has "
-                        f"{mine.get(name)!r}; all processes must run the same"
+                        f"process {process} has {name} = {shown(theirs.get(name))}, process 0 has "
+                        f"{shown(mine.get(name))}; all processes must run the same"
                     )
 
     from_first(compare)

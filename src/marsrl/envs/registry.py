@@ -4,7 +4,8 @@ A name is one of
 
 - "family/task": one of the 47 of `marsrl.envs.tasks`, or a task of an installed package
 - "jaxmarl:NAME": any environment of JaxMARL
-- "module:factory": a class or function of yours, called without arguments
+- "module:factory" or "path/file.py:factory": a class or function of yours, called without
+  arguments; the current folder is looked at first
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ from typing import Any
 
 from marsrl.envs.base import Environment
 from marsrl.envs.check import NonconformingEnvironment, check_interface
-from marsrl.envs.tasks import FAMILIES, TASKS
-from marsrl.errors import UserError, near_misses, reason
-
-ENTRY_POINTS = "marsrl.envs"
-"""Group in which a package offers tasks: name "family/task", value "module:factory"."""
+from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS
+from marsrl.errors import UserError, near_misses, shown
+from marsrl.loading import guarded, load
 
 
-def make(task: str, **settings: Any) -> Environment:
+def make(task: str, /, **settings: Any) -> Environment:
     """Makes an environment by name.
 
     Args:
@@ -48,66 +47,62 @@ def make(task: str, **settings: Any) -> Environment:
     return env
 
 
-def make_unchecked(task: str, **settings: Any) -> Environment:
+def make_unchecked(task: str, /, **settings: Any) -> Environment:
     """Makes an environment as `make` does, without a look at what came out."""
+    if not isinstance(task, str):
+        raise UserError(f"task is {shown(task)}, expected a name such as paxmen/4ag")
     factory, own = _find(task)
     _check_names(task, factory, settings)
     if task in TASKS:
         return factory(**(own | settings))
-    return _guarded(f"making {task!r}", factory, **(own | settings))
+    return guarded(f"making {shown(task)}", factory, **(own | settings))
 
 
 def installed_tasks() -> dict[str, EntryPoint]:
-    """Tasks that other installed packages offer, by name."""
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    """Tasks that other installed packages offer, by name; those of a taken name are not reached."""
+    points = entry_points(group=ENTRY_POINTS)
+    return {point.name: point for point in points if point.name not in TASKS}
+
+
+def hidden_tasks() -> list[EntryPoint]:
+    """Tasks of other packages whose name is taken: by the benchmark, or by another of them."""
+    reached = installed_tasks()
+    return [p for p in entry_points(group=ENTRY_POINTS) if reached.get(p.name) != p]
 
 
 def _find(task: str) -> tuple[Callable[..., Environment], dict[str, Any]]:
     """The factory of a task, and the settings that make it this task."""
     if task in TASKS:
-        return _load(FAMILIES[task.partition("/")[0]].factory), TASKS[task].settings
+        return _own(FAMILIES[task.partition("/")[0]].factory), TASKS[task].settings
     if task in (others := installed_tasks()):
-        return _guarded(f"loading {task!r}", others[task].load), {}
+        return guarded(f"loading {shown(task)}", others[task].load), {}
     module, colon, name = task.partition(":")
     if module == "jaxmarl" and colon:
-        return partial(_load("marsrl.envs.adapters.jaxmarl:any_jaxmarl"), name), {}
+        return partial(_own("marsrl.envs.adapters.jaxmarl:any_jaxmarl"), name), {}
     if colon:
-        return _load(task), {}
+        return load(task), {}
     family, names = module.partition("/")[0], [*TASKS, *others]
     siblings = [known for known in names if known.startswith(f"{family}/")]
     if siblings:
-        raise UserError(f"unknown task {task!r}{near_misses(task, siblings)}")
+        raise UserError(f"unknown task {shown(task)}{near_misses(task, siblings)}")
     families = list(dict.fromkeys(known.partition("/")[0] for known in names))
-    raise UserError(f"task {task!r} is of no known family{near_misses(family, families)}")
+    raise UserError(f"task {shown(task)} is of no known family{near_misses(family, families)}")
 
 
-def _load(path: str) -> Callable[..., Environment]:
-    """Imports "module:factory"."""
+def _own(path: str) -> Callable[..., Environment]:
+    """A factory of this package."""
     module, _, name = path.partition(":")
-    if not all(part.isidentifier() for part in [*module.split("."), name]):
-        raise UserError(f"{path!r} is no factory; expected module:factory, such as my_envs:make")
-    members = vars(_guarded(f"importing {module!r} of {path!r}", import_module, module))
-    if not callable(members.get(name)):
-        own = [n for n, x in members.items() if getattr(x, "__module__", None) == module]
-        raise UserError(f"{module} has no factory {name!r}{near_misses(name, own)}")
-    return members[name]
-
-
-def _guarded(what: str, call: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-    """Calls what others wrote; whatever it raises becomes one line."""
-    try:
-        return call(*args, **settings)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{what} raised {reason(error)}") from error
+    return getattr(import_module(module), name)
 
 
 def _check_names(task: str, factory: Callable[..., Any], settings: dict[str, Any]) -> None:
-    known = inspect.signature(factory).parameters.values()
+    try:
+        known = inspect.signature(factory).parameters.values()
+    except ValueError:  # a class of C; calling it will tell
+        return
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
         return
     names = [parameter.name for parameter in known]
     for name in settings:
         if name not in names:
-            raise UserError(f"{task} has no setting {name!r}{near_misses(name, names)}")
+            raise UserError(f"{task} has no setting {shown(name)}{near_misses(name, names)}")

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+ENTRY_POINTS = "marsrl.envs"
+"""Group in which a package offers tasks: name "family/task", value "module:factory"."""
+
 BOUNDS_VERSION = 1
 """Raised whenever a `low` or `high` changes: scores normalised by different versions do not mix."""
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from marsrl.config import Config
+from marsrl.errors import printable
 from marsrl.runs.machine import Row
 
 
@@ -54,7 +55,7 @@ class ConsoleMonitor:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
             TextColumn("[cyan]{task.fields[rate]}"),
@@ -70,7 +71,7 @@ class ConsoleMonitor:
         """Shows the bar."""
         total = config.num_updates * config.steps_per_update
         self._task = self._progress.add_task(
-            f"{config.objective} on {config.task}",
+            printable(f"{config.objective} on {config.task}"),
             total=total,
             completed=step,
             rate="compiling",
@@ -93,7 +94,7 @@ class ConsoleMonitor:
 
     def message(self, text: str) -> None:
         """Prints above the bar."""
-        self._progress.console.print(text, highlight=False)
+        self._progress.console.print(printable(text), highlight=False, markup=False)
 
     def stop(self) -> None:
         """Leaves the bar as it is."""

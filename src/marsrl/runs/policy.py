@@ -22,9 +22,11 @@ from marsrl.learner.algorithm import TrainState
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
 from marsrl.learner.program import Program
+from marsrl.objectives import mars
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints, Scores, best_update
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.lock import writer_of
+from marsrl.trust import check_trusted
 from marsrl.types import Array, Key, TimeStep
 
 
@@ -74,6 +76,7 @@ def load_policy(
     seed: int | None = None,
     checkpoint: str = "best",
     env: Environment | None = None,
+    trust: bool = False,
 ) -> Policy:
     """Loads a trained team from a run folder, with all the processes that train together.
 
@@ -82,20 +85,21 @@ def load_policy(
         seed: which training; default: the one whose evaluation was best.
         checkpoint: "best" (by evaluation return), "latest", or a number of environment steps.
         env: the environment, if it was not one that the run's configuration names.
+        trust: whether to run code that the folder names, if its task is a `module:factory`.
 
     Raises:
-        UserError: not a run folder, or no such seed or checkpoint.
+        UserError: not a run folder, a task that is not trusted, or no such seed or checkpoint.
     """
     folder = RunFolder.open(Path(run))
     config = folder.config()
     if seed is not None and seed not in config.seeds:
         known = [str(s) for s in config.seeds]
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
+    if env is None:
+        check_trusted("task", config.task, Path(run) / "config.json", trust)
+        env = make(config.task, **config.task_settings)
     checkpoints = Checkpoints(folder.checkpoints)
-    program = Program(
-        fit_devices(config),
-        make(config.task, **config.task_settings) if env is None else env,
-    )
+    program = Program(fit_devices(config), env, mars())  # no objective is needed to play
     seed, update, state = _restore(folder, config, checkpoints, program, seed, checkpoint)
     index = config.seeds.index(seed)
     actor = jax.tree.map(lambda x: jnp.asarray(x[index]), gather(state.learner.weights.actor))

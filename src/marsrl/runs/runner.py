@@ -27,12 +27,14 @@ from marsrl.errors import Interrupted, UserError
 from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics, Tally, merged
 from marsrl.learner.program import FINAL_BATCHES, Program
+from marsrl.objectives import Objective
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
 from marsrl.runs.folder import METRICS, Onlooker, RunFolder
 from marsrl.runs.lock import Lock
 from marsrl.runs.machine import Row, describe_machine, peak_memory_mb
 from marsrl.runs.monitor import Monitor, Silent
 from marsrl.runs.signals import Signals
+from marsrl.trust import check_trusted
 
 
 class Result(NamedTuple):
@@ -91,6 +93,8 @@ def resume(
     env: Environment | None = None,
     expected: Config | None = None,
     restart: bool = False,
+    objective: Objective | None = None,
+    trust: bool = False,
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
@@ -102,13 +106,16 @@ def resume(
         path: the run folder.
         monitor: who watches; default: nobody.
         env: the environment, if it is not the one that the run's configuration names.
-        expected: the configuration that the run must have.
+        expected: what the configuration must be; what it names is then trusted.
         restart: begin anew; what the run has come to is set aside in a folder inside it.
+        objective: likewise, in place of the one that the configuration names.
+        trust: whether to run code that the folder names: a task or objective `module:factory`.
 
     Raises:
-        UserError: not a run folder, a configuration other than the expected one, a run that does
-            not fit into memory, no checkpoint in it can be restored, an ended run without any, a
-            run that another process writes, or processes that do not run the same.
+        UserError: not a run folder, code in it that is not trusted, a configuration other than the
+            expected one, a run that does not fit into memory, no checkpoint in it can be restored,
+            an ended run without any, a run that another process writes, or processes that do not
+            run the same.
         Interrupted: a signal has ended it.
     """
     path = Path(path)
@@ -123,9 +130,14 @@ def resume(
         config = folder.config()
         if expected is not None and config != expected:
             raise UserError(f"{path} was started with another configuration; choose another folder")
+        source, trust = path / "config.json", trust or expected is not None
+        if env is None:
+            check_trusted("task", config.task, source, trust)
+        if objective is None:
+            check_trusted("objective", config.objective, source, trust)
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
-        program = Program(fit_devices(config), _environment(config, env))
+        program = Program(fit_devices(config), _environment(config, env), objective)
         return _run(program, path, monitor, _compile(program, monitor), lock)
 
 

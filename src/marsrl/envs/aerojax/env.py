@@ -10,7 +10,7 @@ import numpy as np
 from marsrl.envs.aerojax import rules, views
 from marsrl.envs.aerojax.rules import State
 from marsrl.envs.aerojax.scenarios import SCENARIOS, Scenario
-from marsrl.errors import UserError, check_bool, check_choice, near_misses
+from marsrl.errors import UserError, check_bool, check_choice, near_misses, shown
 from marsrl.types import Array, Box, Discrete, EnvSpec, Key, TimeStep
 
 VERSION = "v1"
@@ -121,5 +121,7 @@ def aerojax(scenario: str = "track-3ag", *, continuous: bool = False, **changes:
     for name in changes:
         if name not in changeable:
             known = ("scenario", "continuous", *changeable)
-            raise UserError(f"aerojax/{scenario} has no setting {name!r}{near_misses(name, known)}")
+            raise UserError(
+                f"aerojax/{scenario} has no setting {shown(name)}{near_misses(name, known)}"
+            )
     return AeroJAX(replace(SCENARIOS[scenario], **changes), continuous)

@@ -18,6 +18,8 @@ from marsrl.envs.adapters.jaxmarl.library import (
 )
 from marsrl.envs.base import Environment
 from marsrl.errors import (
+    MAX_AGENTS,
+    MAX_STEPS,
     UserError,
     check_bool,
     check_choice,
@@ -25,6 +27,7 @@ from marsrl.errors import (
     check_number,
     near_misses,
     reason,
+    shown,
 )
 
 ActionType = Literal["continuous", "discrete"]
@@ -66,10 +69,10 @@ def mpe_spread(
     Raises:
         UserError: a value out of range, or JaxMARL is not installed.
     """
-    check_int("num_agents", num_agents, 1)
+    check_int("num_agents", num_agents, 1, most=MAX_AGENTS)
     num_landmarks = num_agents if num_landmarks is None else num_landmarks
-    check_int("num_landmarks", num_landmarks, 1)
-    check_int("max_steps", max_steps, 1)
+    check_int("num_landmarks", num_landmarks, 1, most=MAX_AGENTS)
+    check_int("max_steps", max_steps, 1, most=MAX_STEPS)
     check_number("local_ratio", local_ratio, 0, 1)
     check_choice("action_type", action_type, get_args(ActionType))
     check_choice("team_reward", team_reward, get_args(TeamReward))
@@ -117,7 +120,7 @@ def smax(
     Raises:
         UserError: an unknown scenario, a value out of range, or JaxMARL is not installed.
     """
-    check_int("max_steps", max_steps, 1)
+    check_int("max_steps", max_steps, 1, most=MAX_STEPS)
     check_bool("see_enemy_actions", see_enemy_actions)
     check_bool("walls_cause_death", walls_cause_death)
     check_choice("attack_mode", attack_mode, get_args(AttackMode))
@@ -163,7 +166,7 @@ def mabrax(
         UserError: an unknown robot, a value out of range, or JaxMARL is not installed.
     """
     check_choice("robot", robot, ROBOTS)
-    check_int("episode_length", episode_length, 1)
+    check_int("episode_length", episode_length, 1, most=MAX_STEPS)
     check_choice("homogenisation_method", homogenisation_method, get_args(Homogenisation))
     check_choice("backend", backend, get_args(Backend))
     env = construct(
@@ -192,7 +195,7 @@ def any_jaxmarl(name: str, /, **settings: Any) -> Environment:
             one that does not fit our interface, or a library that is not installed.
     """
     if name not in (known := library().registered_envs):
-        raise UserError(f"unknown JaxMARL environment {name!r}{near_misses(name, known)}")
+        raise UserError(f"unknown JaxMARL environment {shown(name)}{near_misses(name, known)}")
     if name == "HeuristicEnemySMAX":
         return _call(name, smax, settings)
     if name in ROBOTS:
@@ -219,13 +222,17 @@ def _adapt(
     check_choice("team_reward", team_reward, get_args(TeamReward))
     if settings:
         _known_settings(name, settings, setting_names(construct(name)))
+        for setting, value in settings.items():
+            if isinstance(value, int) and not isinstance(value, bool):
+                most = MAX_AGENTS if setting.startswith("num_") else MAX_STEPS
+                check_int(setting, value, -MAX_STEPS, most=most)
     env = construct(name, **settings)
     end = clock(env)
     if horizon is None:
         horizon = end or longest_game(env)
     if horizon is None:
         raise UserError(f"jaxmarl:{name} has no clock of its own; expected a horizon, such as 100")
-    check_int("horizon", horizon, 1)
+    check_int("horizon", horizon, 1, most=MAX_STEPS)
     if end is not None and horizon > end:
         raise UserError(f"horizon is {horizon}, but jaxmarl:{name} ends after {end} steps")
     particles = require("jaxmarl.environments.mpe.simple", "jaxmarl").SimpleMPE
@@ -243,6 +250,5 @@ def _adapt(
 def _known_settings(name: str, settings: Iterable[str], known: Iterable[str]) -> None:
     for setting in settings:
         if setting not in known:
-            raise UserError(
-                f"jaxmarl:{name} has no setting {setting!r}{near_misses(setting, sorted(known))}"
-            )
+            tail = near_misses(setting, sorted(known))
+            raise UserError(f"jaxmarl:{name} has no setting {shown(setting)}{tail}")

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from marsrl.envs.adapters import quiet, require
-from marsrl.errors import UserError, check_choice, check_int, reason
+from marsrl.errors import MAX_STEPS, UserError, check_choice, check_int, reason
 
 _SCENARIOS = ("scenario", "jaxmarl.environments.smax.smax_env", "MAP_NAME_TO_SCENARIO")
 _BY_NAME = {
@@ -94,7 +94,7 @@ def clock(env: Any) -> int | None:
 
 def _count(env: Any, name: str) -> int:
     count = getattr(env, name)
-    check_int(name, count, 1)
+    check_int(name, count, 1, most=MAX_STEPS)
     return count
 
 

@@ -16,6 +16,9 @@ from marsrl.types import Array, Discrete, EnvSpec, Key, TimeStep
 TeamReward = Literal["sum", "none"]
 """`sum`: every agent receives the sum over the team. `none`: every agent receives its own."""
 
+MAX_SIDE = 99
+"""Cells, or clusters of shelves, along a side of a grid that may be asked for."""
+
 # Pixels: around a picture, above it for the caption, and the longer side of the grid at most.
 _MARGIN, _HEADER, _LARGEST = 10, 30, 540
 

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from marsrl.envs.adapters.jumanji.base import (
+    MAX_SIDE,
     JumanjiEnv,
     TeamReward,
     load_environments,
     make_game,
     make_spec,
 )
-from marsrl.errors import check_choice, check_int
+from marsrl.errors import MAX_AGENTS, MAX_STEPS, check_choice, check_int
 from marsrl.types import Array
 
 VIEW = 2
@@ -99,12 +100,12 @@ def connector(
     Raises:
         UserError: there can be no such board, or jumanji is not installed.
     """
-    check_int("grid_size", grid_size, 2)
+    check_int("grid_size", grid_size, 2, most=MAX_SIDE)
     # Agents take two adjacent cells each, one agent after the other. Such a pair meets at most 7 of
     # the 2 G (G-1) pairs of the board (itself included), so up to here there is one left for each.
-    check_int("num_agents", num_agents, 1, -(-2 * grid_size * (grid_size - 1) // 7))
+    check_int("num_agents", num_agents, 1, -(-2 * grid_size * (grid_size - 1) // 7), MAX_AGENTS)
     time_limit = grid_size**2 if time_limit is None else time_limit
-    check_int("time_limit", time_limit, 1)
+    check_int("time_limit", time_limit, 1, most=MAX_STEPS)
     check_choice("team_reward", team_reward, get_args(TeamReward))
 
     environments = load_environments()

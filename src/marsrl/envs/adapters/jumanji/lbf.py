@@ -7,13 +7,14 @@ from typing import Any, ClassVar, get_args
 import jax.numpy as jnp
 
 from marsrl.envs.adapters.jumanji.base import (
+    MAX_SIDE,
     JumanjiEnv,
     TeamReward,
     load_environments,
     make_game,
     make_spec,
 )
-from marsrl.errors import check_bool, check_choice, check_int
+from marsrl.errors import MAX_AGENTS, MAX_STEPS, check_bool, check_choice, check_int
 from marsrl.types import Array
 
 
@@ -70,17 +71,17 @@ def lbf(
     Raises:
         UserError: there can be no such field, or jumanji is not installed.
     """
-    check_int("grid_size", grid_size, 5)
+    check_int("grid_size", grid_size, 5, most=MAX_SIDE)
     check_int("fov", fov, 1, grid_size)
-    check_int("max_agent_level", max_agent_level, 2)
+    check_int("max_agent_level", max_agent_level, 2, most=1000)
     check_bool("force_coop", force_coop)
-    check_int("time_limit", time_limit, 1)
+    check_int("time_limit", time_limit, 1, most=MAX_STEPS)
     inner = (grid_size - 2) ** 2
-    check_int("num_food", num_food, 1, (inner - 2) // 5)
+    check_int("num_food", num_food, 1, (inner - 2) // 5, MAX_AGENTS)
     # Food can close this many rows to starts; jumanji would then put agents on to food.
     closed = min(2 * num_food, grid_size - 2)
     most = min(inner - 5 * num_food - 1, grid_size * (grid_size - closed))
-    check_int("num_agents", num_agents, 1, most)
+    check_int("num_agents", num_agents, 1, most, MAX_AGENTS)
     check_choice("team_reward", team_reward, get_args(TeamReward))
 
     environments = load_environments()

@@ -7,12 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from marsrl.envs.adapters.jumanji.base import (
+    MAX_SIDE,
     JumanjiEnv,
     load_environments,
     make_game,
     make_spec,
 )
-from marsrl.errors import UserError, check_int
+from marsrl.errors import MAX_AGENTS, MAX_STEPS, UserError, check_int
 from marsrl.types import Array
 
 
@@ -67,18 +68,18 @@ def rware(
     Raises:
         UserError: there can be no such warehouse, or jumanji is not installed.
     """
-    check_int("shelf_columns", shelf_columns, 1)
+    check_int("shelf_columns", shelf_columns, 1, most=MAX_SIDE)
     if shelf_columns % 2 == 0:
         nearest = shelf_columns + 1
         raise UserError(
             f"shelf_columns is {shelf_columns}, expected an odd number; nearest: {nearest}"
         )
-    check_int("shelf_rows", shelf_rows, 2 if shelf_columns == 1 else 1)
-    check_int("column_height", column_height, 1)
-    check_int("sensor_range", sensor_range, 1)
-    check_int("time_limit", time_limit, 1)
+    check_int("shelf_rows", shelf_rows, 2 if shelf_columns == 1 else 1, most=MAX_SIDE)
+    check_int("column_height", column_height, 1, most=MAX_SIDE)
+    check_int("sensor_range", sensor_range, 1, most=10)
+    check_int("time_limit", time_limit, 1, most=MAX_STEPS)
     cells = ((column_height + 1) * shelf_rows + 2) * (3 * shelf_columns + 1)
-    check_int("num_agents", num_agents, 1, cells)
+    check_int("num_agents", num_agents, 1, cells, MAX_AGENTS)
     shelves = 2 * column_height * (shelf_rows * shelf_columns - 1)
     check_int("request_queue_size", request_queue_size, 1, shelves - 1)
 

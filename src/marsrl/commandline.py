@@ -1,0 +1,161 @@
+"""From the words of a command line to a command, with one line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from marsrl.errors import UserError, closest, near_misses, printable, shown
+
+_HELP = {"-h", "-H", "--help", "--help-verbose"}
+_LONGEST_WORD = 4096  # of a command line: longer than any path
+_LONGEST_LINE = 250
+_NO_PARSE = "Could not find valid parse for arguments: "
+_numbers = ConstructorRegistry()
+
+
+@_numbers.primitive_rule
+def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
+    """Whole numbers also as 1e6 and 1_000_000."""
+    if info.type is not int:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def whole_number(word: str) -> int:
+    """Reads `12`, `1_000_000` or `1e6`.
+
+    Raises:
+        ValueError: it is no whole number, or one of more than 100 digits.
+    """
+    if not re.fullmatch(r"[+-]?\d[\d_]*(\.\d*)?([eE][+]?\d{1,2})?", word) or len(word) > 100:
+        raise ValueError(f"{shown(word)} is no whole number, such as 1000000 or 1e6")
+    mantissa, _, exponent = word.replace("_", "").lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    fraction = fraction.rstrip("0")
+    zeros = int(exponent or 0) - len(fraction)
+    if zeros < 0:
+        raise ValueError(f"{shown(word)} is no whole number, such as 1000000 or 1e6")
+    return int(whole + fraction) * 10**zeros
+
+
+def parse(commands: Any, args: list[str], description: str) -> Any:
+    """The command that the words mean.
+
+    Args:
+        commands: a union of dataclasses, as tyro takes it.
+        args: the words after the program's name.
+        description: of the program.
+
+    Raises:
+        UserError: an unknown command or option (near misses named), or a value that does not fit.
+        SystemExit: with 0, help was asked for and printed.
+    """
+    for word in args:
+        if len(word) > _LONGEST_WORD:
+            raise UserError(f"{shown(word)} is too long for a word of a command line")
+    command = _find_command(commands, args)
+    error = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(error):
+            return _parsed(commands, args, description)
+    except SystemExit as end:
+        if not end.code:
+            raise
+    error = io.StringIO()
+    with _one_line_boxes(), contextlib.redirect_stderr(error), contextlib.suppress(SystemExit):
+        _parsed(commands, args, description)  # again, for a text without line breaks
+    raise UserError(_line_of(error.getvalue(), command))
+
+
+def _parsed(commands: Any, args: list[str], description: str) -> Any:
+    with _numbers:
+        return tyro.cli(commands, args=args, prog="marsrl", description=description)
+
+
+def _find_command(commands: Any, args: list[str]) -> Any:
+    """The dataclass of the command that the first words name."""
+    names = {_name(kind): kind for kind in _members(commands)}
+    first = args[0] if args else ""
+    if first in _HELP or first.startswith("--tyro-"):
+        return commands
+    if first not in names:
+        wrong = f"{shown(first)} is no command" if first else "expected a command"
+        raise UserError(f"{wrong}{near_misses(first, names)}")
+    kind = names[first]
+    inner = [f for f in dataclasses.fields(kind) if f.name == "command"]
+    if inner:
+        return _find_command(get_type_hints(kind, include_extras=True)["command"], args[1:])
+    return kind
+
+
+def _members(kind: Any) -> list[Any]:
+    """The dataclasses of a union, out of what they are annotated with."""
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [member for part in get_args(kind) for member in _members(part)]
+    return [kind]
+
+
+def _name(kind: Any) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower()
+
+
+def _options(kind: Any) -> Iterator[str]:
+    """The options of a command, those of the dataclasses in it among them."""
+    for member in _members(kind):
+        if dataclasses.is_dataclass(member):
+            hints = get_type_hints(member, include_extras=True)
+            for field in dataclasses.fields(member):
+                inner = list(_options(hints[field.name]))
+                yield from inner or [f"--{field.name.replace('_', '-')}"]
+
+
+def _line_of(box: str, command: Any) -> str:
+    """What tyro drew as a box, as a line."""
+    lines = [re.sub(r"^[\s│]*|[\s│]*$", "", line) for line in box.splitlines()]
+    said = [line for line in lines if line and not line.startswith(("╭", "╰"))]
+    if not box.lstrip().startswith("╭"):  # without Unicode the title is a line, and a rule follows
+        said = said[2:]
+    end = next((i for i, line in enumerate(said) if set(line) <= {"─", "-"}), len(said))
+    message = printable(" ".join(said[:end])) or "the command line cannot be read"
+    message = re.sub(r"^Error parsing (\S+): ", r"\1: ", message).replace(_NO_PARSE, "cannot be ")
+    if cannot := re.match(r"(\S+): cannot be .*", message):
+        takes = next((line for line in lines if line.startswith(f"{cannot[1]} ")), "")
+        message += f", expected {takes or f'what {cannot[1]} takes, see --help'}"
+    message = re.sub(r": no type matching .*<class 'int'>: ", ": ", message)
+    if unknown := re.match(r"Unrecognized (?:or misplaced )?options: (.*)", message):
+        word = re.split(r", | |=", unknown[1])[0]
+        known = list(_options(command))
+        hint = closest(word, known) if word.startswith("-") else ""
+        return f"{shown(word)} is not understood{hint or '; see --help'}"
+    return message if len(message) < _LONGEST_LINE else f"{message[:_LONGEST_LINE]}..."
+
+
+@contextlib.contextmanager
+def _one_line_boxes() -> Iterator[None]:
+    """Lets tyro draw its boxes so wide that nothing in them is wrapped."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100000"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
