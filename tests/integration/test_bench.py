@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from marsrl.bench import cluster, launch, process, show
+from marsrl.bench import cluster, launch, measure, process, show, worker
 from marsrl.bench.plan import adopt, plan, store_suite
 from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.results import collect
@@ -114,6 +114,21 @@ def test_a_crash_is_tried_once_more_and_the_others_go_on(jobs, pretend):
     (again,) = launch.run_local([mars], 1, told.append)
     assert again.status == "done"
     assert not mars.failure.exists()
+
+
+def test_a_failure_says_the_reason_and_not_advice(tmp_path, monkeypatch, capsys):
+    def fail(config, folder):
+        error = ValueError("loss is a string\nof two lines")
+        error.add_note("--------------------\nFor simplicity, JAX has removed its internal frames")
+        raise error
+
+    monkeypatch.setattr(worker, "_train", fail)
+    monkeypatch.setattr("marsrl.cli.configure_jax", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["worker", "{}", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as end:
+        worker.main()
+    assert end.value.code == "ValueError: loss is a string"
+    assert "For simplicity" in capsys.readouterr().err  # what the log has above it
 
 
 def test_two_launchers_train_each_job_once(tmp_path, pretend):
@@ -224,6 +239,54 @@ def test_workers_share_the_gpus_and_their_memory(workers, places, jobs, two_gpus
     assert sorted(found) == places
 
 
+def test_a_trial_sees_one_gpu_as_a_job_does(two_gpus, jobs, monkeypatch):
+    seen = []
+
+    def start(config, words, path, environment, output):
+        seen.append(environment)
+        told = 'print(\'{"seconds": 1.0, "peak_memory_mb": 2.0}\')'
+        return subprocess.Popen([sys.executable, "-c", told], stdout=output, text=True)
+
+    monkeypatch.setattr(measure, "start_worker", start)
+    with process.claim_gpus(1):
+        known = measure.costs(jobs, Path(tempfile.gettempdir()), True, print)
+    assert set(known.values()) == {measure.Cost(1.0, 2.0)}
+    assert seen == [{"CUDA_VISIBLE_DEVICES": "1", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.90"}]
+
+
+# --- locks of a machine ---------------------------------------------------------------------------
+
+
+def test_locks_of_a_machine_are_in_a_folder_of_the_user_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = process._claim_file("core", 0).parent
+    assert folder == tmp_path / f"marsrl-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert process._claim_file("gpu", "MIG-GPU/1").name == "gpu-MIG-GPU-1.lock"
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("squat", ["file", "link"])
+def test_what_somebody_else_put_there_is_not_used(squat, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    place, elsewhere = tmp_path / f"marsrl-{os.getuid()}", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    place.touch() if squat == "file" else place.symlink_to(elsewhere)
+    core, claim = process._claim_core()
+    claim.close()
+    assert list(elsewhere.iterdir()) == []
+    assert [path.name for path in (tmp_path / "home" / ".cache").glob("*/*")] == [
+        f"core-{core}.lock"
+    ]
+    (tmp_path / "home").chmod(0o700)
+    monkeypatch.setenv("HOME", str(place / "none") if squat == "file" else os.devnull)
+    with pytest.raises(UserError, match="can be a folder of yours for locks; set TMPDIR"):
+        process._claim_core()
+
+
 def test_a_job_of_ray_keeps_the_gpu_that_ray_gave_it(jobs, monkeypatch):
     found = []
 
@@ -284,8 +347,10 @@ def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys
             code = end.code
         return code, capsys.readouterr().out
 
+    code, out = bench("run", "small.toml", "--store", "store", "--shard", "2/2")
+    assert (code, "0 of 0 jobs are done, 0 to go" in out) == (0, True)
     code, out = bench("run", "small.toml", "--store", "store", "--shard", "1/2")
-    assert (code, "0 of 1 jobs are done, 1 to go" in out) == (0, True)
+    assert (code, "0 of 2 jobs are done, 2 to go" in out) == (1, True)
     code, out = bench("run", "small.toml", "--store", "store")
     assert (code, "1 of 2 jobs are done" in out, "1 failed" in out) == (1, True, True)
     code, out = bench("status", "store")

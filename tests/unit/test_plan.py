@@ -83,7 +83,21 @@ def test_shards_are_a_partition(count, tmp_path):
     shares = [shard(jobs, index, count) for index in range(1, count + 1)]
     assert Counter(job for share in shares for job in share) == Counter(jobs)
     sizes = [len(share) for share in shares]
-    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) - min(sizes) <= 2  # a group: both objectives of a task and seed
+
+
+@pytest.mark.parametrize("per_job", [None, 1, 2])
+def test_a_shard_has_all_objectives_of_its_tasks_and_seeds(per_job, tmp_path):
+    suite = suite_of(objectives=("mars", "mappo", "maspo"), seeds_per_job=per_job)
+    jobs = plan(suite, tmp_path)
+    begin(jobs[0])
+    for count in (2, 3, 4):
+        for index in range(1, count + 1):
+            cells = Counter(
+                (job.config.task, job.config.seeds)
+                for job in shard(plan(suite, tmp_path), index, count)
+            )
+            assert set(cells.values()) <= {3}
 
 
 def test_shards_stay_a_partition_while_jobs_begin(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from marsrl.bench.plan import Job
-from marsrl.bench.process import start_worker
+from marsrl.bench.process import claim_gpus, on_gpu, start_worker
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.config import Config
 from marsrl.errors import UserError
@@ -43,7 +43,7 @@ def costs(
         The estimates; without those of tasks of which nothing is known.
 
     Raises:
-        UserError: a trial fails.
+        UserError: a trial fails, or other launchers have all GPUs.
     """
     ended: dict[tuple[str, int], list[Cost]] = {}
     for job in jobs:
@@ -85,8 +85,11 @@ def _tried(config: Config, store: Path, tell: Callable[[str], None]) -> Cost:
 
 
 def _try(config: Config) -> dict[str, float]:
-    process = start_worker(config, (), str(Path.cwd()), {}, subprocess.PIPE)
-    output, _ = process.communicate()
+    """A trial where a job would run: on one GPU if there are any, else on one core."""
+    with claim_gpus(1) as devices:
+        place = on_gpu(devices[0], 1.0) if devices else {}
+        process = start_worker(config, (), str(Path.cwd()), place, subprocess.PIPE)
+        output, _ = process.communicate()
     lines = output.splitlines() or [""]
     if process.returncode:
         raise UserError(f"the trial of {config.task} failed: {lines[-1]}")

@@ -87,9 +87,16 @@ def job_of(store: Path, config: Config) -> Job:
     return Job(config, cell_folder(store, config) / f"seeds-{seeds}")
 
 
-def shard(jobs: Sequence[T], index: int, count: int) -> list[T]:
-    """The share `index` (from 1) of `count`; together the shares are all jobs, each once."""
-    return list(jobs[index - 1 :: count])
+def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
+    """The share `index` (from 1) of `count`; together the shares are all jobs, each once.
+
+    All objectives of a task and its seeds are in one share: if shares run on different machines,
+    what they train must not differ in the objective too.
+    """
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.config.task, min(job.config.seeds)), []).append(job)
+    return [job for group in list(groups.values())[index - 1 :: count] for job in group]
 
 
 def cell_folder(store: Path, config: Config) -> Path:

@@ -14,12 +14,13 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsrl.bench.progress import read_json
-from marsrl.errors import UserError
+from marsrl.errors import UserError, reason
 
 if TYPE_CHECKING:
     from marsrl.config import Config
@@ -56,6 +57,9 @@ def main() -> None:
             _train(config, args.folder)
     except UserError as error:
         sys.exit(f"marsrl: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(reason(error))  # the last line: below the advice that JAX puts under a traceback
 
 
 def _train(config: Config, folder: Path) -> None:
