@@ -134,7 +134,8 @@ class Config:
                 f"devices = {devices} cannot share {len(self.seeds)} seeds and {self.env_blocks} "
                 f"blocks of environments evenly; the nearest that can is {nearest}"
             )
-        self.make_objective()
+        if ":" not in self.objective:  # reading a configuration runs nobody's code
+            self.make_objective()
 
     @property
     def sequence_length(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,16 @@ class UserError(Exception):
 
     Not a ValueError: the command line's parser would wrap those in a text of its own.
     """
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: its `repr` on one line, and if it is long, shortened."""
+    return " ".join(_SHORT.repr(value).split())
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: control characters become `?`, newlines stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def near_misses(name: object, known: Iterable[str]) -> str:
@@ -35,7 +46,7 @@ def check_bool(name: str, value: object) -> None:
     """Raises UserError unless `value` is True or False."""
     if not isinstance(value, bool):
         closest = _closest(value, ("True", "False"))
-        raise UserError(f"{name} is {value!r}, expected True or False{closest}")
+        raise UserError(f"{name} is {shown(value)}, expected True or False{closest}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
@@ -43,7 +54,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         expected = f"one of {', '.join(choices)}{_closest(value, choices)}"
-        raise UserError(f"{name} is {value!r}, expected {expected}")
+        raise UserError(f"{name} is {shown(value)}, expected {expected}")
 
 
 def _check_range(
@@ -58,15 +69,44 @@ def _check_range(
     expected = limits if right_kind else f"{noun}, {limits}"
     if number and abs(value) < math.inf:
         nearest = min(max(low, value), top)
-        expected += f"; nearest: {nearest if right_kind else round(nearest)}"
-    raise UserError(f"{name} is {value!r}, expected {expected}")
+        expected += f"; nearest: {shown(nearest if right_kind else round(nearest))}"
+    raise UserError(f"{name} is {shown(value)}, expected {expected}")
 
 
 def _closest(name: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    text = str(name) if isinstance(name, str) else shown(name)
+    close = difflib.get_close_matches(text, known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """The type and the first line of an exception that somebody else's code raised."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    try:
+        first = (str(error).splitlines() or [""])[0]
+    except Exception:  # its own text is code too
+        first = ""
+    first = first if len(first) <= _LONGEST_LINE else f"{first[:_LONGEST_LINE]}..."
+    return printable(f"{type(error).__name__}: {first}")
+
+
+class _Short(reprlib.Repr):
+    """Python's shortened `repr`, which fails on whole numbers of more than 4,300 digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxset = 3, 4, 6
+        self.maxlist = self.maxtuple = 10
+        self.maxstring = self.maxlong = self.maxother = 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        digits = int(x.bit_length() * math.log10(2)) + 1
+        return repr(x) if digits <= self.maxlong else f"a whole number of about {digits:,} digits"
+
+    def repr_str(self, x: str, level: int) -> str:
+        if len(x) <= self.maxstring:
+            return repr(x)
+        return f"{x[:40]!r}... ({len(x):,} characters)"
+
+
+_SHORT = _Short()
+_LONGEST_LINE = 200  # characters of a foreign exception

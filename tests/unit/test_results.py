@@ -14,6 +14,7 @@ from marsrl.bench.restore import restore
 from marsrl.bench.results import collect, read, write
 from marsrl.bench.rows import DIAGNOSTICS
 from marsrl.bench.suite import Suite
+from marsrl.cli import main
 from marsrl.envs.tasks import BOUNDS_VERSION, TASKS
 from marsrl.errors import UserError
 from marsrl.report.summary import summarize_benchmark
@@ -198,6 +199,25 @@ def test_a_row_that_is_just_being_written_waits(jobs, tmp_path):
     with (jobs[0].folder / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "eval", "se')
     assert collect(tmp_path).episodes.num_rows == 2 * 2 * 2
+
+
+def test_results_are_read_where_their_objectives_are_not(tmp_path, monkeypatch, capsys):
+    """status, report and export show what a store holds, and import nothing that it names."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ("mars", "evil:make", "gone:[/x]")
+    suite = dataclasses.replace(SUITE, tasks=("paxmen/4ag",), objectives=names)
+    store = tmp_path / "store"
+    for job in plan(adopt(suite, store), store):
+        Folder(job).write()
+    for words in ("status store", "report store --out page", "report page", "export store x.json"):
+        main(["bench", *words.split()])
+    out = capsys.readouterr().out
+    assert "6 done" in out
+    assert "gone:[/x]" in out
+    assert set(json.loads((tmp_path / "x.json").read_text())["paxmen"]["4ag"]) == set(names)
+    assert "evil" not in sys.modules
 
 
 # --- files ----------------------------------------------------------------------------------------

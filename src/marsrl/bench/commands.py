@@ -27,7 +27,7 @@ from marsrl.bench.progress import has_ended, strays
 from marsrl.bench.restore import restore
 from marsrl.bench.results import Results, collect, read, write
 from marsrl.bench.suite import Suite, read_suite, select_tasks
-from marsrl.errors import UserError, check_int, check_number
+from marsrl.errors import UserError, check_int, check_number, printable
 from marsrl.files import write_beside
 
 _console = Console(highlight=False)
@@ -223,7 +223,7 @@ class Restore:
 
 
 def _say(text: str) -> None:
-    _console.print(text, markup=False, soft_wrap=True)
+    _console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def _tell(outcome: Outcome) -> None:

@@ -110,7 +110,7 @@ def task_folder(store: Path, task: str) -> Path:
 
 
 def store_suite(store: Path) -> Suite:
-    """The suite of a store.
+    """The suite of a store, whose objectives need not be here.
 
     Raises:
         UserError: the folder is no store, or its suite is wrong.
@@ -118,7 +118,7 @@ def store_suite(store: Path) -> Suite:
     path = store / "suite.toml"
     if not path.is_file():
         raise UserError(f"{store} is no store: it has no suite.toml; marsrl bench run makes one")
-    return read_suite(path)
+    return read_suite(path, make=False)
 
 
 def adopt(suite: Suite, store: Path) -> Suite:

@@ -15,10 +15,12 @@ from typing import Any
 
 from marsrl.config import Config
 from marsrl.envs.tasks import FAMILIES, TASKS
-from marsrl.errors import UserError, check_int, near_misses
+from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.presets import preset
 
 _BUILTIN = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
+_LONGEST_LINE = 10_000  # a suite of long lines keeps the parser of TOML busy for minutes
+_LONGEST_NAME = 200
 _OWN_KEYS = ("task", "objective", "seeds")  # of a suite, not of its settings
 
 
@@ -59,22 +61,31 @@ class Suite:
     seeds_per_job: int | None = None
 
     def config(self, task: str, objective: str) -> Config:
-        """The configuration of one cell, with all seeds.
+        """The configuration of one cell, with all seeds; an objective of yours is not imported.
 
         Raises:
-            UserError: a setting is unknown or impossible, or the objective cannot be made.
+            UserError: a setting is unknown or impossible, or the objective is no known one.
         """
         family = self.family_settings.get(task.partition("/")[0], {})
         settings = self.settings | family | self.task_settings.get(task, {})
         own = {"objective": objective, "seeds": self.seeds}
         return Config.from_dict(preset(task).to_dict() | settings | own)
 
-    def check(self) -> None:
-        """Makes the configuration of every cell; raises UserError as `config` does."""
+    def check(self, make: bool = True) -> None:
+        """Makes the configuration of every cell.
+
+        Args:
+            make: whether to make the objectives too, which imports those of yours.
+
+        Raises:
+            UserError: as `config` does, or an objective cannot be made.
+        """
         for task in self.tasks:
             for objective in self.objectives:
                 try:
-                    self.config(task, objective)
+                    config = self.config(task, objective)
+                    if make:
+                        config.make_objective()
                 except UserError as error:
                     where = self._origin(task, objective, str(error))
                     raise SuiteError(f"{objective} on {task}: {error}", where) from error
@@ -120,7 +131,7 @@ class Suite:
     def from_dict(values: dict[str, Any]) -> Suite:
         """The inverse of `to_dict`; names of tasks may hold `*`, which expands in table order.
 
-        Objectives are taken as they are, so that results can be read where they cannot be made;
+        Cells are not made, so that results can be read where their objectives cannot be imported;
         `check` makes them.
 
         Raises:
@@ -130,8 +141,10 @@ class Suite:
         for key in ("name", "tasks", "objectives", "seeds"):
             if key not in values:
                 raise UserError(f"{key} is missing")
-        if not isinstance(values["name"], str):
-            raise SuiteError(f"name is {values['name']!r}, expected a string", ("name",))
+        name = values["name"]
+        if not isinstance(name, str):
+            raise SuiteError(f"name is {shown(name)}, expected a string", ("name",))
+        _check_name("name", name)
         per_job = values.get("seeds_per_job")
         if per_job is not None:
             with _under("seeds_per_job"):
@@ -139,13 +152,16 @@ class Suite:
         patterns = _items("tasks", values["tasks"], str)
         with _under("tasks"):
             tasks = select_tasks(patterns, tuple(TASKS))
+        objectives = _items("objectives", values["objectives"], str)
+        for objective in objectives:
+            _check_name("objectives", objective)
         settings = values.get("settings", {})
         with _under("settings"):
             _check_settings("settings", settings)
         return Suite(
-            name=values["name"],
+            name=name,
             tasks=tasks,
-            objectives=_items("objectives", values["objectives"], str),
+            objectives=objectives,
             seeds=_items("seeds", values["seeds"], int),
             settings=settings,
             family_settings=_tables("family", values.get("family", {}), tuple(FAMILIES)),
@@ -154,11 +170,13 @@ class Suite:
         )
 
 
-def read_suite(source: str | Path) -> Suite:
+def read_suite(source: str | Path, make: bool = True) -> Suite:
     """Reads and checks a suite.
 
     Args:
         source: the name of one that comes with marsrl, or the path of a TOML file.
+        make: whether to make its objectives, which imports those of yours: what runs the suite
+            needs them, what looks at its results does not.
 
     Raises:
         UserError: there is no such suite, or something in it is wrong: the message names the file,
@@ -167,16 +185,20 @@ def read_suite(source: str | Path) -> Suite:
     path = _BUILTIN.get(str(source), Path(source))
     if not path.is_file():
         raise UserError(
-            f"no suite, nor file, is called {str(source)!r}{near_misses(source, _BUILTIN)}"
+            f"no suite, nor file, is called {shown(str(source))}{near_misses(source, _BUILTIN)}"
         )
     try:
         suite = _parse(path)
-        suite.check()
+        suite.check(make)
     except SuiteError as error:
         line = _line_of(error.keys, path.read_text())
         raise UserError(f"{path}{f', line {line}' if line else ''}: {error}") from error
-    except (UserError, UnicodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (UserError, ValueError) as error:  # no TOML, no text, or a number without end
         raise UserError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: it is nested too deeply") from error
     return suite
 
 
@@ -195,13 +217,19 @@ def select_tasks(patterns: tuple[str, ...], known: tuple[str, ...]) -> tuple[str
     for pattern in patterns:
         matching = [task for task in known if fnmatchcase(task, pattern)]
         if not matching:
-            raise UserError(f"tasks: unknown task {pattern!r}{near_misses(pattern, known)}")
+            raise UserError(f"tasks: unknown task {shown(pattern)}{near_misses(pattern, known)}")
         chosen |= dict.fromkeys(matching)
     return tuple(chosen)
 
 
 def _parse(path: Path) -> Suite:
-    return Suite.from_dict(tomllib.loads(path.read_text()))
+    text = path.read_text()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if len(line) > _LONGEST_LINE:
+            raise UserError(
+                f"line {number} has {len(line):,} characters, expected at most {_LONGEST_LINE:,}"
+            )
+    return Suite.from_dict(tomllib.loads(text))
 
 
 @contextmanager
@@ -248,33 +276,40 @@ def _check_keys(values: dict[str, Any]) -> None:
     known = ("name", "tasks", "objectives", "seeds", "seeds_per_job", "settings", "family", "task")
     for key in values:
         if key not in known:
-            raise SuiteError(f"unknown key {key!r}{near_misses(key, known)}", (key,))
+            raise SuiteError(f"unknown key {shown(key)}{near_misses(key, known)}", (key,))
 
 
 def _items(key: str, value: Any, kind: type) -> tuple[Any, ...]:
     expected = f"a list of different {'names' if kind is str else 'whole numbers'}"
     right = isinstance(value, list | tuple) and all(type(item) is kind for item in value)
     if not right or not value or len(set(value)) < len(value):
-        raise SuiteError(f"{key} is {value!r}, expected {expected}", (key,))
+        raise SuiteError(f"{key} is {shown(value)}, expected {expected}", (key,))
     return tuple(value)
+
+
+def _check_name(key: str, name: str) -> None:
+    """Refuses what a console would obey, or a page could not hold."""
+    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+        text = f"{key} has {shown(name)}, expected 1 to {_LONGEST_NAME} printable characters"
+        raise SuiteError(text, (key,))
 
 
 def _tables(key: str, values: Any, known: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     with _under(key):
         if not isinstance(values, dict):
-            raise UserError(f"{key} is {values!r}, expected tables [{key}.NAME]")
+            raise UserError(f"{key} is {shown(values)}, expected tables [{key}.NAME]")
         for name, settings in values.items():
             with _under(name):
                 if name not in known:
                     closest = near_misses(name, known)
-                    raise UserError(f"unknown {key} {name!r} in [{key}.{name}]{closest}")
+                    raise UserError(f"unknown {key} {shown(name)} in [{key}.{name}]{closest}")
                 _check_settings(f"{key}.{name}", settings)
     return values
 
 
 def _check_settings(where: str, values: Any) -> None:
     if not isinstance(values, dict):
-        raise UserError(f"{where} is {values!r}, expected a table of settings")
+        raise UserError(f"{where} is {shown(values)}, expected a table of settings")
     known = [f.name for f in dataclasses.fields(Config) if f.name not in _OWN_KEYS]
     for key in values:
         with _under(key):
