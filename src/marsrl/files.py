@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
-import socket
+import shutil
 from pathlib import Path
+from uuid import uuid4
+
+TEMPORARY = ".tmp"
+"""How the name of a file or folder ends that is not complete yet."""
+
+
+def temporary(path: Path) -> Path:
+    """A name beside a path that no other process, of any host, takes for its own."""
+    return path.with_name(f".{path.name[:100]}.{uuid4().hex}{TEMPORARY}")
 
 
 def write_beside(path: Path, content: bytes) -> None:
     """Writes a file so that readers see all of it or nothing, and the last of many writers wins."""
-    partial = path.with_name(f"{path.name}.{unique_name()}.tmp")
+    partial = temporary(path)
     try:
-        with partial.open("xb") as file:
+        with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # or the new name may outlive a power cut, and the content not
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except OSError:  # a full disk, say: what is there of it is of no use
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise
+    sync(path.parent)
 
 
-def unique_name() -> str:
-    """A part of a file's name that no other writer has: not of this host, nor of another one."""
-    return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+def sync(path: Path) -> None:
+    """Asks for a file, or the names in a folder, to be on the disk; where it can be asked for."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file, a link or a whole folder; nothing if it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

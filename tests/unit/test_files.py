@@ -1,19 +1,15 @@
 import os
-import re
-import socket
 
 import pytest
 
-from marsrl.files import unique_name, write_beside
+from marsrl.files import TEMPORARY, temporary, write_beside
 
 
-def test_temporary_names_differ_between_hosts_and_writers(monkeypatch):
-    names = {unique_name() for _ in range(100)}
+def test_temporary_names_differ_whoever_the_writers_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in every container
+    names = {temporary(tmp_path / "runs.json").name for _ in range(100)}
     assert len(names) == 100
-    pattern = rf"{re.escape(socket.gethostname()[:40])}-{os.getpid()}-[0-9a-f]{{8}}"
-    assert all(re.fullmatch(pattern, name) for name in names)
-    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
-    assert unique_name().startswith(f"elsewhere-{os.getpid()}-")
+    assert all(name.endswith(TEMPORARY) for name in names)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

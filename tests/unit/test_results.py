@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import math
+import re
 import sys
 from importlib.metadata import version
 
@@ -273,6 +275,121 @@ def test_damaged_files_are_refused(complete, tmp_path):
     (tmp_path / "runs.json").write_text("{}")
     with pytest.raises(UserError, match=r"runs\.json is no list of runs"):
         read(tmp_path)
+
+
+RECORD = {
+    "seconds": [None, {"train": "x"}, {"train": -1.0}, {"train": 10**400}, [1]],
+    "peak_memory_mb": [None, "1", True, -1],
+    "diverged_step": ["x", 5, True],
+    "status": ["diverged", "unknown", None, []],
+    "versions": [None, {"jax": 1}, "x"],
+    "machine": [[1], None, {"cores": {"a": 1}}, {"cores": "\ud800"}],
+    "git": ["x", {}, {"commit": 1, "dirty": True}, {"commit": "a", "dirty": "no"}],
+    "task": ["smax/2s3z", "lbf/*", None, "\ud800", "x" * 10_000],
+    "objective": ["maspo", 3, "[/x]\x1b"],
+    "seed": [99, "0", True, -1, 10**30, 1],
+    "step": [-1, 1.5, None, 10**20],
+    "config": [None, {"seeds": 3}, {"seeds": []}, {"task": "x"}, {"a": {"b": {"c": {}}}}],
+    "run": [None, 5],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in RECORD.items() for value in values]
+)
+def test_a_wrong_value_of_a_run_is_refused_in_one_line(field, value, complete, tmp_path):
+    write(complete, tmp_path)
+    runs = [run._asdict() for run in complete.runs]
+    runs[2] = runs[2] | {field: value}
+    change(tmp_path, runs=runs)
+    with pytest.raises(UserError, match=r"runs\.json: run 2 has|runs\.json has") as caught:
+        read(tmp_path)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is no list of runs"),
+        ("null", "is no list of runs"),
+        ('{"runs": ' + "[" * 5000, "nested too deeply|is not JSON"),
+        ("{", "is not JSON"),
+        ('{"bounds_version": 1, "suite": {}, "runs": []}', "runs.json: name is missing"),
+        ('{"bounds_version": 1, "suite": 3, "runs": []}', "is no list of runs"),
+        ('{"bounds_version": 1, "checksums": 3, "suite": 3, "runs": []}', "is no list of runs"),
+    ],
+)
+def test_a_wrong_list_of_runs_is_refused_in_one_line(content, message, complete, tmp_path):
+    write(complete, tmp_path)
+    (tmp_path / "runs.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
+    (tmp_path / "runs.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="is no text"):
+        read(tmp_path)
+
+
+def test_a_run_that_is_missing_from_the_list_is_noticed(complete, tmp_path):
+    write(complete, tmp_path)
+    runs = [run._asdict() for run in complete.runs]
+    change(tmp_path, runs=runs[1:])
+    with pytest.raises(UserError, match="has no run of seed 0 of mars on paxmen/4ag"):
+        read(tmp_path)
+
+
+def changed(table, column, value):
+    """A table with another value in one row."""
+    rows = table.to_pylist()
+    rows[3] = rows[3] | {column: value}
+    return type(table).from_pylist(rows, table.schema)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("return", math.inf, "has a return that is not finite"),
+        ("return", math.nan, "has a return that is not finite"),
+        ("return", None, "has a row without return"),
+        ("step", -1, "has step = -1, expected 0 to"),
+        ("step", None, "has a row without step"),
+        ("seed", 99, "has seed = 99, expected one of the suite's"),
+        ("seed", None, "has a row without seed"),
+        ("task", "smax/2s3z", "has task = 'smax/2s3z', expected one of the suite's"),
+        ("objective", None, "has a row without objective"),
+        ("phase", "train", "has phase = 'train', expected eval, final"),
+        ("episode", 0, "has 2 rows of task .*, step 0, episode 0, expected one"),
+        ("episode", -1, "has episode = -1, expected 0 to"),
+    ],
+)
+def test_a_wrong_row_is_refused_in_one_line(column, value, message, complete, tmp_path):
+    write(complete._replace(episodes=changed(complete.episodes, column, value)), tmp_path)
+    with pytest.raises(UserError, match=rf"episodes\.parquet {message}"):
+        read(tmp_path)
+
+
+def test_what_was_written_by_another_report_is_noticed(complete, tmp_path):
+    """As after a kill between the three files, or a bit that flipped in one of them."""
+    other = complete._replace(curves=complete.curves.slice(1))
+    write(other, tmp_path / "other")
+    for name in ("curves.parquet", "runs.json"):
+        write(complete, tmp_path / "mixed")
+        (tmp_path / "mixed" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+        with pytest.raises(UserError, match=r"curves\.parquet is not what was written with runs"):
+            read(tmp_path / "mixed")
+    runs = json.loads((tmp_path / "other" / "runs.json").read_text())["runs"]
+    runs[0]["step"] += 8
+    change(tmp_path / "other", runs=runs)
+    with pytest.raises(UserError, match=r"runs\.json is not what was written"):
+        read(tmp_path / "other")
+
+
+def test_results_of_before_there_were_checksums_are_read(complete, tmp_path):
+    write(complete, tmp_path)
+    content = json.loads((tmp_path / "runs.json").read_text())
+    del content["checksums"]
+    (tmp_path / "runs.json").write_text(json.dumps(content))
+    assert read(tmp_path).runs == complete.runs
 
 
 def test_pyarrow_is_asked_for(jobs, tmp_path, monkeypatch):
@@ -567,11 +684,58 @@ TEXT = ONE | {"step_count": "0"}
             {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": [None]}}}}}},
             r"step_0/return is \[None\], expected a list of finite numbers",
         ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": [10**400]}}}}}},
+            "step_0/return is .*about 401 digits.*, expected a list of finite numbers",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": [True]}}}}}},
+            r"step_0/return is \[True\], expected a list of finite numbers",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": ONE | {"step_count": 10**20}}}}}},
+            "step_count is 100000000000000000000, expected 0 to 9007199254740992; nearest",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": ONE, "step_1": ONE}}}}},
+            "step_0 and step_1 of paxmen/4ag/a/r_0 are both at step 0",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"seed_" + "9" * 5000: {"step_0": ONE}}}}},
+            r"run 'seed_9+'\.\.\. \(5,005 characters\) of a on paxmen/4ag has no number of 1 to 15",
+        ),
+        (
+            {"paxmen": {"4ag": {"a\x1b[2J": {"r_0": {"step_0": ONE}}}}},
+            r"objectives has 'a\\x1b\[2J', expected 1 to 200 printable characters",
+        ),
+        (
+            {"x" * 100_000: {"y": {"a": {}}}},
+            r"unknown task 'x+'\.\.\. \(100,002 characters\)",
+        ),
     ],
 )
 def test_other_forms_are_refused(data, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         from_marl_eval(data, "theirs")
+    assert len(str(caught.value)) < 2_500
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": ' * 5_000 + "1" + "}" * 5_000, "nested too deeply|unknown task"),
+        ('{"a": ' + "9" * 5_000 + "}", "is not JSON: Exceeds the limit"),
+        ("[", "is not JSON"),
+    ],
+)
+def test_json_without_end_is_refused_in_one_line(text, message, tmp_path, capsys):
+    (tmp_path / "theirs.json").write_text(text)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "import", f"{tmp_path}/theirs.json", "--out", f"{tmp_path}/out"])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_names_of_the_return_are_read():

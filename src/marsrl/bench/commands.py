@@ -27,6 +27,7 @@ from marsrl.bench.progress import has_ended, strays
 from marsrl.bench.restore import restore
 from marsrl.bench.results import Results, collect, read, write
 from marsrl.bench.suite import Suite, read_suite, select_tasks
+from marsrl.bench.tables import parse_json
 from marsrl.errors import UserError, check_int, check_number, printable
 from marsrl.files import write_beside
 
@@ -199,9 +200,9 @@ class Import:
         if (self.out / "runs.json").exists() or (self.out / "suite.toml").exists():
             raise UserError(f"{self.out} holds results already; choose another --out")
         try:
-            data = json.loads(self.file.read_text())
-        except ValueError as error:
-            raise UserError(f"{self.file} is not JSON: {error}") from error
+            data = parse_json(self.file.read_text(), self.file)
+        except UnicodeError as error:
+            raise UserError(f"{self.file} is no text: {error}") from error
         write(from_marl_eval(data, self.file.stem), self.out)
         _say(f"wrote {self.out}; see: marsrl bench report {self.out}")
 

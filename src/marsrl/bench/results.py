@@ -6,6 +6,7 @@ folders.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -26,9 +27,10 @@ from marsrl.bench.rows import (
     table_of,
 )
 from marsrl.bench.suite import Suite
+from marsrl.bench.tables import check_records, check_table, parse_json
 from marsrl.envs.adapters import require
 from marsrl.envs.tasks import BOUNDS_VERSION
-from marsrl.errors import UserError, reason
+from marsrl.errors import UserError, reason, shown
 from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
 
@@ -134,12 +136,17 @@ def write(results: Results, folder: Path) -> None:
     """Writes the three files; a reader finds the old or the new one of each, never a part."""
     parquet = require("pyarrow.parquet", "bench")
     folder.mkdir(parents=True, exist_ok=True)
+    sums = {}
     for name, table in (("episodes", results.episodes), ("curves", results.curves)):
         buffer = io.BytesIO()
         parquet.write_table(table, buffer, compression="zstd")
         write_beside(folder / f"{name}.parquet", buffer.getvalue())
+        sums[name] = _checksum(buffer.getvalue())
     head = {"bounds_version": BOUNDS_VERSION, "suite": results.suite.to_dict()}
-    runs = ",\n".join(json.dumps(record._asdict()) for record in results.runs)
+    records = [record._asdict() for record in results.runs]
+    sums["runs"] = _checksum(json.dumps([head["suite"], records]).encode())
+    runs = ",\n".join(map(json.dumps, records))
+    head |= {"checksums": sums}
     text = f'{json.dumps(head)[:-1]}, "runs": [\n{runs}\n]}}\n'  # a line for each run
     write_beside(folder / "runs.json", text.encode())
 
@@ -153,29 +160,58 @@ def read(folder: Path) -> Results:
     """
     path = folder / "runs.json"
     try:
-        content = json.loads(path.read_text())
-        version = content["bounds_version"]
-        suite = Suite.from_dict(content["suite"])
-        runs = tuple(RunRecord(**record) for record in content["runs"])
+        content = parse_json(path.read_text(), path)
     except OSError as error:
         raise UserError(f"{folder} holds no results: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no list of runs: {error}") from error
+    except UnicodeError as error:
+        raise UserError(f"{path} is no text: {error}") from error
+    try:
+        version, sums = content["bounds_version"], dict(content.get("checksums", {}))
+        suite = Suite.from_dict(content["suite"])
+        runs = tuple(RunRecord(**record) for record in content["runs"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no list of runs: {reason(error)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if version != BOUNDS_VERSION:
         raise UserError(
-            f"{path} was written with version {version} of the bounds of scores, this marsrl has "
-            f"version {BOUNDS_VERSION}; write it again from its store: marsrl bench report STORE"
+            f"{path} was written with version {shown(version)} of the bounds of scores, this "
+            f"marsrl has version {BOUNDS_VERSION}; write it again from its store: "
+            "marsrl bench report STORE"
         )
+    check_records(path, suite, runs)
     check_alike(path, runs)
-    episodes = _read_table(folder / "episodes.parquet", EPISODE_COLUMNS)
-    return Results(suite, runs, episodes, _read_table(folder / "curves.parquet", CURVE_COLUMNS))
+    expected = {"episodes": EPISODE_COLUMNS, "curves": CURVE_COLUMNS}
+    tables = {
+        name: _read_table(folder / f"{name}.parquet", columns, suite, sums.get(name))
+        for name, columns in expected.items()
+    }
+    records = [record._asdict() for record in runs]
+    _check_sum(path, json.dumps([content["suite"], records]).encode(), sums.get("runs"))
+    return Results(suite, runs, **tables)
 
 
-def _read_table(path: Path, columns: dict[str, str]) -> pa.Table:
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _check_sum(path: Path, content: bytes, expected: str | None) -> None:
+    """Refuses what is not what was written; results from before there were checksums are taken."""
+    if expected not in (None, _checksum(content)):
+        raise UserError(
+            f"{path} is not what was written with runs.json: damaged, changed by hand, or of "
+            "another report; write all three again: marsrl bench report STORE"
+        )
+
+
+def _read_table(
+    path: Path, columns: dict[str, str], suite: Suite, checksum: str | None
+) -> pa.Table:
     arrow = require("pyarrow", "bench")
     parquet = require("pyarrow.parquet", "bench")
     try:
-        table = parquet.read_table(path)
+        content = path.read_bytes()
+        table = parquet.read_table(io.BytesIO(content))
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     if table.schema != (expected := table_of((), columns).schema):
@@ -183,6 +219,8 @@ def _read_table(path: Path, columns: dict[str, str]) -> pa.Table:
             f"{path} has the columns {', '.join(table.schema.names)}, expected "
             f"{', '.join(expected.names)} with types {', '.join(columns.values())}"
         )
+    check_table(path, suite, table)
+    _check_sum(path, content, checksum)
     return table
 
 
