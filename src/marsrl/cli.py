@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from marsrl.bench.commands import Bench
 from marsrl.config import Config
 from marsrl.devices.distributed import Processes, from_first
-from marsrl.errors import UserError
+from marsrl.errors import Interrupted, UserError
 from marsrl.presets import preset
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
 
@@ -283,6 +283,9 @@ def main(args: list[str] | None = None) -> None:
     except OSError as error:
         print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
         raise SystemExit(2) from None
+    except Interrupted as error:
+        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
+        raise SystemExit(error.code) from None
     except KeyboardInterrupt:
         print("marsrl: interrupted; go on with: marsrl resume RUN", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
         raise SystemExit(130) from None

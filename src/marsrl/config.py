@@ -191,13 +191,13 @@ class Config:
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that name the configuration without its seeds."""
+        """Twelve hex digits that name the settings that numbers depend on, without the seeds."""
         hints = get_type_hints(Config)
         content = {
             # 1 and 1.0 are the same setting
             name: float(value) if isinstance(value, int) and hints[name] in _FLOATS else value
             for name, value in self.to_dict().items()
-            if name not in ("seeds", "devices")
+            if name not in ("seeds", "devices", "log_interval", "keep_checkpoints")
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -26,6 +26,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended a run in order; the message says how to go on.
+
+    Attributes:
+        code: of the process, as shells have it: 128 + the signal.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.code = 128 + signum
+
+
 def near_misses(name: object, known: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the closest known ones, else all of them."""
     known = list(known)

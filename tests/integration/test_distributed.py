@@ -143,11 +143,8 @@ def run(tmp_path_factory):
 def state(path: Path):
     """The state after the last update, read by this one process on its one device."""
     config = RunFolder(path).config()
-    checkpoints = Checkpoints(path / "checkpoints", config.seeds, config.keep_checkpoints)
     template = Program(fit_devices(config), make(config.task)).template
-    restored = checkpoints.restore(UPDATES, template)
-    checkpoints.close()
-    return restored
+    return Checkpoints(path / "checkpoints").restore(UPDATES, template)
 
 
 def assert_same_run(a: Path, b: Path, exact: bool = True):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import marsrl
 from environments import Scripted
 from marsrl.config import Config
 from marsrl.errors import UserError
@@ -45,10 +46,7 @@ LAST = CONFIG.num_updates
 
 
 def saved_state(path: Path, update: int = LAST):
-    checkpoints = Checkpoints(path / "checkpoints", CONFIG.seeds, CONFIG.keep_checkpoints)
-    state = checkpoints.restore(update, Program(CONFIG, ENV).template)
-    checkpoints.close()
-    return state
+    return Checkpoints(path / "checkpoints").restore(update, Program(CONFIG, ENV).template)
 
 
 def rows(path: Path) -> list[dict]:
@@ -92,12 +90,12 @@ class Monitor(Silent):
 
 moment, out = sys.argv[1], Path(sys.argv[2])
 if moment == "before the checksums":
-    real, calls = checkpoint.Checkpoints._checksums, []
-    def dying(self, update):
+    real = checkpoint.CheckpointWriter._complete
+    def dying(self, partial, update, *more):
         if update == 4:
             die()
-        return real(self, update)
-    checkpoint.Checkpoints._checksums = dying
+        return real(self, partial, update, *more)
+    checkpoint.CheckpointWriter._complete = dying
 if moment == "inside orbax":
     def watch():
         while not list((out / "checkpoints").glob("3.*tmp*")):
@@ -112,7 +110,9 @@ train(CONFIG, out, Monitor(), ENV)
 def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, moment):
     path = tmp_path / "killed"
     tests = Path(__file__).parents[1]
-    env = {"PYTHONPATH": f"{tests}:{tests / 'integration'}", "PATH": "/usr/bin:/bin"}
+    source = Path(marsrl.__file__).parents[1]
+    paths = f"{source}:{tests}:{tests / 'integration'}"
+    env = {"PYTHONPATH": paths, "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-c", CRASHING, moment, str(path)]
     process = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert process.returncode == -signal.SIGKILL, process.stderr
@@ -142,9 +142,7 @@ def test_every_episode_counts_once(whole):
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept(whole):
-    checkpoints = Checkpoints(whole.path / "checkpoints", CONFIG.seeds, CONFIG.keep_checkpoints)
-    kept = checkpoints.steps()
-    checkpoints.close()
+    kept = Checkpoints(whole.path / "checkpoints").steps()
     for seed in CONFIG.seeds:
         scores = {
             row["step"] // CONFIG.steps_per_update: row["return"]
@@ -170,10 +168,9 @@ def test_a_corrupt_checkpoint_is_named_and_the_previous_one_used(whole, tmp_path
 
 def test_a_foreign_checkpoint_is_refused_by_the_name_of_its_leaf(whole):
     other = dataclasses.replace(CONFIG, width=16)
-    checkpoints = Checkpoints(whole.path / "checkpoints", CONFIG.seeds, 2)
+    checkpoints = Checkpoints(whole.path / "checkpoints")
     with pytest.raises(CheckpointError, match=r"leaf learner/.*float32.*expected float32"):
         checkpoints.restore(LAST, Program(other, ENV).template)
-    checkpoints.close()
 
 
 def copy_run(source: Path, target: Path) -> Path:
@@ -220,9 +217,8 @@ def test_a_diverged_seed_stops_and_keeps_its_last_good_state(tmp_path):
         assert status["seeds"][str(seed)] == {"status": "diverged", "step": step}
         after = [r for r in rows(result.path) if r["seed"] == seed and r["step"] >= step]
         assert not [r for r in after if r["kind"] in ("train", "eval")]
-    checkpoints = Checkpoints(result.path / "checkpoints", config.seeds, 2)
+    checkpoints = Checkpoints(result.path / "checkpoints")
     state = checkpoints.restore(checkpoints.steps()[-1], Program(config, Poisoned()).template)
-    checkpoints.close()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
 
 

@@ -1,31 +1,41 @@
 """Exact save and restore of the whole training state, by orbax, with checksums of our own.
 
 All the processes of a run save and restore together, each its part of the arrays; process 0 writes
-and verifies the checksums.
+and verifies the checksums, and decides what is kept.
 
-A checkpoint is a folder `checkpoints/<update>/`. Orbax writes beside and renames; the checksums go
-in last, so a folder without them was interrupted and does not count.
+A checkpoint is a folder `checkpoints/<update>/`. It is written under another name and renamed once
+it is complete and on the disk, and renamed again before it is deleted: so what has the name of an
+update is whole, or was damaged later. Its `checksums.json` also holds what the run must not lose:
+the scores of the evaluation, and the configuration; its copy of `metrics.jsonl` is the log so far.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import logging
-from pathlib import Path
+import math
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from marsrl.devices.distributed import from_first
 from marsrl.errors import UserError, reason
-from marsrl.files import write_beside
+from marsrl.files import TEMPORARY, remove, sync
+from marsrl.runs.records import DamagedError, Row, from_file, to_file
 from marsrl.types import PyTree
 
+Scores = dict[int, dict[int, float]]
+"""Update -> seed -> evaluation return, of the checkpoints that were evaluated; ascending."""
+
 _CHECKSUMS = "checksums.json"
+_STATE = "default"  # orbax's own part
 
 
 class CheckpointError(UserError):
@@ -33,52 +43,85 @@ class CheckpointError(UserError):
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run, to read: nothing is written or deleted.
 
     Args:
-        folder: where they are; created if missing.
-        seeds: the run's seeds; the best checkpoint of each is kept.
-        keep: how many of the newest are kept besides.
+        folder: where they are; may be missing.
     """
 
-    def __init__(self, folder: Path, seeds: tuple[int, ...], keep: int) -> None:
+    def __init__(self, folder: Path) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every file it touches
-        best = [
-            BestN(get_metric_fn=lambda scores, seed=seed: scores[str(seed)], n=1) for seed in seeds
-        ]
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy([LatestN(keep), *best]),
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
-        )
         self.folder = folder.absolute()
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
-        )
 
     def steps(self) -> list[int]:
-        """The updates of which a complete checkpoint exists, ascending."""
-        return from_first(
-            lambda: [s for s in sorted(self._manager.all_steps()) if self._checksums(s).exists()]
-        )
+        """The updates of which a complete checkpoint exists, ascending; for all processes."""
+        return from_first(self.complete)
 
-    def save(self, update: int, state: PyTree, scores: dict[int, float]) -> None:
-        """Saves the state after `update` with each seed's evaluation return; prunes old ones."""
-        if update in self._manager.all_steps():  # left by an interruption, without checksums
-            self._manager.delete(update)
-        named = {str(seed): score for seed, score in scores.items()}
-        self._manager.save(update, args=ocp.args.StandardSave(state), metrics=named)
-        self._manager.wait_until_finished()
-        from_first(lambda: self._write_checksums(update))
+    def complete(self) -> list[int]:
+        """What `steps` returns, on one process alone."""
+        return [u for u in self.updates() if (self.path(u) / _CHECKSUMS).exists()]
 
-    def _write_checksums(self, update: int) -> None:
-        folder = self.folder / str(update)
-        content = {
-            str(path.relative_to(folder)): _sha256(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != _CHECKSUMS
-        }
-        write_beside(self._checksums(update), json.dumps(content).encode())
+    def updates(self) -> list[int]:
+        """The updates that have a folder, complete or not, ascending."""
+        names = [path.name for path in self.folder.glob("*")]
+        return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,17}", name))
+
+    def path(self, update: int) -> Path:
+        """The folder of a checkpoint."""
+        return self.folder / str(update)
+
+    def about(self, update: int) -> Row:
+        """What was saved besides the state: `scores`, `config`, `diverged`, and the `files`.
+
+        Raises:
+            CheckpointError: its checksums.json is damaged.
+        """
+        path = self.path(update) / _CHECKSUMS
+        try:
+            about = from_file(path)
+        except DamagedError as error:
+            raise CheckpointError(str(error)) from error
+        files = about.get("files")
+        if not isinstance(files, dict) or not all(map(_is_inside, files)):
+            raise CheckpointError(f"{path} does not list the files of a checkpoint")
+        return about
+
+    def scores(self) -> Scores:
+        """The scores of every complete checkpoint that was evaluated and can tell them."""
+        found: Scores = {}
+        for update in self.complete():
+            with contextlib.suppress(CheckpointError):
+                scores = self.about(update).get("scores")
+                if isinstance(scores, dict):
+                    found[update] = {int(s): _number(x) for s, x in scores.items() if s.isdigit()}
+        return found
+
+    def file(self, update: int, name: str) -> bytes | None:
+        """A file that was saved beside the state; None if the checkpoint has none of that name.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        digest = self.about(update)["files"].get(name)
+        if digest is None:
+            return None
+        content = _read(self.path(update) / name)
+        if _sha256(content) != digest:
+            raise CheckpointError(f"checkpoint file {self.path(update) / name} is corrupt")
+        return content
+
+    def fault(self, update: int) -> str | None:
+        """What is wrong with the files of a checkpoint, in one line."""
+        try:
+            for name, digest in self.about(update)["files"].items():
+                path = self.path(update) / name
+                if not path.is_file():
+                    return f"checkpoint file {path} is missing"
+                if _sha256(_read(path)) != digest:
+                    return f"checkpoint file {path} is corrupt (checksum differs)"
+        except CheckpointError as error:
+            return str(error)
+        return None
 
     def restore(self, update: int, template: PyTree) -> PyTree:
         """Restores the state after `update`.
@@ -91,13 +134,18 @@ class Checkpoints:
             CheckpointError: a file has changed or is missing, or a leaf is missing, unknown, or of
                 another shape or type than the template's.
         """
-        fault = from_first(lambda: self._file_fault(update) or self._leaf_fault(update, template))
-        if fault:
-            raise CheckpointError(fault)
         try:
-            return self._manager.restore(update, args=ocp.args.StandardRestore(template))
+            with _plain(self.path(update)) as path, _checkpointer() as orbax:
+                fault = from_first(
+                    lambda: self.fault(update) or self._leaf_fault(orbax, path, update, template)
+                )
+                if fault:
+                    raise CheckpointError(fault)
+                return orbax.restore(path / _STATE, args=ocp.args.StandardRestore(template))
+        except UserError:
+            raise
         except Exception as error:  # orbax raises many kinds; each means the same to the caller
-            raise UserError(f"checkpoint {self.folder / str(update)}: {reason(error)}") from error
+            raise CheckpointError(f"checkpoint {self.path(update)}: {reason(error)}") from error
 
     def restore_newest(self, template: PyTree) -> tuple[int, PyTree, list[str]]:
         """Restores the newest checkpoint that is sound.
@@ -116,39 +164,161 @@ class Checkpoints:
                 refused.append(str(error))
         raise CheckpointError("; ".join(refused) or f"no complete checkpoint in {self.folder}")
 
-    def drop_after(self, update: int) -> None:
-        """Deletes checkpoints newer than `update`: refused ones, which the run will make again."""
-        for step in self._manager.all_steps():
-            if step > update:
-                self._manager.delete(step)
-
-    def close(self) -> None:
-        """Ends orbax's threads."""
-        self._manager.close()
-
-    def _checksums(self, update: int) -> Path:
-        return self.folder / str(update) / _CHECKSUMS
-
-    def _file_fault(self, update: int) -> str | None:
-        folder = self.folder / str(update)
-        for name, digest in json.loads(self._checksums(update).read_text()).items():
-            path = folder / name
-            if not path.is_file():
-                return f"checkpoint file {path} is missing"
-            if _sha256(path) != digest:
-                return f"checkpoint file {path} is corrupt (checksum differs)"
-        return None
-
-    def _leaf_fault(self, update: int, template: PyTree) -> str | None:
-        metadata: Any = self._manager.item_metadata(update)
+    def _leaf_fault(
+        self, orbax: ocp.Checkpointer, path: Path, update: int, template: PyTree
+    ) -> str | None:
+        metadata: Any = orbax.metadata(path / _STATE).item_metadata
         saved, expected = _describe(metadata.tree), _describe(template)
         for name in sorted(saved.keys() | expected.keys()):
             if saved.get(name) != expected.get(name):
                 return (
-                    f"checkpoint {self.folder / str(update)}: leaf {name} is "
+                    f"checkpoint {self.path(update)}: leaf {name} is "
                     f"{saved.get(name, 'missing')}, expected {expected.get(name, 'none')}"
                 )
         return None
+
+
+class CheckpointWriter(Checkpoints):
+    """The checkpoints of the run that this process trains.
+
+    Args:
+        folder: where they are; created with the first.
+        keep: how many of the newest evaluated ones are kept, besides the best of each seed.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        super().__init__(folder)
+        self._keep = keep
+
+    def save(
+        self,
+        update: int,
+        state: PyTree,
+        scores: dict[int, float] | None,
+        notes: Row,
+        files: dict[str, bytes],
+    ) -> None:
+        """Saves the state after `update`, then deletes the checkpoints that need not be kept.
+
+        Args:
+            update: of which there is no checkpoint yet.
+            state: arrays.
+            scores: each seed's evaluation return; None if it was not evaluated: such a checkpoint
+                is to go on from, and is deleted once there is a newer one.
+            notes: JSON values to keep with it.
+            files: more files of it.
+
+        Raises:
+            UserError: it cannot be written, because the disk is full, say; older ones are kept.
+        """
+        partial = self.folder / f"{update}{TEMPORARY}"
+        from_first(lambda: _make_empty(partial))
+        try:
+            with _plain(partial) as path, _checkpointer() as orbax:
+                orbax.save(path / _STATE, args=ocp.args.StandardSave(state))
+        except Exception as error:  # orbax raises many kinds; each means the same to the caller
+            raise UserError(f"cannot write the checkpoint {partial}: {reason(error)}") from error
+        named = scores and {
+            str(seed): x if math.isfinite(x) else None for seed, x in scores.items()
+        }
+        from_first(lambda: self._complete(partial, update, {"scores": named} | notes, files))
+
+    def _complete(self, partial: Path, update: int, about: Row, files: dict[str, bytes]) -> None:
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
+        paths = sorted(path for path in partial.rglob("*") if path.is_file())
+        digests = {str(p.relative_to(partial).as_posix()): _sha256(p.read_bytes()) for p in paths}
+        (partial / _CHECKSUMS).write_bytes(to_file({"files": digests} | about))
+        for path in (*partial.rglob("*"), partial):
+            sync(path)
+        partial.rename(self.path(update))
+        sync(self.folder)
+        self._prune()
+
+    def _prune(self) -> None:
+        complete = self.complete()
+        kept = kept_updates(self.scores(), self._keep) | {complete[-1]}
+        for update in complete:
+            if update not in kept and self._can_tell(update):
+                self._delete(self.path(update))
+
+    def _can_tell(self, update: int) -> bool:
+        """Whether it is known what a checkpoint is worth; its checksums.json may be damaged."""
+        try:
+            return bool(self.about(update))
+        except CheckpointError:
+            return False
+
+    def clean(self) -> None:
+        """Deletes what an interruption left unfinished."""
+        from_first(lambda: [remove(path) for path in leftovers(self.folder)] and None)
+
+    def drop_after(self, update: int) -> None:
+        """Deletes checkpoints newer than `update`: refused ones, which the run will make again."""
+        from_first(
+            lambda: [self._delete(self.path(u)) for u in self.updates() if u > update] and None
+        )
+
+    def _delete(self, path: Path) -> None:
+        doomed = path.with_name(path.name + TEMPORARY)
+        remove(doomed)
+        path.rename(doomed)  # at once, and what follows takes time
+        remove(doomed)
+
+
+def kept_updates(scores: Scores, keep: int) -> set[int]:
+    """Which of these checkpoints are kept: the newest, and the best of each seed."""
+    seeds = {seed for of_seeds in scores.values() for seed in of_seeds}
+    best = {best_update(scores, seed) for seed in seeds}
+    return {*sorted(scores)[-keep:], *(update for update in best if update is not None)}
+
+
+def best_update(scores: Scores, seed: int) -> int | None:
+    """The update of a seed's best evaluation, of equally good ones the newest; None if it has none.
+
+    An evaluation that is not finite counts as the worst.
+    """
+    known = [update for update, of_seeds in scores.items() if seed in of_seeds]
+    return max(known, key=lambda update: (scores[update][seed], update), default=None)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What an interruption left in a folder under a temporary name."""
+    return sorted(folder.glob(f"*{TEMPORARY}")) + sorted(folder.glob(f".*{TEMPORARY}"))
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+@contextlib.contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """The same folder by a path that orbax understands.
+
+    It takes brackets for a pattern, and TensorStore a backslash for a slash.
+    """
+    if not re.search(r"[\[\]\\]", str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / path.name
+        link.symlink_to(path, target_is_directory=True)
+        yield link
+
+
+def _make_empty(path: Path) -> None:
+    remove(path)
+    path.mkdir(parents=True)
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _number(value: object) -> float:
+    """A score; the worst if it is none."""
+    return float(value) if isinstance(value, int | float) else -math.inf
 
 
 def _describe(tree: PyTree) -> dict[str, str]:
@@ -166,5 +336,12 @@ def _describe(tree: PyTree) -> dict[str, str]:
     }
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

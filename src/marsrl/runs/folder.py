@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-
 from marsrl.config import Config
 from marsrl.errors import UserError
-from marsrl.files import write_beside
+from marsrl.files import TEMPORARY, remove, sync, temporary, write_beside
+from marsrl.runs.log import Log
 from marsrl.runs.machine import Row, describe_machine
+from marsrl.runs.records import DamagedError, from_file, to_file, unchecked
+
+CONFIG = "config.json"
+STATUS = "status.json"
+METRICS = "metrics.jsonl"
 
 
 class RunFolder:
@@ -22,11 +27,31 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self._metrics = path / "metrics.jsonl"
+        self.log = Log(path / METRICS)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Refuses a place where no new run folder can be made; an empty folder is one.
+
+        Raises:
+            UserError: something is there, or it cannot be written.
+        """
+        try:
+            if path.is_dir() and not any(path.iterdir()):
+                return
+            if path.exists() or path.is_symlink():
+                raise FileExistsError
+            place = next(p for p in path.absolute().parents if p.exists())
+        except OSError as error:
+            raise _cannot_create(path, error) from error
+        if not place.is_dir():
+            raise UserError(f"cannot create the run folder {path}: {place} is no folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"cannot create the run folder {path}: {place} cannot be written")
 
     @staticmethod
     def create(path: Path, config: Config, origin: Row | None = None) -> None:
-        """Makes a new folder; an existing one is refused, never overwritten.
+        """Makes a new folder, at once; one with something in it is refused, never overwritten.
 
         Args:
             path: where.
@@ -36,90 +61,152 @@ class RunFolder:
         Raises:
             UserError: it exists, or cannot be written.
         """
+        RunFolder.check_free(path)
+        beside = temporary(path)
         try:
-            path.mkdir(parents=True)
-        except FileExistsError as error:
-            raise UserError(
-                f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
-            ) from error
+            beside.mkdir(parents=True)
+            folder = RunFolder(beside)
+            content = {"config": config.to_dict(), "hash": config.hash}
+            folder._write(CONFIG, content | (origin or describe_machine()))
+            folder.write_status("running", 0, {})
+            beside.rename(path)
+            sync(path.parent)
+            for other in path.parent.iterdir():  # of those who were killed here
+                if other.name.startswith(f".{path.name}.") and other.name.endswith(TEMPORARY):
+                    shutil.rmtree(other, ignore_errors=True)
         except OSError as error:
-            raise UserError(f"cannot create the run folder {path}: {error.strerror}") from error
-        folder = RunFolder(path)
-        content = {
-            "config": config.to_dict(),
-            "hash": config.hash,
-            **(origin or describe_machine()),
-        }
-        folder._write("config.json", content)
-        folder.write_status("running", 0, {})
+            shutil.rmtree(beside, ignore_errors=True)
+            raise _cannot_create(path, error) from error
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Opens an existing run folder; raises UserError if it is none."""
-        if not (path / "config.json").is_file():
-            raise UserError(f"{path} is not a run folder: it has no config.json")
+        """Opens an existing run folder.
+
+        Raises:
+            UserError: it is none, or a link in it leads elsewhere.
+        """
+        if not (path / CONFIG).is_file():
+            raise UserError(f"{path} is not a run folder: it has no {CONFIG}")
+        links = outward_links(path)
+        if links:
+            raise UserError(f"{links[0]} is a link out of the run folder; remove it, or copy it in")
         return cls(path)
 
     def config(self) -> Config:
-        """The run's configuration."""
+        """The run's configuration.
+
+        Raises:
+            UserError: its file was damaged, or edited without being told so.
+        """
+        path = self.path / CONFIG
         try:
-            content = json.loads((self.path / "config.json").read_text())["config"]
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"{self.path / 'config.json'} is not a run's config: {error}"
-            ) from error
-        return Config.from_dict(content)
+            content = from_file(path)
+        except DamagedError as error:
+            raise UserError(f"{error}{self._way_out()}") from error
+        if not isinstance(content.get("config"), dict):
+            raise UserError(f"{path} is not a run's config: it has no table 'config'")
+        return Config.from_dict(content["config"])
+
+    def accept_config(self) -> None:
+        """Takes the configuration as somebody has edited it.
+
+        Raises:
+            UserError: it is none, or has a value that no run could use.
+        """
+        path = self.path / CONFIG
+        content = unchecked(path)
+        content.pop("check", None)
+        config = Config.from_dict(content.get("config", {}))
+        self._write(CONFIG, content | {"config": config.to_dict(), "hash": config.hash})
+
+    def put_back_config(self, config: Row) -> None:
+        """Writes the configuration anew, from a copy of its settings."""
+        try:
+            content = unchecked(self.path / CONFIG)
+        except DamagedError:
+            content = {"versions": {}, "git": None, "machine": {}}
+        content.pop("check", None)
+        known = Config.from_dict(config)
+        self._write(CONFIG, content | {"config": known.to_dict(), "hash": known.hash})
+
+    def versions(self) -> Row:
+        """The versions of packages that the run was begun with; empty if that is not told."""
+        versions = _object(self.path / CONFIG).get("versions")
+        return versions if isinstance(versions, dict) else {}
 
     def status(self) -> Row:
-        """The latest status."""
-        return json.loads((self.path / "status.json").read_text())
+        """The latest status; raises UserError if its file is damaged."""
+        return from_file(self.path / STATUS)
 
     def seconds(self) -> Row:
         """Wall time of the sessions so far, by purpose; empty if status.json does not tell it."""
-        return self._status_if_sound().get("seconds", {})
+        seconds = _object(self.path / STATUS).get("seconds")
+        if not isinstance(seconds, dict):
+            return {}
+        return {
+            name: float(value)
+            for name, value in seconds.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
 
     def check_resumable(self) -> None:
         """Raises UserError if going on would train an ended run again, and drop its metrics."""
-        status = self._status_if_sound().get("status")
+        status = _object(self.path / STATUS).get("status")
         if status in ("finished", "diverged") and not list(self.checkpoints.glob("*")):
             raise UserError(
                 f"{self.path} has {status} and has no checkpoints; to train it again, start a new "
-                "run with its config.json's settings"
+                f"run with its config.json's settings, or use --restart"
             )
 
-    def _status_if_sound(self) -> Row:
-        """The latest status; empty if a crash, which the checkpoints outlive, cut it off."""
-        try:
-            return self.status()
-        except (OSError, ValueError):
-            return {}
+    def reached(self) -> int:
+        """The environment step that the run has certainly reached, whatever its checkpoints say."""
+        step = _object(self.path / STATUS).get("step")
+        logged = [row["step"] for row in self.rows() if row["kind"] != "final"]
+        return max([step if type(step) is int else 0, *logged])
+
+    def set_aside(self) -> Path | None:
+        """Moves what the run has come to into a folder inside it; None if there is nothing."""
+        old = [p for p in (self.log.path, self.checkpoints, self.path / STATUS) if p.exists()]
+        if not old:
+            return None
+        number = 1
+        while (aside := self.path / f"before-restart-{number}").exists():
+            number += 1
+        aside.mkdir()
+        for path in old:
+            path.rename(aside / path.name)
+        return aside
+
+    def leftovers(self) -> list[Path]:
+        """What an interruption left beside the files under a temporary name."""
+        return [path for path in self.path.iterdir() if path.name.endswith(TEMPORARY)]
+
+    def clean(self) -> None:
+        """Deletes those."""
+        for path in self.leftovers():
+            remove(path)
 
     def write_status(self, status: str, step: int, seeds: dict[str, Row], **more: Any) -> None:
         """Replaces status.json: the run's status, its step, and each seed's."""
-        self._write("status.json", {"status": status, "step": step, "seeds": seeds, **more})
+        self._write(STATUS, {"status": status, "step": step, "seeds": seeds, **more})
 
     def append(self, rows: list[Row]) -> None:
         """Appends rows to metrics.jsonl; what is not finite becomes null."""
-        with self._metrics.open("a") as file:
-            file.writelines(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
+        self.log.append(rows)
 
     def rows(self) -> Iterator[Row]:
-        """The rows of metrics.jsonl; a last line that a crash cut off is left out."""
-        if not self._metrics.exists():
-            return
-        for line in self._metrics.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+        """The sound rows of metrics.jsonl; a last line that a crash cut off is left out."""
+        return self.log.rows()
 
-    def rewind(self, step: int) -> None:
-        """Drops the rows after `step`, which a resumed run writes again."""
-        kept = [row for row in self.rows() if row["step"] <= step and row["kind"] != "final"]
-        write_beside(self._metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+    def replace_log(self, content: bytes) -> None:
+        """Puts the log as a checkpoint remembers it in place of the one that is there."""
+        self.log.replace(content)
 
     def _write(self, name: str, content: Row) -> None:
-        write_beside(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
+        write_beside(self.path / name, to_file(content))
+
+    def _way_out(self) -> str:
+        return f"; see what changed, and how to go on, with: marsrl doctor {self.path}"
 
 
 class Onlooker(RunFolder):
@@ -141,13 +228,34 @@ class Onlooker(RunFolder):
     def append(self, rows: list[Row]) -> None:
         """Nothing."""
 
-    def rewind(self, step: int) -> None:
+    def replace_log(self, content: bytes) -> None:
+        """Nothing."""
+
+    def clean(self) -> None:
         """Nothing."""
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def outward_links(path: Path) -> list[Path]:
+    """Symbolic links in a run folder to something outside it."""
+    inside = path.resolve()
+    found = []
+    for parent, folders, files in os.walk(path):
+        links = (Path(parent) / name for name in (*folders, *files))
+        found += [p for p in links if p.is_symlink() and not p.resolve().is_relative_to(inside)]
+    return sorted(found)
+
+
+def _cannot_create(path: Path, error: OSError) -> UserError:
+    if path.exists():
+        return UserError(
+            f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
+        )
+    return UserError(f"cannot create the run folder {path}: {error.strerror or error}")
+
+
+def _object(path: Path) -> Row:
+    """A file's object; empty if a crash, which the checkpoints outlive, cut it off."""
+    try:
+        return from_file(path)
+    except DamagedError:
+        return {}

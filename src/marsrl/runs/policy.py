@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,14 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from marsrl.runs.checkpoint import Checkpoints
+from marsrl.config import Config
+from marsrl.devices.distributed import from_first
+from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
 from marsrl.learner.networks import Carry, Networks
+from marsrl.learner.trainer import Program, TrainState
+from marsrl.runs.checkpoint import CheckpointError, Checkpoints, Scores, best_update
 from marsrl.runs.folder import RunFolder
-from marsrl.devices.sharding import fit_devices, gather
-from marsrl.learner.trainer import Program
+from marsrl.runs.lock import holder_of
 from marsrl.types import Array, Key, PyTree, TimeStep
 
 
@@ -81,37 +86,101 @@ def load_policy(
     """
     folder = RunFolder.open(Path(run))
     config = folder.config()
-    scores = {(r["seed"], r["step"]): r["return"] for r in folder.rows() if r["kind"] == "eval"}
-    checkpoints = Checkpoints(folder.checkpoints, config.seeds, config.keep_checkpoints)
-    saved = [update * config.steps_per_update for update in checkpoints.steps()]
-    scores = {key: score for key, score in scores.items() if key[1] in saved}
-    if not scores:
-        raise UserError(f"{run} holds no evaluated checkpoint yet")
-    if seed is None:
-        seed = max(scores, key=lambda key: scores[key])[0]
-    if seed not in config.seeds:
+    if seed is not None and seed not in config.seeds:
         known = [str(s) for s in config.seeds]
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
-    step = _find_step(checkpoint, {at: x for (s, at), x in scores.items() if s == seed}, saved)
-    program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
-    state = checkpoints.restore(step // config.steps_per_update, program.template)
-    checkpoints.close()
+    checkpoints = Checkpoints(folder.checkpoints)
+    program = Program(
+        fit_devices(config),
+        make(config.task, **config.task_settings) if env is None else env,
+    )
+    seed, update, state = _restore(folder, config, checkpoints, program, seed, checkpoint)
     index = config.seeds.index(seed)
     params = jax.tree.map(lambda x: jnp.asarray(x[index]), gather(state.learner.params.actor))
-    return Policy(program.networks, params, program.env, step)
+    return Policy(program.networks, params, program.env, update * config.steps_per_update)
 
 
-def _find_step(checkpoint: str, scores: dict[int, float], saved: list[int]) -> int:
+def _restore(
+    folder: RunFolder,
+    config: Config,
+    checkpoints: Checkpoints,
+    program: Program,
+    seed: int | None,
+    checkpoint: str,
+) -> tuple[int, int, TrainState]:
+    """The seed, the update and the state of a checkpoint, or of the next best if it is damaged."""
+    refused: set[int] = set()
+    while True:
+        saved, scores = from_first(lambda: _known(checkpoints, refused))
+        scores = {u: {int(s): x for s, x in of_seeds.items()} for u, of_seeds in scores}
+        if not scores:
+            raise UserError(f"{folder.path} holds no evaluated checkpoint yet")
+        mine = _best_seed(scores, config.seeds) if seed is None else seed
+        update = _find(checkpoint, scores, saved, mine, config.steps_per_update)
+        if checkpoint == "best":
+            _tell_if_better(folder, scores, mine, update, config.steps_per_update)
+        try:
+            return mine, update, checkpoints.restore(update, program.template)
+        except CheckpointError as error:
+            there = from_first(lambda update=update: checkpoints.path(update).exists())
+            if checkpoint.isdigit() and there:
+                raise
+            if there:  # or the run, which goes on, has deleted it
+                warnings.warn(f"{error}; the next best is used", stacklevel=4)
+            refused.add(update)
+
+
+def _known(checkpoints: Checkpoints, refused: set[int]) -> tuple[list[int], list[Any]]:
+    """The updates that have a checkpoint, and the scores of those that were evaluated."""
+    scores = [(u, x) for u, x in checkpoints.scores().items() if u not in refused]
+    return [u for u in checkpoints.complete() if u not in refused], scores
+
+
+def _best_seed(scores: Scores, seeds: tuple[int, ...]) -> int:
+    """The seed whose best evaluation is the best of all."""
+
+    def score(seed: int) -> float:
+        update = best_update(scores, seed)
+        return -math.inf if update is None else scores[update][seed]
+
+    return max(seeds, key=score)
+
+
+def _find(
+    checkpoint: str, scores: Scores, saved: list[int], seed: int, steps_per_update: int
+) -> int:
+    """The update that "best", "latest" or a number of steps means."""
+    steps = [update * steps_per_update for update in saved]
     if checkpoint == "latest":
         return saved[-1]
-    if checkpoint == "best":
-        return max(scores, key=lambda step: scores[step])
-    if checkpoint.isdigit() and int(checkpoint) in saved:
-        return int(checkpoint)
+    if checkpoint == "best" and (best := best_update(scores, seed)) is not None:
+        return best
+    if checkpoint.isdigit() and int(checkpoint) in steps:
+        return int(checkpoint) // steps_per_update
     raise UserError(
         f"no checkpoint {checkpoint!r}; expected best, latest or one of "
-        f"{', '.join(map(str, saved))}"
+        f"{', '.join(map(str, steps))}"
     )
+
+
+def _tell_if_better(
+    folder: RunFolder, scores: Scores, seed: int, update: int, steps_per_update: int
+) -> None:
+    """Warns if the log knows of a better evaluation, whose checkpoint is gone."""
+    logged = [
+        (row["return"], row["step"])
+        for row in folder.rows()
+        if row["kind"] == "eval" and row["seed"] == seed and row.get("return") is not None
+    ]
+    score, step = max(logged, default=(-math.inf, 0))
+    better = score > scores[update][seed] and step // steps_per_update not in scores
+    if better and holder_of(folder.path) is None:  # one who trains saves a moment later
+        warnings.warn(
+            f"{folder.path}: the best evaluation of seed {seed}, {score:.4g} at step {step:,}, has "
+            f"no sound checkpoint any more; the best that has one is that of step "
+            f"{update * steps_per_update:,}, {scores[update][seed]:.4g}",
+            stacklevel=5,
+        )
 
 
 def record_episode(policy: Policy, key: Key, greedy: bool = False) -> tuple[list[Any], float]:

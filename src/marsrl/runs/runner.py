@@ -6,29 +6,30 @@ Where several processes train together, each of them runs this loop and sees the
 from __future__ import annotations
 
 import contextlib
+import io
 import math
-import resource
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from marsrl.runs.checkpoint import Checkpoints
 from marsrl.config import Config
 from marsrl.devices.distributed import agree, from_first, is_first
+from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
-from marsrl.errors import UserError
-from marsrl.runs.folder import Onlooker, RunFolder
-from marsrl.runs.machine import Row, describe_machine
-from marsrl.runs.monitor import Monitor, Silent
-from marsrl.devices.sharding import fit_devices, gather
+from marsrl.errors import Interrupted, UserError
 from marsrl.learner.trainer import FINAL_BATCHES, Program, TrainState
+from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
+from marsrl.runs.folder import METRICS, Onlooker, RunFolder
+from marsrl.runs.lock import Lock
+from marsrl.runs.machine import Row, describe_machine, peak_memory_mb
+from marsrl.runs.monitor import Monitor, Silent
+from marsrl.runs.signals import Signals
 
 
 class Result(NamedTuple):
@@ -38,24 +39,28 @@ class Result(NamedTuple):
         path: the run folder.
         final_return: seed -> mean return of its best checkpoint on ten times the episodes.
         diverged: seed -> environment step at which it diverged, for those that did.
+        not_finite: seed -> what was not finite then.
     """
 
     path: Path
     final_return: dict[int, float]
     diverged: dict[int, int]
+    not_finite: dict[int, str]
 
 
 def train(
     config: Config,
-    out: Path,
+    out: str | Path,
     monitor: Monitor | None = None,
     env: Environment | None = None,
 ) -> Result:
     """Trains all seeds of a configuration into a new run folder.
 
+    SIGTERM or Ctrl-C end it in order: see `resume`.
+
     Args:
         config: what to train.
-        out: the run folder, which must not exist.
+        out: the run folder, which must not exist, or be empty.
         monitor: who watches; default: nobody.
         env: the environment, if it is not the one that `config.task` names.
 
@@ -63,44 +68,80 @@ def train(
         UserError: an unknown task, a folder that exists or cannot be written, a run that does not
             fit into memory, or processes that do not run the same.
     """
+    out = Path(out)
     _agree(out, config)
-    program = Program(config, env or make(config.task, **config.task_settings))
-    from_first(lambda: RunFolder.create(out, config))
+    from_first(lambda: RunFolder.check_free(out))
+    program = Program(config, make(config.task, **config.task_settings) if env is None else env)
     monitor = _monitor(monitor)
-    try:
-        seconds = _compile(program, monitor)
-    except UserError:  # it does not fit
-        if is_first():
-            shutil.rmtree(out)  # just made
-        raise
-    return _run(program, out, monitor, seconds)
+    seconds = _compile(program, monitor)
+    from_first(lambda: RunFolder.create(out, config))
+    with _writing(out) as lock:
+        return _run(program, out, monitor, seconds, lock)
 
 
 def resume(
-    path: Path,
+    path: str | Path,
     monitor: Monitor | None = None,
     env: Environment | None = None,
     expected: Config | None = None,
+    restart: bool = False,
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
     The number of processes and devices may differ; if the run's own `devices` are not here, it
-    goes on with as many as can be used.
+    goes on with as many as can be used. SIGTERM or Ctrl-C have it save a checkpoint after the
+    update that it is at and end; a second one ends it at once.
+
+    Args:
+        path: the run folder.
+        monitor: who watches; default: nobody.
+        env: the environment, if it is not the one that the run's configuration names.
+        expected: the configuration that the run must have.
+        restart: begin anew; what the run has come to is set aside in a folder inside it.
 
     Raises:
         UserError: not a run folder, a configuration other than the expected one, a run that does
-            not fit into memory, no checkpoint in it can be restored, an ended run without any, or
-            processes that do not run the same.
+            not fit into memory, no checkpoint in it can be restored, an ended run without any, a
+            run that another process writes, or processes that do not run the same.
+        Interrupted: a signal has ended it.
     """
+    path = Path(path)
     folder = RunFolder.open(path)
-    from_first(folder.check_resumable)
-    config = folder.config()
-    if expected is not None and config != expected:
-        raise UserError(f"{path} was started with another configuration; choose another folder")
-    _agree(path, config)
-    program = Program(fit_devices(config), env or make(config.task, **config.task_settings))
-    monitor = _monitor(monitor)
-    return _run(program, path, monitor, _compile(program, monitor))
+    with _writing(path) as lock:
+        monitor = _monitor(monitor)
+        if restart:
+            aside = from_first(lambda: str(folder.set_aside() or ""))
+            if aside:
+                monitor.message(f"begins anew; what was there is now in {aside}")
+        from_first(folder.check_resumable)
+        config = folder.config()
+        if expected is not None and config != expected:
+            raise UserError(f"{path} was started with another configuration; choose another folder")
+        _agree(path, config)
+        _tell_versions(folder.versions(), monitor)
+        env = make(config.task, **config.task_settings) if env is None else env
+        program = Program(fit_devices(config), env)
+        return _run(program, path, monitor, _compile(program, monitor), lock)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Lock]:
+    """Keeps other writers out; process 0 holds the lock for all."""
+    lock = Lock(path)
+    from_first(lock.take)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _tell_versions(begun: Row, monitor: Monitor) -> None:
+    now = describe_machine()["versions"]
+    other = [
+        f"{name} {begun[name]}, now {now[name]}" for name in begun if begun[name] != now.get(name)
+    ]
+    if other:
+        monitor.message(f"begun with {'; '.join(other)}: it may not go on bit for bit the same")
 
 
 def _compile(program: Program, monitor: Monitor) -> float:
@@ -129,70 +170,111 @@ def _monitor(monitor: Monitor | None) -> Monitor:
     return monitor if monitor and is_first() else Silent()
 
 
-def _run(program: Program, path: Path, monitor: Monitor, compile_seconds: float) -> Result:
+def _run(
+    program: Program, path: Path, monitor: Monitor, compile_seconds: float, lock: Lock
+) -> Result:
     """Runs to the end; process 0 writes the folder, the others look on."""
     folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
-    return _Run(program, folder, monitor, compile_seconds).go()
+    return _Run(program, folder, monitor, compile_seconds, lock).go()
 
 
 class _Run:
     """One run from here to its end."""
 
     def __init__(
-        self, program: Program, folder: RunFolder, monitor: Monitor, compile_seconds: float
+        self,
+        program: Program,
+        folder: RunFolder,
+        monitor: Monitor,
+        compile_seconds: float,
+        lock: Lock,
     ) -> None:
         self.program = program
         self.config = config = program.config
         self.folder = folder
         self.monitor = monitor
-        self.checkpoints = Checkpoints(folder.checkpoints, config.seeds, config.keep_checkpoints)
+        self.lock = lock
+        self.signals = Signals()
+        self.checkpoints = CheckpointWriter(folder.checkpoints, config.keep_checkpoints)
         self.evaluations = set(evaluation_updates(config))
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0} | folder.seconds()
         self.seconds["compile"] += compile_seconds
         self.diverged: dict[int, int] = {}
+        self.not_finite: dict[int, str] = {}
         self.step = 0
         self._last_logged = 0
         self._last_seconds = self.seconds["train"]
 
     def go(self) -> Result:
         """Trains to the end, scores the best checkpoints and writes the final status."""
-        self._write_status("running")
         try:
-            self._train(self._restore())
-            final = self._score_best()
+            with self.signals:
+                update, state, pending = self._restore()
+                self._write_status("running")
+                self._train(update, state, pending)
+                final = self._score_best()
         except BaseException:
-            self._write_status("stopped")
+            with contextlib.suppress(OSError, UserError):  # the reason to end is the better one
+                self._write_status("stopped")
             raise
         finally:
             self.monitor.stop()
-            self.checkpoints.close()
         all_diverged = len(self.diverged) == len(self.config.seeds)
         self._write_status("diverged" if all_diverged else "finished")
-        return Result(self.folder.path, final, self.diverged)
+        return Result(self.folder.path, final, self.diverged, self.not_finite)
 
-    def _restore(self) -> TrainState:
-        """The state to go on from: the newest sound checkpoint, or the first."""
+    def _restore(self) -> tuple[int, TrainState, list[Row]]:
+        """The update to go on from, of the newest sound checkpoint, its state and pending metrics.
+
+        The log becomes the one that the checkpoint remembers: what came after is written again.
+        """
+        self.folder.clean()
+        self.checkpoints.clean()
         if not self.checkpoints.steps():
-            self.folder.rewind(-1)
-            return self.program.init()
-        update, state, refused = self.checkpoints.restore_newest(self.program.template)
+            from_first(self._check_nothing_lost)
+            self.folder.replace_log(b"")
+            return 0, self.program.init(), []
+        try:
+            update, state, refused = self.checkpoints.restore_newest(self.program.template)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; {self._way_out()}") from error
         for reason in refused:
             self.monitor.message(f"refused: {reason}")
         self.checkpoints.drop_after(update)
-        self.folder.rewind(self._steps(update))
-        self._mark_diverged(gather(state.diverged))
-        return state
+        if damage := self.folder.log.damage():
+            self.monitor.message(f"{damage}; the checkpoint's copy is used")
+        self.folder.replace_log(self.checkpoints.file(update, METRICS) or b"")
+        about = self.checkpoints.about(update)
+        self.step = self._steps(update)
+        self.diverged = {int(seed): step for seed, step in about.get("diverged", {}).items()}
+        self.not_finite = {int(seed): text for seed, text in about.get("not_finite", {}).items()}
+        return update, state, _unpack(self.checkpoints.file(update, _PENDING))
 
-    def _train(self, state: TrainState) -> None:
-        """The loop over updates."""
+    def _check_nothing_lost(self) -> None:
+        """Refuses to begin where there must have been a checkpoint."""
+        reached, updates = self.folder.reached(), self.checkpoints.updates()
+        if updates or reached:
+            there = f"those of updates {updates} are not" if updates else "there is none"
+            raise CheckpointError(
+                f"{self.folder.path} has reached step {reached:,}, but no checkpoint of it is "
+                f"complete: {there}; {self._way_out()}"
+            )
+
+    def _way_out(self) -> str:
+        return (
+            "to begin anew, with what is there set aside: "
+            f"marsrl resume {self.folder.path} --restart"
+        )
+
+    def _train(self, update: int, state: TrainState, pending: list[Row]) -> None:
+        """The loop over updates; `pending` are the metrics since the last logged row."""
         config = self.config
-        update = int(gather(state.updates).max())
-        self.step = self._last_logged = self._steps(update)
+        self._last_logged = self._steps(update - len(pending))
         self.monitor.start(config, self.step)
-        if update == 0:
+        if not self.checkpoints.steps():
             self._evaluate(state, update)
-        pending: list[Row] = []
         while update < config.num_updates and len(self.diverged) < len(config.seeds):
+            self._stop_if_asked(state, update, pending)
             with self._clock("train"):
                 state, metrics = self.program.step(state)
                 pending.append(gather(metrics))  # waits for the update
@@ -205,9 +287,39 @@ class _Run:
             if update in self.evaluations:
                 self._evaluate(state, update)
 
+    def _stop_if_asked(self, state: TrainState, update: int, pending: list[Row]) -> None:
+        """Ends the run after a signal, with a checkpoint of this very update."""
+        signum = self.signals.received()
+        if signum:
+            if update not in self.checkpoints.steps():
+                self._save(update, state, None, pending)
+            raise Interrupted(
+                f"stopped after step {self.step:,}, which is saved; go on with: marsrl resume "
+                f"{self.folder.path}",
+                signum,
+            )
+
+    def _save(
+        self, update: int, state: TrainState, scores: dict[int, float] | None, pending: list[Row]
+    ) -> None:
+        from_first(self.lock.check)
+        notes = {
+            "config": self.config.to_dict(),
+            "diverged": {str(seed): step for seed, step in self.diverged.items()},
+            "not_finite": {str(seed): text for seed, text in self.not_finite.items()},
+        }
+        files = {METRICS: self.folder.log.content()} if is_first() else {}
+        if pending:
+            files[_PENDING] = _pack(pending)
+        self.checkpoints.save(update, state, scores, notes, files)
+
+    def _append(self, rows: list[Row]) -> None:
+        from_first(self.lock.check)
+        self.folder.append(rows)
+
     def _log(self, pending: list[Row]) -> list[Row]:
         """Writes a row per live seed about the updates since the last one."""
-        self._mark_diverged(pending[-1]["diverged"])
+        self._mark_diverged(pending[-1])
         seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
         done = (self.step - self._last_logged) * len(self.config.seeds)
         rate = done / (self.seconds["train"] - self._last_seconds)
@@ -225,7 +337,7 @@ class _Run:
             for i, seed in enumerate(self.config.seeds)
             if seed not in self.diverged
         ]
-        self.folder.append(rows)
+        self._append(rows)
         return rows
 
     def _evaluate(self, state: TrainState, update: int) -> None:
@@ -234,40 +346,56 @@ class _Run:
             actor = state.learner.params.actor
             stats = self.program.evaluate(actor)
             rows = self._score_rows("eval", stats, range(len(self.config.seeds)), self.step)
-        self.folder.append([row for row in rows if row["seed"] not in self.diverged])
+        self._append([row for row in rows if row["seed"] not in self.diverged])
+        for row in rows:
+            if row["seed"] not in self.diverged and not math.isfinite(row["return"]):
+                self.monitor.message(
+                    f"seed {row['seed']}: the evaluation at step {self.step:,} has no finite "
+                    "return; it counts as the worst"
+                )
         scores = {
             row["seed"]: -math.inf if row["seed"] in self.diverged else row["return"]
             for row in rows
         }
-        self.checkpoints.save(update, state, scores)
+        self._save(update, state, scores, [])
         self._write_status("running")
 
     def _score_best(self) -> dict[int, float]:
         """Evaluates each seed's best checkpoint again, on ten times the episodes."""
-        best = dict(from_first(self._best_steps))
+        best = from_first(self._best_updates)
         final: dict[int, float] = {}
-        for step in sorted(set(best.values())):
-            state = self.checkpoints.restore(
-                step // self.config.steps_per_update, self.program.template
-            )
+        for update in sorted({update for _, update in best}):
+            self._end_if_asked()
+            state = self.checkpoints.restore(update, self.program.template)
             with self._clock("evaluate"):
                 actor = state.learner.params.actor
                 batches = [self.program.evaluate(actor, 1 + i) for i in range(FINAL_BATCHES)]
                 stats = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *batches)
-            index = [i for i, s in enumerate(self.config.seeds) if best[s] == step]
-            rows = self._score_rows("final", stats, index, step)
-            self.folder.append(rows)
+            index = [i for i, s in enumerate(self.config.seeds) if [s, update] in map(list, best)]
+            rows = self._score_rows("final", stats, index, self._steps(update))
+            self._append(rows)
             final |= {row["seed"]: row["return"] for row in rows}
+        self._end_if_asked()
         return final
 
-    def _best_steps(self) -> list[tuple[int, int]]:
-        """Each seed with the environment step of its best evaluation."""
-        best: dict[int, Row] = {}
-        for row in self.folder.rows():
-            # of equally good ones the newest, like the checkpoints that are kept
-            if row["kind"] == "eval" and row["return"] >= best.get(row["seed"], _WORST)["return"]:
-                best[row["seed"]] = row
-        return [(seed, row["step"]) for seed, row in best.items()]
+    def _best_updates(self) -> list[tuple[int, int]]:
+        """Each seed with the update of its best evaluation, as far as checkpoints are sound."""
+        scores = self.checkpoints.scores()
+        for update in self.checkpoints.complete():
+            if fault := self.checkpoints.fault(update):
+                self.monitor.message(f"not among the best, because it is damaged: {fault}")
+                scores.pop(update, None)
+        best = {seed: best_update(scores, seed) for seed in self.config.seeds}
+        return [(seed, update) for seed, update in best.items() if update is not None]
+
+    def _end_if_asked(self) -> None:
+        """Ends the run after a signal, when all is saved."""
+        if signum := self.signals.received():
+            raise Interrupted(
+                "stopped: trained to its end and saved, but not scored yet; go on with: marsrl "
+                f"resume {self.folder.path}",
+                signum,
+            )
 
     def _score_rows(
         self, kind: str, stats: EpisodeStats, index: Iterable[int], step: int
@@ -286,14 +414,18 @@ class _Run:
             for i in index
         ]
 
-    def _mark_diverged(self, diverged: np.ndarray) -> None:
+    def _mark_diverged(self, metrics: Row) -> None:
         """Takes note of seeds that newly diverged."""
-        for seed, update in zip(self.config.seeds, diverged, strict=True):
+        for i, (seed, update) in enumerate(
+            zip(self.config.seeds, metrics["diverged"], strict=True)
+        ):
             if update >= 0 and seed not in self.diverged:
                 self.diverged[seed] = self._steps(int(update))
+                self.not_finite[seed] = not_finite(metrics, i)
                 self.monitor.message(
                     f"seed {seed} diverged at step {self.diverged[seed]:,}: its loss or parameters "
-                    "are not finite; its state before that update is kept"
+                    f"are not finite ({self.not_finite[seed]}); its state before that update is "
+                    "kept"
                 )
 
     def _write_status(self, status: str) -> None:
@@ -303,10 +435,9 @@ class _Run:
             else {"status": status, "step": self.step}
             for seed in self.config.seeds
         }
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         seconds = {name: round(value, 2) for name, value in self.seconds.items()}
         self.folder.write_status(
-            status, self.step, seeds, seconds=seconds, peak_memory_mb=round(peak)
+            status, self.step, seeds, seconds=seconds, peak_memory_mb=peak_memory_mb()
         )
 
     def _steps(self, update: int) -> int:
@@ -319,7 +450,41 @@ class _Run:
         self.seconds[name] += time.perf_counter() - started
 
 
-_WORST: Row = {"return": -math.inf}
+_PENDING = "pending.npz"
+
+
+def _pack(updates: list[Row]) -> bytes:
+    """The metrics of successive updates as the content of a file."""
+    buffer = io.BytesIO()
+    arrays: Any = {name: np.stack([u[name] for u in updates]) for name in updates[0]}
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _unpack(content: bytes | None) -> list[Row]:
+    """The inverse of `_pack`; no updates for no file."""
+    if content is None:
+        return []
+    with np.load(io.BytesIO(content)) as arrays:
+        stacked = {name: arrays[name] for name in arrays.files}
+    return [
+        {name: values[i] for name, values in stacked.items()}
+        for i in range(len(stacked["diverged"]))
+    ]
+
+
+def not_finite(metrics: Row, seed: int) -> str:
+    """The names of an update's metrics (S,) that are not finite for the seed of this index.
+
+    Means over episodes are none where no episode ended.
+    """
+    ended = metrics["episode/count"][seed] > 0
+    names = [
+        name
+        for name, values in metrics.items()
+        if not np.isfinite(values[seed]) and (ended or not name.startswith("episode/"))
+    ]
+    return ", ".join(sorted(names)) or "parameters"
 
 
 def merge_metrics(updates: list[Row]) -> Row:
