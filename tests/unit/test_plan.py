@@ -178,6 +178,19 @@ def test_settings_may_change_until_a_cell_has_begun(tmp_path):
     assert store_suite(tmp_path) == changed
 
 
+def test_a_suite_that_was_damaged_is_not_taken_for_another(tmp_path):
+    adopt(suite_of(), tmp_path)
+    path = tmp_path / "suite.toml"
+    text = path.read_text()
+    path.write_text(text.replace("seeds = [0, 1, 2]", "seeds = [0, 1, 3]"))
+    with pytest.raises(UserError, match=r"suite\.toml was edited or damaged: its checksum differs"):
+        store_suite(tmp_path)
+    path.write_text(path.read_text().partition("\n")[2])  # as the message says
+    assert store_suite(tmp_path).seeds == (0, 1, 3)
+    path.write_text(text)
+    assert store_suite(tmp_path) == suite_of()
+
+
 def test_a_folder_without_a_suite_is_no_store(tmp_path):
     with pytest.raises(UserError, match=r"is no store: it has no suite\.toml"):
         store_suite(tmp_path)

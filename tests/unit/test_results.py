@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import random
 import re
 import sys
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from marsrl.envs.tasks import BOUNDS_VERSION, TASKS
 from marsrl.errors import UserError
 from marsrl.report.summary import summarize_benchmark
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.records import to_file, to_line
 
 SUITE = Suite(
     "small",
@@ -72,10 +74,9 @@ class Folder:
         folder.mkdir(parents=True)
         machine = {"versions": self.versions, "machine": {"cores": 1}, "git": None}
         content = {"config": config.to_dict(), "hash": config.hash} | machine
-        (folder / "config.json").write_text(json.dumps(content))
-        (folder / "status.json").write_text(json.dumps(self.status))
-        lines = [json.dumps(row) + "\n" for row in self.rows]
-        (folder / "metrics.jsonl").write_text("".join(lines))
+        (folder / "config.json").write_bytes(to_file(content))
+        (folder / "status.json").write_bytes(to_file(self.status))
+        (folder / "metrics.jsonl").write_bytes(b"".join(map(to_line, self.rows)))
 
 
 @pytest.fixture
@@ -562,6 +563,149 @@ def test_an_episode_that_is_not_finite_is_refused(jobs, tmp_path):
     next(r for r in folder.rows if r["kind"] == "eval" and r["step"] == 500)["returns"][1] = None
     folder.write()
     with pytest.raises(UserError, match="evaluation of seed 0 at step 500 has an episode without"):
+        collect(tmp_path)
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+
+def flip(content, place):
+    at = int(len(content) * place)
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def replaced(path, content):
+    path.write_bytes(content)
+
+
+def into_folder(path, content):
+    path.unlink()
+    path.mkdir()
+
+
+def into_endless_link(path, content):
+    """Unreadable, for root too."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+DAMAGE = {
+    "emptied": lambda path, content: replaced(path, b""),
+    "halved": lambda path, content: replaced(path, content[: len(content) // 2]),
+    "random": lambda path, content: replaced(path, random.Random(0).randbytes(len(content))),
+    "deleted": lambda path, content: path.unlink(),
+    "a folder": into_folder,
+    "unreadable": into_endless_link,
+} | {
+    f"flipped at {place}": lambda path, content, place=place: replaced(path, flip(content, place))
+    for place in (0.02, 0.1, 0.3, 0.45, 0.55, 0.7, 0.9, 0.99)
+}
+
+
+def outcome(call):
+    """What a call returns, or the one line of its refusal."""
+    try:
+        return call()
+    except UserError as error:
+        return str(error)
+
+
+def command_line(capsys, *words):
+    """The exit code, the output and the errors of `marsrl bench`."""
+    try:
+        main(["bench", *map(str, words)])
+        return 0, *capsys.readouterr()
+    except SystemExit as end:
+        return end.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_of_a_store_is_named_and_never_another_number(damage, complete, tmp_path, capsys):
+    """Whatever happens to any file: the same results, or a line that names what is wrong."""
+    (sound,) = [job for job in plan(SUITE, tmp_path) if job.config.objective == "mars"][:1]
+    paths = [tmp_path / "suite.toml", *sorted(sound.folder.iterdir())]
+    assert len(paths) == 4
+    exported = to_marl_eval(complete)
+    for path in paths:
+        content = path.read_bytes()
+        DAMAGE[damage](path, content)
+        found = outcome(lambda: collect(tmp_path))
+        assert isinstance(found, str) or to_marl_eval(found) == exported, path
+        assert isinstance(found, str) or found.runs == complete.runs, path
+        if isinstance(found, str):
+            assert len(found.splitlines()) == 1
+            assert path.name in found or str(tmp_path) in found
+        code, out, errors = command_line(capsys, "status", tmp_path)
+        assert (code, len(errors.splitlines())) in ((0, 0), (2, 1))
+        assert not isinstance(found, str) or path.name in out + errors, path
+        suite = tmp_path / "suite.toml"
+        planned = command_line(capsys, "plan", suite, "--store", tmp_path, "--no-measure")
+        assert (planned[0], len(planned[2].splitlines())) in ((0, 0), (2, 1))
+        if path.is_dir():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+    assert collect(tmp_path).runs == complete.runs
+
+
+SHAPES = {
+    "config.json": [
+        {"config": []}, {"hash": 5}, {"versions": None}, {"machine": [1]}, {"git": "x"},
+    ],
+    "status.json": [
+        {"status": 5}, {"step": None}, {"step": -1}, {"seeds": []}, {"seeds": {"0": 3}},
+        {"seeds": {"0": {"status": "finished"}}}, {"seeds": {}}, {"seconds": None},
+        {"seconds": {"train": "x"}}, {"peak_memory_mb": None},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [(name, change) for name, every in SHAPES.items() for change in every]
+)
+def test_a_file_of_a_wrong_shape_is_named(name, change, complete, jobs, tmp_path, capsys):
+    path = jobs[0].folder / name
+    for content in (json.loads(path.read_text()) | change, change, [], 3):
+        if isinstance(content, dict):
+            content.pop("check", None)
+        path.write_bytes(to_file(content) if isinstance(content, dict) else b"[]")
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            collect(tmp_path)
+        main(["bench", "status", str(tmp_path)])
+        assert name in capsys.readouterr().out
+
+
+def test_rows_that_are_not_as_they_were_written_are_named(jobs, tmp_path):
+    wrong = {
+        "has the row of kind eval, seed 0, step 0 twice": lambda rows: rows[:1] + rows,
+        "has no final row of seed 1, which has finished": lambda rows: rows[:-1],
+        "has no evaluation of seed 0 at step 0": lambda rows: rows[1:],
+        "has at step 0 of seed 0 returns = None": lambda rows: [rows[0] | {"returns": None}],
+        r"has at step 0 of seed 0 returns = \['x'\]": lambda rows: [rows[0] | {"returns": ["x"]}],
+        "has at step 0 of seed 9 a row, expected a seed": lambda rows: [rows[0] | {"seed": 9}],
+        "has at step -1 of seed 0 a row, expected a seed": lambda rows: [rows[0] | {"step": -1}],
+        "has at step 0 of seed 0 a row of kind 'x'": lambda rows: [rows[0] | {"kind": "x"}],
+        "has at step 0 of seed 0 return = 'x'": lambda rows: [rows[0] | {"return": "x"}],
+        "has at step 500 of seed 0 entropy = None": lambda rows: [
+            {k: x for k, x in rows[2].items() if k != "entropy"}
+        ],
+    }
+    folder = Folder(jobs[0])
+    folder.write()
+    path = jobs[0].folder / "metrics.jsonl"
+    for message, change in wrong.items():
+        path.write_bytes(b"".join(map(to_line, change(folder.rows))))
+        with pytest.raises(UserError, match=f"metrics.jsonl {message}"):
+            collect(tmp_path)
+
+
+def test_an_evaluation_that_one_of_the_runs_lacks_is_noticed(jobs, tmp_path):
+    Folder(jobs[0]).write()
+    short = Folder(jobs[1])
+    short.rows = [r for r in short.rows if (r["kind"], r["seed"], r["step"]) != ("eval", 1, 500)]
+    short.write()
+    text = f"seed 1 of {jobs[1].folder} has no evaluation at step 500, which other runs of paxmen"
+    with pytest.raises(UserError, match=text):
         collect(tmp_path)
 
 

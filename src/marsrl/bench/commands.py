@@ -18,6 +18,7 @@ from rich.console import Console
 from marsrl.bench import show
 from marsrl.bench.checks import check_strays, check_version
 from marsrl.bench.cluster import run_ray
+from marsrl.bench.damage import faults
 from marsrl.bench.launch import Outcome, run_local
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.measure import costs
@@ -125,8 +126,10 @@ class Status:
         _say(totals)
         for job in jobs:
             if job.failure.exists():
-                reason = job.failure.read_text().strip()
+                reason = job.failure.read_text(errors="replace").strip()
                 _say(f"failed: {job.name}: {reason}")
+            for fault in faults(job):
+                _say(f"damaged: {job.name}: {fault}")
         _say_strays(self.store)
 
 

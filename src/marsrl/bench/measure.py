@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from marsrl.bench.damage import status_faults
 from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, on_gpu, start_worker
 from marsrl.bench.progress import has_ended, read_json
@@ -48,9 +49,7 @@ def costs(
     ended: dict[tuple[str, int], list[Cost]] = {}
     for job in jobs:
         if has_ended(job):
-            status = read_json(job.folder / "status.json")
-            cost = Cost(sum(status["seconds"].values()), status["peak_memory_mb"])
-            ended.setdefault(_kind(job), []).append(cost)
+            ended.setdefault(_kind(job), []).append(_taken(job))
     known = {
         kind: Cost(sum(c.seconds for c in cs) / len(cs), max(c.peak_memory_mb for c in cs))
         for kind, cs in ended.items()
@@ -65,6 +64,14 @@ def seconds_left(job: Job, cost: Cost) -> float:
     """What is left of a job that may have come some way."""
     step = read_json(job.folder / "status.json").get("step", 0)
     return 0.0 if has_ended(job) else cost.seconds * max(0.0, 1 - step / job.config.total_steps)
+
+
+def _taken(job: Job) -> Cost:
+    """What an ended job took, as its status tells."""
+    for fault in status_faults(job):
+        raise UserError(f"{fault}; see what can be mended with: marsrl doctor STORE")
+    status = read_json(job.folder / "status.json")
+    return Cost(sum(status.get("seconds", {}).values()), status.get("peak_memory_mb", 0))
 
 
 def _kind(job: Job) -> tuple[str, int]:

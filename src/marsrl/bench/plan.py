@@ -8,6 +8,7 @@ with the reason if it crashed twice.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -16,10 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
-from marsrl.errors import UserError
+from marsrl.errors import UserError, reason
 from marsrl.files import write_beside
 
 T = TypeVar("T")
+_SEAL = "# checksum "
 
 
 class Job(NamedTuple):
@@ -118,6 +120,7 @@ def store_suite(store: Path) -> Suite:
     path = store / "suite.toml"
     if not path.is_file():
         raise UserError(f"{store} is no store: it has no suite.toml; marsrl bench run makes one")
+    _check_seal(path)
     return read_suite(path, make=False)
 
 
@@ -150,7 +153,7 @@ def adopt(suite: Suite, store: Path) -> Suite:
             f"marsrl bench restore {store} --store STORE fills with them"
         )
     store.mkdir(parents=True, exist_ok=True)
-    write_beside(store / "suite.toml", suite.to_toml().encode())
+    write_beside(store / "suite.toml", _sealed(suite.to_toml()).encode())
     return suite
 
 
@@ -175,6 +178,25 @@ def rival_locks(job: Job) -> list[Path]:
         for path in job.folder.parent.glob("seeds-*.lock")
         if path != job.lock and set(_seeds_in(path.stem)) & set(job.config.seeds)
     ]
+
+
+def _sealed(text: str) -> str:
+    """A suite's text below a line that tells whether it is still the same."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{_SEAL}{digest}; delete this line if you change the file\n{text}"
+
+
+def _check_seal(path: Path) -> None:
+    """Refuses a store's suite that is not what was written; one without a seal is taken."""
+    try:
+        first, _, rest = path.read_text().partition("\n")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    if first.startswith(_SEAL) and _sealed(rest) != f"{first}\n{rest}":
+        raise UserError(
+            f"{path} was edited or damaged: its checksum differs; if you edited it, delete its "
+            "first line"
+        )
 
 
 def _cell_jobs(suite: Suite, store: Path, config: Config) -> list[Job]:

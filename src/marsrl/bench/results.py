@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marsrl.bench.checks import check_alike, check_strays
-from marsrl.bench.plan import Job, differences, plan, store_suite
+from marsrl.bench.damage import check_evaluations, check_sound
+from marsrl.bench.plan import Job, plan, store_suite
 from marsrl.bench.progress import RunStatus, read_json, seed_states
 from marsrl.bench.rows import (
     CURVE_COLUMNS,
@@ -33,6 +34,7 @@ from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.errors import UserError, reason, shown
 from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.machine import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,15 +103,17 @@ def collect(store: Path) -> Results:
     Raises:
         UserError: the folder is no store, a cell has runs of other configurations only, a run is
             there twice, its configuration is not that of its folder's name, runs of a task are of
-            different versions of marsrl, or an evaluation is not finite.
+            different versions of marsrl, an evaluation is not finite, or a file is damaged.
     """
     suite = store_suite(store)
     jobs = plan(suite, store)
     check_strays(suite, store, jobs)
     records: dict[tuple[str, str, int], RunRecord] = {}
     episodes, curves = [episode_table(())], [curve_table(())]
+    evaluated: dict[str, dict[str, frozenset[int]]] = {}
     for job in jobs:
-        for record in _records(job):
+        check_sound(store, job)
+        for record in run_records(job):
             if record.seed not in suite.seeds:
                 continue
             key = (record.task, record.objective, record.seed)
@@ -119,10 +123,12 @@ def collect(store: Path) -> Results:
         if job.folder.exists():
             rows = [row for row in RunFolder(job.folder).rows() if row["seed"] in suite.seeds]
             check_finite(job, rows)
+            evaluated.setdefault(job.config.task, {}).update(_evaluated(job, rows, suite.seeds))
             episodes.append(episode_table(episode_rows(job, rows)))
             curves.append(curve_table(curve_rows(job, rows)))
     planned = ((t, o, s) for t in suite.tasks for o in suite.objectives for s in suite.seeds)
     check_alike(store, records.values())
+    check_evaluations(store, evaluated)
     arrow = require("pyarrow", "bench")
     return Results(
         suite,
@@ -224,7 +230,23 @@ def _read_table(
     return table
 
 
-def _records(job: Job) -> Iterator[RunRecord]:
+def _evaluated(job: Job, rows: list[Row], seeds: tuple[int, ...]) -> dict[str, frozenset[int]]:
+    """The steps at which each finished run of a job with one of these seeds was evaluated."""
+    return {
+        f"seed {seed} of {job.folder}": frozenset(
+            row["step"] for row in rows if row["kind"] == "eval" and row["seed"] == seed
+        )
+        for seed, state in seed_states(job).items()
+        if state.status == "done" and seed in seeds
+    }
+
+
+def run_records(job: Job) -> Iterator[RunRecord]:
+    """What the files of a job tell of each of its runs.
+
+    Raises:
+        UserError: its configuration is not that of its folder's name.
+    """
     config = job.config
     states = seed_states(job)
     known = _run_json(job)
@@ -245,13 +267,7 @@ def _records(job: Job) -> Iterator[RunRecord]:
 
 def _run_json(job: Job) -> dict[str, Any]:
     """What the run folder says of its configuration, versions and machine; empty if nothing yet."""
-    path = job.folder / "config.json"
-    content = read_json(path)
-    if not content:
-        return {}
-    if content["hash"] != job.config.hash:
-        raise UserError(
-            f"{path} is of the configuration {content['hash']}, not of {job.config.hash} as the "
-            f"folder says: {differences(content['config'], job.config.to_dict())}"
-        )
-    return {key: content[key] for key in ("config", "versions", "machine", "git")}
+    content = read_json(job.folder / "config.json")
+    return (
+        {key: content[key] for key in ("config", "versions", "machine", "git")} if content else {}
+    )

@@ -70,13 +70,14 @@ def _train(config: Config, folder: Path) -> None:
     from marsrl.runs.runner import resume, train
 
     monitor = ConsoleMonitor(Console(width=160))
-    if folder.exists() and not read_json(folder / "config.json"):  # ended before it was written
-        _set_aside(folder, monitor, "its config.json is missing or cut off")
+    begun = any((folder / "checkpoints").glob("*"))
+    if folder.exists() and not begun and not read_json(folder / "config.json"):
+        _set_aside(folder, monitor, "it has no checkpoints, and no sound config.json")
     if folder.exists():
         try:
             resume(folder, monitor, expected=config)
             return
-        except (CheckpointError, json.JSONDecodeError) as error:  # no sound one, or rows
+        except CheckpointError as error:  # there is no sound one
             _set_aside(folder, monitor, str(error))
     train(config, folder, monitor)
 
