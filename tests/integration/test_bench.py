@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from marsrl.bench import cluster, launch, measure, process, show, worker
+from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import adopt, plan, store_suite
 from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.results import collect
@@ -147,6 +148,54 @@ def test_two_launchers_train_each_job_once(tmp_path, pretend):
     assert all(map(has_ended, jobs))
     assert Counter(outcome.job for outcome in outcomes) == dict.fromkeys(jobs, 2)
     assert {outcome.status for outcome in outcomes} <= {"done", "locked"}
+
+
+def test_a_job_that_another_launcher_leaves_is_gone_on_with(tmp_path, pretend, monkeypatch, capsys):
+    """It is tried again when the others are done; with --wait until it is free."""
+    suite = Suite("small", ("paxmen/4ag",), ("mars", "mappo"), (0,), SETTINGS)
+    mars, _ = plan(adopt(suite, tmp_path / "store"), tmp_path / "store")
+    mars.folder.parent.mkdir(parents=True)
+    lock = FileLock(mars.lock)
+    lock.take()
+    tries = []
+    monkeypatch.setattr("marsrl.bench.commands._PAUSE", 0.0)
+    (tmp_path / "small.toml").write_text(suite.to_toml())
+
+    def tell(outcome):
+        tries.append((outcome.job.config.objective, outcome.status))
+        if len(tries) == 4:  # the first round, and two more of the one that is left
+            lock.release()
+
+    monkeypatch.setattr("marsrl.bench.commands._tell", tell)
+    words = ["bench", "run", f"{tmp_path}/small.toml", "--store", f"{tmp_path}/store"]
+    main([*words, "--wait"])
+    assert Counter(tries) == {("mars", "locked"): 3, ("mappo", "done"): 1, ("mars", "done"): 1}
+    assert "2 done" in capsys.readouterr().out
+
+
+def test_the_lock_of_a_launcher_that_is_gone_is_taken_over(jobs, pretend, monkeypatch):
+    """Where the file system's own locks do nothing, too."""
+    monkeypatch.setattr("marsrl.runs.lock._flock", lambda descriptor: True)
+    mars, *_ = jobs
+    mars.folder.parent.mkdir(parents=True)
+    code = (
+        "import sys, time; from pathlib import Path; from marsrl.bench.locks import FileLock\n"
+        "lock = FileLock(Path(sys.argv[1])); lock.take(); print('taken', flush=True)\n"
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(mars.lock)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "taken\n"
+    (outcome,) = launch.run_local([mars], 1, print)
+    assert outcome.status == "locked"
+    assert f"process {holder.pid} on " in show.outcome_line(outcome)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert mars.lock.exists()
+    (outcome,) = launch.run_local([mars], 1, print)
+    assert outcome.status == "done"
+    assert not mars.lock.exists()
 
 
 def test_seeds_that_another_job_trains_are_left_alone(tmp_path, pretend):
@@ -351,6 +400,12 @@ def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys
     assert (code, "0 of 0 jobs are done, 0 to go" in out) == (0, True)
     code, out = bench("run", "small.toml", "--store", "store", "--shard", "1/2")
     assert (code, "0 of 2 jobs are done, 2 to go" in out) == (1, True)
+    first, second = plan(store_suite(tmp_path / "store"), tmp_path / "store")
+    with second.lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, out = bench("run", "small.toml", "--store", "store")
+    assert (code, "1 being trained by others" in out) == (3, True)
+    assert starts(first) == 1
     code, out = bench("run", "small.toml", "--store", "store")
     assert (code, "1 of 2 jobs are done" in out, "1 failed" in out) == (1, True, True)
     code, out = bench("status", "store")

@@ -1,10 +1,14 @@
+import contextlib
 import json
+import threading
 from collections import Counter
 
 import pytest
 
+from marsrl.bench import plan as plan_module
+from marsrl.bench.locks import store_lock
 from marsrl.bench.measure import Cost, costs, seconds_left
-from marsrl.bench.plan import adopt, cell_folder, plan, rival_locks, shard, store_suite
+from marsrl.bench.plan import adopt, cell_folder, plan, retire, rival_locks, shard, store_suite
 from marsrl.bench.progress import State, has_ended, seed_states, strays
 from marsrl.bench.show import total
 from marsrl.bench.suite import Suite
@@ -166,6 +170,50 @@ def test_a_store_keeps_and_grows_its_suite(tmp_path):
     assert grown.tasks[-1] == "smax/2s3z"
     assert adopt(suite_of(), store) == grown
     assert {path.name for path in store.iterdir()} == {"suite.toml"}
+
+
+def test_what_two_add_at_a_time_is_not_lost(tmp_path, monkeypatch):
+    adopt(suite_of(), tmp_path)
+    reading = threading.Barrier(2, timeout=0.3)
+    sealed = plan_module._sealed
+
+    def write_slowly(text):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            reading.wait()  # both have read the old suite, if nothing keeps them apart
+        return sealed(text)
+
+    monkeypatch.setattr(plan_module, "_sealed", write_slowly)
+    names = ("maspo", "mars-log")
+    threads = [
+        threading.Thread(target=adopt, args=(suite_of(objectives=(name,)), tmp_path))
+        for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.undo()
+    assert set(store_suite(tmp_path).objectives) == {"mars", "mappo", *names}
+    assert [path.name for path in tmp_path.iterdir()] == ["suite.toml"]
+
+
+def test_a_store_that_somebody_else_changes_for_long_is_refused(tmp_path):
+    text = f"{tmp_path} is being written by process"
+    with store_lock(tmp_path), pytest.raises(UserError, match=text):
+        store_lock(tmp_path, patience=0.0).__enter__()
+
+
+def test_an_objective_is_taken_out_and_put_back(tmp_path):
+    adopt(suite_of(), tmp_path)
+    begin(plan(suite_of(), tmp_path)[0])
+    with pytest.raises(UserError, match="has no objective 'marz'; did you mean mars"):
+        retire("marz", tmp_path)
+    assert retire("mars", tmp_path) == store_suite(tmp_path) == suite_of(objectives=("mappo",))
+    assert len(strays(store_suite(tmp_path), tmp_path)) == 1
+    with pytest.raises(UserError, match="mappo is the only objective of"):
+        retire("mappo", tmp_path)
+    assert set(adopt(suite_of(), tmp_path).objectives) == {"mars", "mappo"}
+    assert strays(store_suite(tmp_path), tmp_path) == []
 
 
 def test_settings_may_change_until_a_cell_has_begun(tmp_path):

@@ -14,7 +14,7 @@ from marsrl.bench.plan import adopt, plan
 from marsrl.bench.process import lock
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.bench.restore import restore
-from marsrl.bench.results import collect, read, write
+from marsrl.bench.results import check_replaceable, collect, read, write
 from marsrl.bench.rows import DIAGNOSTICS
 from marsrl.bench.suite import Suite
 from marsrl.cli import main
@@ -397,6 +397,32 @@ def test_pyarrow_is_asked_for(jobs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"pip install 'marsrl\[bench\]'"):
         collect(tmp_path)
+
+
+def test_other_results_are_not_written_over_unasked(complete, tmp_path, capsys):
+    store, page, theirs = (tmp_path / name for name in ("store", "page", "theirs"))
+    (job, *_) = plan(adopt(SUITE, store), store)
+    Folder(job).write()
+    write(complete, theirs)
+    before = (theirs / "runs.json").read_bytes()
+    text = r"holds other results, such as seed 0 of mappo on paxmen/4ag, id \w{12}; choose another"
+    with pytest.raises(UserError, match=text):
+        check_replaceable(collect(store), theirs)
+    code, _, errors = command_line(capsys, "report", store, "--out", theirs)
+    assert (code, "--replace" in errors) == (2, True)
+    assert (theirs / "runs.json").read_bytes() == before
+    check_replaceable(complete, theirs)  # the same again
+    write(collect(store), page)
+    check_replaceable(complete, page)  # more of the same
+    with pytest.raises(UserError, match="is a store of its own"):
+        check_replaceable(complete, store)
+    (page / "runs.json").write_text("{")
+    with pytest.raises(UserError, match=r"cannot tell which results .* holds: .* is not JSON"):
+        check_replaceable(complete, page)
+    (page / "runs.json").rename(page / "index.html")
+    with pytest.raises(UserError, match=r"has an index\.html, and no results"):
+        check_replaceable(complete, page)
+    check_replaceable(complete, tmp_path / "new")
 
 
 # --- restoring ------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from marsrl.bench.locks import store_lock
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
-from marsrl.errors import UserError, reason
+from marsrl.errors import UserError, near_misses, reason, shown
 from marsrl.files import write_beside
 
 T = TypeVar("T")
@@ -134,6 +135,36 @@ def adopt(suite: Suite, store: Path) -> Suite:
         UserError: a cell that has begun would get other settings, or the folder holds results
             alone, which those of a new store would replace.
     """
+    store.mkdir(parents=True, exist_ok=True)
+    with store_lock(store):  # or what two add at a time is lost
+        suite = _merged(suite, store)
+        path = store / "suite.toml"
+        if not path.exists() or suite != store_suite(store):
+            write_beside(path, _sealed(suite.to_toml()).encode())
+    return suite
+
+
+def retire(objective: str, store: Path) -> Suite:
+    """Takes an objective out of a store's suite, the inverse of `adopt`; its runs stay there.
+
+    Raises:
+        UserError: the store does not plan it, or nothing else.
+    """
+    with store_lock(store):
+        suite = store_suite(store)
+        if objective not in suite.objectives:
+            closest = near_misses(objective, suite.objectives)
+            raise UserError(f"{store} has no objective {shown(objective)}{closest}")
+        others = tuple(name for name in suite.objectives if name != objective)
+        if not others:
+            raise UserError(f"{objective} is the only objective of {store}")
+        suite = dataclasses.replace(suite, objectives=others)
+        write_beside(store / "suite.toml", _sealed(suite.to_toml()).encode())
+    return suite
+
+
+def _merged(suite: Suite, store: Path) -> Suite:
+    """A suite with what a store's has beyond it; see `adopt`."""
     if (store / "suite.toml").exists():
         old = store_suite(store)
         suite = dataclasses.replace(
@@ -145,15 +176,11 @@ def adopt(suite: Suite, store: Path) -> Suite:
         for task in old.tasks:
             for objective in old.objectives:
                 _check_same(store, old.config(task, objective), suite.config(task, objective))
-        if suite == old:
-            return suite
     elif (store / "runs.json").exists():
         raise UserError(
             f"{store} holds results without their run folders; choose another --store, which "
             f"marsrl bench restore {store} --store STORE fills with them"
         )
-    store.mkdir(parents=True, exist_ok=True)
-    write_beside(store / "suite.toml", _sealed(suite.to_toml()).encode())
     return suite
 
 
@@ -172,12 +199,17 @@ def seeds_of(folder: Path) -> tuple[int, ...]:
 
 
 def rival_locks(job: Job) -> list[Path]:
-    """The locks of other jobs with a seed of this one: planned when the suite had fewer or more."""
-    return [
+    """The locks of other jobs with a seed of this one: planned when the suite had fewer or more.
+
+    That of a job that has begun need not be there any more.
+    """
+    cell = job.folder.parent
+    begun = [p.with_suffix(".lock") for p in cell.glob("seeds-*") if seeds_of(p)]
+    return sorted(
         path
-        for path in job.folder.parent.glob("seeds-*.lock")
+        for path in {*cell.glob("seeds-*.lock"), *begun}
         if path != job.lock and set(_seeds_in(path.stem)) & set(job.config.seeds)
-    ]
+    )
 
 
 def _sealed(text: str) -> str:

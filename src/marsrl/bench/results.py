@@ -157,6 +157,33 @@ def write(results: Results, folder: Path) -> None:
     write_beside(folder / "runs.json", text.encode())
 
 
+def check_replaceable(results: Results, folder: Path) -> None:
+    """Refuses to write results over others: only over an earlier state of the same.
+
+    Raises:
+        UserError: the folder is a store, holds a page of something else, or a run that has ended
+            there and has not in these results.
+    """
+    way = "choose another --out, or write over it with --replace"
+    if (folder / "suite.toml").exists():
+        raise UserError(f"{folder} is a store of its own; {way}")
+    if not (folder / "runs.json").exists():
+        if (folder / "index.html").exists():
+            raise UserError(f"{folder} has an index.html, and no results that are its own; {way}")
+        return
+    try:
+        old = read(folder)
+    except UserError as error:
+        raise UserError(f"cannot tell which results {folder} holds: {error}; {way}") from error
+    kept = {run[:4] for run in results.runs if run.status in ("done", "diverged")}
+    for run in old.runs:
+        if run.status in ("done", "diverged") and run[:4] not in kept:
+            raise UserError(
+                f"{folder} holds other results, such as seed {run.seed} of {run.objective} on "
+                f"{run.task}, id {run.run or 'unknown'}; {way}"
+            )
+
+
 def read(folder: Path) -> Results:
     """Reads what `write` wrote.
 

@@ -32,7 +32,7 @@ def outcome_line(outcome: Outcome) -> str:
     said = {
         "done": f"done in {outcome.minutes:.1f} min",
         "failed": f"failed: {outcome.reason}",
-        "locked": "is being trained by another process",
+        "locked": f"is left to others: {outcome.reason or 'some of its seeds are in another job'}",
         "stopped": "stopped",
     }[outcome.status]
     return f"{time.strftime('%H:%M')} {outcome.job.name}: {said}"
