@@ -5,13 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test faults lint bench lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/marsrl train
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+
+faults: $(VENV)/.installed-test  ## every kill and every damage of docs/reliability.md; about an hour
+	FAULTS=all $(BIN)/pytest -n auto --dist loadfile tests/faults $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,12 +22,13 @@ from rich.table import Column, Table
 from marsrl.bench.commands import Bench
 from marsrl.config import Config
 from marsrl.devices.distributed import Processes, from_first
-from marsrl.errors import Interrupted, UserError
+from marsrl.errors import Interrupted, UserError, reason
 from marsrl.presets import preset
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
 
 if TYPE_CHECKING:
     from marsrl.runs.policy import Policy
+    from marsrl.runs.runner import Result
 
 _console = Console()
 
@@ -48,7 +52,7 @@ class Train:
         default = _default_folder(f"{self.config.task}-{self.config.objective}")
         with self.processes.joined():
             out = self.out or Path(from_first(lambda: str(default)))  # its time is process 0's
-            _finish(train(self.config, out, _monitor()).path)
+            _finish(train(self.config, out, _monitor()))
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Resume:
     """Go on with an interrupted run, exactly where its last checkpoint left off."""
 
     run: RunPath
+    restart: bool = False
+    """Begin anew; what the run has come to is set aside in a folder inside it."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
@@ -63,7 +69,7 @@ class Resume:
         from marsrl.runs.runner import resume
 
         with self.processes.joined():
-            _finish(resume(self.run, _monitor()).path)
+            _finish(resume(self.run, _monitor(), restart=self.restart))
 
 
 @dataclass(frozen=True)
@@ -221,9 +227,38 @@ class CheckEnv:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check the installation and say what this machine offers."""
+    """Check a run folder; or, without one, the installation, and say what this machine offers."""
+
+    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    repair: bool = False
+    """Mend what can be mended from the run's own copies; nothing is lost by it."""
+    accept: bool = False
+    """Take the run's config.json as it was edited, from now on."""
 
     def __call__(self) -> None:
+        """Says what is wrong with a folder, or checks the installation."""
+        if self.path is None:
+            self._check_installation()
+        else:
+            self._check_run(self.path)
+
+    def _check_run(self, path: Path) -> None:
+        from marsrl.runs import doctor
+
+        if self.accept:
+            doctor.accept(path)
+        mended, found = doctor.repair(path) if self.repair else ([], doctor.examine(path))
+        plain: Any = {"highlight": False, "markup": False, "soft_wrap": True}
+        for finding in mended:
+            _console.print(f"mended: {finding.text} (--repair {finding.remedy})", **plain)
+        for finding in found:
+            able = "--repair " if finding.mend else ""
+            _console.print(f"wrong: {finding.text} ({able}{finding.remedy})", **plain)
+        if found:
+            raise UserError(f"{path}: {len(found)} of its parts are not as they should be")
+        _console.print(f"{path} is sound", **plain)
+
+    def _check_installation(self) -> None:
         """Prints versions and devices, and runs one tiny update."""
         import tempfile
 
@@ -316,25 +351,40 @@ def _default_folder(name: str) -> Path:
     return Path("runs") / f"{slug}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _finish(run: Path) -> None:
-    """Draws the curve and an episode of the best seed."""
+def _finish(result: Result) -> None:
+    """Draws the curve and an episode of the best seed; neither can undo that a run has ended."""
     from marsrl.runs.policy import load_policy
 
-    policy = load_policy(run)
-    from_first(lambda: _draw(run, policy))
+    policy = load_policy(result.path)
+    from_first(lambda: _draw(result, policy))
+    if result.all_diverged:
+        what = "; ".join(
+            f"seed {seed} at step {step:,}: {result.not_finite.get(seed, '')} not finite"
+            for seed, step in result.diverged.items()
+        )
+        raise UserError(f"all seeds diverged ({what}); see {result.path / 'metrics.jsonl'}")
 
 
-def _draw(run: Path, policy: Policy) -> None:
+def _draw(result: Result, policy: Policy) -> None:
     from marsrl.report.learning import learning_curve
-    from marsrl.runs.folder import RunFolder
     from marsrl.runs.render import Drawable, render
 
-    curve = learning_curve(run)
-    finals = {row["seed"]: row["return"] for row in RunFolder(run).rows() if row["kind"] == "final"}
-    for seed, score in finals.items():
-        _console.print(f"seed {seed}: return {score:.2f} (best checkpoint, 10x the episodes)")
-    _console.print(f"learning curve: {curve}")
-    gif = run / "episode.gif"
+    for seed, score in result.final_return.items():
+        shown = f"{score:.2f}" if math.isfinite(score) else "not finite"
+        _console.print(f"seed {seed}: return {shown} (best checkpoint, 10x the episodes)")
+    with _only_said("learning curve"):
+        _console.print(f"learning curve: {learning_curve(result.path)}")
+    gif = result.path / "episode.gif"
     if isinstance(policy.env, Drawable) and not gif.exists():
-        render(policy, gif)
-        _console.print(f"trained team: {gif}")
+        with _only_said("trained team"):
+            render(policy, gif)
+            _console.print(f"trained team: {gif}")
+
+
+@contextlib.contextmanager
+def _only_said(name: str) -> Iterator[None]:
+    """Lets a picture that cannot be drawn be a line, for the run has ended well."""
+    try:
+        yield
+    except Exception as error:  # drawing is the environment's own code
+        _console.print(f"{name}: not drawn: {reason(error)}", highlight=False, markup=False)

@@ -14,6 +14,8 @@ import os
 import socket
 import tempfile
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +93,7 @@ class Lock:
             try:
                 inode = os.fstat(descriptor).st_ino
                 held, holder = not _flock(descriptor), _holder(self._path)
-                if held or (holder and holder.inode == inode and self._is_alive(holder)):
+                if held or (holder and _is_alive(holder, self._path, self._now)):
                     raise self._refusal(holder)
                 if not _is_at(self._path, inode):  # its holder has just removed it
                     os.close(descriptor)
@@ -103,13 +105,6 @@ class Lock:
             except UserError:
                 os.close(descriptor)
                 raise
-
-    def _is_alive(self, holder: Holder) -> bool:
-        if holder.host == socket.gethostname():
-            started = _started(holder.pid)
-            known = started is not None and holder.started is not None
-            return _exists(holder.pid) and (started == holder.started or not known)
-        return self._now() - self._path.stat().st_mtime < GONE_AFTER
 
     def _now(self) -> float:
         """The time by the clock of whoever keeps the files."""
@@ -134,9 +129,25 @@ class Lock:
                     os.utime(self._path)
 
 
-def holder_of(folder: Path) -> Holder | None:
-    """Who holds the lock of a run folder, or held it when it ended; None if nobody."""
-    return _holder(folder / NAME)
+def writer_of(folder: Path) -> Holder | None:
+    """Who writes a run folder now; None if nobody does. Only looks."""
+    holder = _holder(folder / NAME)
+    return holder if holder and _is_alive(holder, folder / NAME, time.time) else None
+
+
+def _is_alive(holder: Holder, path: Path, now: Callable[[], float]) -> bool:
+    """Whether the holder that a lock names still has it."""
+    try:
+        there = path.stat()
+    except OSError:
+        return False
+    if there.st_ino != holder.inode:  # a copy of the folder
+        return False
+    if holder.host != socket.gethostname():
+        return now() - there.st_mtime < GONE_AFTER
+    started = _started(holder.pid)
+    known = started is not None and holder.started is not None
+    return _exists(holder.pid) and (started == holder.started or not known)
 
 
 def _holder(path: Path) -> Holder | None:

@@ -22,7 +22,7 @@ from marsrl.learner.networks import Carry, Networks
 from marsrl.learner.trainer import Program, TrainState
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints, Scores, best_update
 from marsrl.runs.folder import RunFolder
-from marsrl.runs.lock import holder_of
+from marsrl.runs.lock import writer_of
 from marsrl.types import Array, Key, PyTree, TimeStep
 
 
@@ -174,7 +174,7 @@ def _tell_if_better(
     ]
     score, step = max(logged, default=(-math.inf, 0))
     better = score > scores[update][seed] and step // steps_per_update not in scores
-    if better and holder_of(folder.path) is None:  # one who trains saves a moment later
+    if better and writer_of(folder.path) is None:  # one who trains saves a moment later
         warnings.warn(
             f"{folder.path}: the best evaluation of seed {seed}, {score:.4g} at step {step:,}, has "
             f"no sound checkpoint any more; the best that has one is that of step "

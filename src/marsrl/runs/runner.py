@@ -40,12 +40,14 @@ class Result(NamedTuple):
         final_return: seed -> mean return of its best checkpoint on ten times the episodes.
         diverged: seed -> environment step at which it diverged, for those that did.
         not_finite: seed -> what was not finite then.
+        all_diverged: whether none is left.
     """
 
     path: Path
     final_return: dict[int, float]
     diverged: dict[int, int]
     not_finite: dict[int, str]
+    all_diverged: bool
 
 
 def train(
@@ -221,7 +223,7 @@ class _Run:
             self.monitor.stop()
         all_diverged = len(self.diverged) == len(self.config.seeds)
         self._write_status("diverged" if all_diverged else "finished")
-        return Result(self.folder.path, final, self.diverged, self.not_finite)
+        return Result(self.folder.path, final, self.diverged, self.not_finite, all_diverged)
 
     def _restore(self) -> tuple[int, TrainState, list[Row]]:
         """The update to go on from, of the newest sound checkpoint, its state and pending metrics.

@@ -1,0 +1,221 @@
+"""What is wrong with a run folder, and what can be made right again: `marsrl doctor RUN`.
+
+Nothing is ever deleted that is not made anew from a copy, but for what an interruption left
+unfinished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from marsrl.errors import UserError
+from marsrl.files import remove, write_beside
+from marsrl.runs.checkpoint import Checkpoints, leftovers
+from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder, outward_links
+from marsrl.runs.lock import Lock, writer_of
+from marsrl.runs.log import read_lines
+from marsrl.runs.records import DamagedError, Row, from_file, to_line, unchecked
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be.
+
+    Attributes:
+        text: what, in one line.
+        remedy: what `repair` does about it, or what somebody can do.
+        mend: does it; None if nothing can.
+    """
+
+    text: str
+    remedy: str
+    mend: Callable[[], None] | None = None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is, or was, a run's."""
+    return any((path / name).exists() for name in (CONFIG, METRICS, "checkpoints"))
+
+
+def examine(path: Path) -> list[Finding]:
+    """Everything that is wrong with a run folder; nothing is changed.
+
+    Raises:
+        UserError: it is no run folder, or another process writes it.
+    """
+    if not is_run(path):
+        raise UserError(f"{path} is not a run folder: it has no {CONFIG}")
+    folder, checkpoints = RunFolder(path), Checkpoints(path / "checkpoints")
+    if writer := writer_of(path):
+        raise UserError(f"{path} is being written by {writer}; it can be examined after that")
+    links = outward_links(path)
+    if links:
+        return [
+            Finding(f"{link} is a link out of the run folder", "remove it, or copy it in")
+            for link in links
+        ]
+    faults = {update: checkpoints.fault(update) for update in checkpoints.complete()}
+    newest = max((update for update, fault in faults.items() if not fault), default=None)
+    about = {} if newest is None else checkpoints.about(newest)
+    return [
+        *_leftovers(folder),
+        *_config(folder, about),
+        *_status(folder, newest, about),
+        *_log(folder, checkpoints, newest),
+        *_checkpoints(checkpoints, faults, newest),
+    ]
+
+
+def repair(path: Path) -> tuple[list[Finding], list[Finding]]:
+    """Mends what can be mended, and returns that, and what is left.
+
+    Raises:
+        UserError: it is no run folder, or another process writes it.
+    """
+    lock = Lock(path)
+    if not is_run(path):
+        raise UserError(f"{path} is not a run folder: it has no {CONFIG}")
+    found = examine(path)
+    lock.take()
+    try:
+        mended = []
+        for finding in found:
+            if finding.mend:
+                finding.mend()
+                mended.append(finding)
+    finally:
+        lock.release()
+    return mended, examine(path)
+
+
+def accept(path: Path) -> None:
+    """Takes the configuration of a run as somebody has edited it, from now on.
+
+    Raises:
+        UserError: it is no configuration that a run could use, or another process writes the run.
+    """
+    folder = RunFolder.open(path)
+    lock = Lock(path)
+    lock.take()
+    try:
+        folder.accept_config()
+    finally:
+        lock.release()
+
+
+def _leftovers(folder: RunFolder) -> list[Finding]:
+    found = folder.leftovers() + leftovers(folder.checkpoints)
+    if not found:
+        return []
+    names = ", ".join(str(path.relative_to(folder.path)) for path in found)
+
+    def mend() -> None:
+        folder.clean()
+        for path in leftovers(folder.checkpoints):
+            remove(path)
+
+    return [Finding(f"left unfinished by an interruption: {names}", "deletes them", mend)]
+
+
+def _config(folder: RunFolder, about: Row) -> list[Finding]:
+    try:
+        folder.config()
+        return []
+    except UserError as error:
+        text = str(error).partition(";")[0]
+    copy = about.get("config")
+    if not isinstance(copy, dict):
+        return [Finding(text, f"if you edited it: marsrl doctor {folder.path} --accept")]
+    try:
+        now = unchecked(folder.path / CONFIG).get("config")
+    except DamagedError:
+        now = None
+    changed = [
+        f"{name} is {now.get(name)!r}, was {copy.get(name)!r}"
+        for name in (copy.keys() | now.keys() if isinstance(now, dict) else ())
+        if isinstance(now, dict) and now.get(name) != copy.get(name)
+    ]
+    more = f": {', '.join(sorted(changed))}" if changed else ""
+    return [
+        Finding(
+            text + more,
+            "puts the settings back from the newest checkpoint's copy (to keep them as they are "
+            f"now: marsrl doctor {folder.path} --accept)",
+            lambda: folder.put_back_config(copy),
+        )
+    ]
+
+
+def _status(folder: RunFolder, newest: int | None, about: Row) -> list[Finding]:
+    path = folder.path / STATUS
+    try:
+        status = from_file(path)
+        if isinstance(status.get("status"), str) and isinstance(status.get("seeds"), dict):
+            return []
+        text = f"{path} is not a run's status"
+    except DamagedError as error:
+        text = str(error)
+
+    def mend() -> None:
+        config = folder.config()
+        step = (newest or 0) * config.steps_per_update
+        diverged = about.get("diverged", {})
+        seeds = {
+            str(seed): {"status": "diverged", "step": diverged[str(seed)]}
+            if str(seed) in diverged
+            else {"status": "stopped", "step": step}
+            for seed in config.seeds
+        }
+        folder.write_status("stopped", step, seeds)
+
+    return [
+        Finding(text, "writes it anew from the newest checkpoint; resume then ends the run", mend)
+    ]
+
+
+def _log(folder: RunFolder, checkpoints: Checkpoints, newest: int | None) -> list[Finding]:
+    content = folder.log.content()
+    texts = [folder.log.damage()] if folder.log.damaged() else []
+    if content and not content.endswith(b"\n"):
+        texts.append(f"{folder.log.path} ends within a row")
+    rows = [row for _, row in read_lines(content) if row is not None]
+    if len({_key(row) for row in rows}) < len(rows):
+        texts.append(f"{folder.log.path} has a row twice")
+    copy = None if newest is None else checkpoints.file(newest, METRICS)
+    saved = [] if copy is None else [row for _, row in read_lines(copy) if row is not None]
+    lost = {_key(row) for row in saved} - {_key(row) for row in rows}
+    if lost:
+        texts.append(f"{folder.log.path} lacks {len(lost)} row(s) of {len(saved)} that were saved")
+    if not texts:
+        return []
+    if copy is None:
+        return [Finding("; ".join(filter(None, texts)), "no checkpoint has a copy of it")]
+    known = {_key(row) for row in saved}
+    later = {_key(row): row for row in rows if _key(row) not in known}
+
+    def mend() -> None:
+        if content:
+            write_beside(folder.path / f"{METRICS}.damaged", content)
+        folder.log.replace(copy + b"".join(map(to_line, later.values())))
+
+    remedy = (
+        f"takes the {len(saved)} rows that the newest checkpoint has a copy of, and the "
+        f"{len(later)} sound ones after them; the file as it is becomes {METRICS}.damaged"
+    )
+    return [Finding("; ".join(filter(None, texts)), remedy, mend)]
+
+
+def _checkpoints(
+    checkpoints: Checkpoints, faults: dict[int, str | None], newest: int | None
+) -> list[Finding]:
+    use = "nothing: there is no sound one" if newest is None else f"resume uses that of {newest}"
+    found = [Finding(fault, use) for fault in faults.values() if fault]
+    for update in checkpoints.updates():
+        if update not in faults:
+            found.append(Finding(f"{checkpoints.path(update)} has no checksums.json", use))
+    return found
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    return row["kind"], row["seed"], row["step"]

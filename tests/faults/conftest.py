@@ -1,0 +1,55 @@
+"""Faults of a run's folder: all of them with FAULTS=all (`make faults`), else a handful of each."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from faults.record import CONFIG, ENV
+from marsrl.learner.trainer import Program
+from marsrl.runs import policy, runner
+
+ALL = os.environ.get("FAULTS") == "all"
+_count: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="session")
+def some():
+    """Chooses the cases that are tried: all, or so many of them, evenly spaced."""
+
+    def choose(cases, number):
+        cases = list(cases)
+        return cases if ALL or len(cases) <= number else cases[:: -(-len(cases) // number)]
+
+    return choose
+
+
+@pytest.fixture(scope="session")
+def counted():
+    """Counts what was tried, for the summary."""
+    return _count
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """One program for every run, policy and restart of these tests."""
+    program = Program(CONFIG, ENV)
+    program.compile()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "Program", lambda *_: program)
+        patch.setattr(policy, "Program", lambda *_: program)
+        patch.setattr(runner, "_compile", lambda *_: 0.0)
+        yield program
+
+
+@pytest.fixture(scope="session")
+def whole(compiled, tmp_path_factory):
+    """A run that nothing disturbed."""
+    return runner.train(CONFIG, tmp_path_factory.mktemp("faults") / "run", env=ENV).path
+
+
+def pytest_terminal_summary(terminalreporter):
+    for name, number in sorted(_count.items()):
+        terminalreporter.write_line(f"faults: {number} {name}")
