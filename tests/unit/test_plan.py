@@ -297,6 +297,20 @@ def test_trials_are_kept(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+def test_a_trial_that_was_damaged_is_done_again(tmp_path, monkeypatch):
+    (job, *_) = jobs = plan(suite_of(tasks=("paxmen/4ag",), objectives=("mars",)), tmp_path)
+    right = {"seconds": 60.0, "peak_memory_mb": 100.0}
+    monkeypatch.setattr("marsrl.bench.measure._try", lambda config: right)
+    path = tmp_path / "measurements.json"
+    key = f"{job.config.task} {job.config.hash} 3"
+    for wrong in (None, 3, {}, {"seconds": "x", "peak_memory_mb": 1}, right | {"seconds": -1}):
+        path.write_text(json.dumps({key: wrong}))
+        assert costs(jobs, tmp_path, measure=True, tell=print) == {job: Cost(60.0, 100.0)}
+    for text in ("", "[]", "[" * 5000):
+        path.write_text(text)
+        assert costs(jobs, tmp_path, measure=True, tell=print) == {job: Cost(60.0, 100.0)}
+
+
 def test_a_short_plan_is_told_in_minutes(tmp_path):
     suite = suite_of(tasks=("paxmen/4ag",))
     jobs = plan(suite, tmp_path)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import os
 import random
 import re
 import sys
@@ -9,6 +10,7 @@ from importlib.metadata import version
 import pytest
 
 from marsrl.bench.checks import check_version
+from marsrl.bench.doctor import find_faults, repair
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.plan import adopt, plan
 from marsrl.bench.process import lock
@@ -733,6 +735,86 @@ def test_an_evaluation_that_one_of_the_runs_lacks_is_noticed(jobs, tmp_path):
     text = f"seed 1 of {jobs[1].folder} has no evaluation at step 500, which other runs of paxmen"
     with pytest.raises(UserError, match=text):
         collect(tmp_path)
+
+
+# --- the doctor -----------------------------------------------------------------------------------
+
+
+def texts(found):
+    return [finding.text for finding in found]
+
+
+def test_the_doctor_finds_nothing_in_a_sound_store(complete, tmp_path):
+    write(complete, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert find_faults(tmp_path) == []
+    assert repair(tmp_path) == ([], [])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(UserError, match="is no store"):
+        find_faults(tmp_path / "none")
+
+
+def test_the_doctor_mends_what_can_be_made_anew(complete, jobs, tmp_path):
+    """A suite of the tables, tables of the runs, rows twice, and what was left unfinished."""
+    write(complete, tmp_path)
+    path = tmp_path / "suite.toml"
+    sound = path.read_bytes()
+    path.write_bytes(flip(sound, 0.5))
+    log = jobs[0].folder / "metrics.jsonl"
+    rows = log.read_bytes()
+    log.write_bytes(rows.split(b"\n")[0] + b"\n" + rows)
+    old, new = tmp_path / "runs.json.0123.tmp", tmp_path / "curves.parquet.4567.tmp"
+    for leftover in (old, new):
+        leftover.touch()
+    os.utime(old, (0, 0))
+    (first, *others) = find_faults(tmp_path)
+    assert "suite.toml was edited or damaged" in first.text
+    assert first.remedy == f"writes {path} anew from runs.json"
+    assert texts(others) == [f"{old} was left unfinished by an interruption"]
+    mended, left = repair(tmp_path)
+    assert [finding.text.split()[0] for finding in mended] == [str(path), str(old), str(log)]
+    assert left == []
+    assert (path.read_bytes(), log.read_bytes()) == (sound, rows)
+    assert (tmp_path / "suite.toml.damaged").exists()
+    assert log.with_name("metrics.jsonl.damaged").exists()
+    assert new.exists()  # somebody may be writing it
+    assert collect(tmp_path).runs == complete.runs
+    (tmp_path / "episodes.parquet").write_bytes(b"PAR1")
+    mended, left = repair(tmp_path)
+    assert (len(mended), left) == (1, [])
+    assert read(tmp_path).episodes.equals(complete.episodes)
+
+
+def test_the_doctor_says_what_it_cannot_mend_and_deletes_nothing(complete, jobs, tmp_path):
+    log, status = jobs[0].folder / "metrics.jsonl", jobs[1].folder / "status.json"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:-1]))
+    status.unlink()
+    jobs[2].folder.rename(tmp_path / "away")
+    jobs[2].folder.touch()
+    mended, left = repair(tmp_path)
+    assert mended == [] or all(str(status) in text for text in texts(mended))
+    assert any("has no final row of seed 1" in text for text in texts(left))
+    assert any("is no folder, expected that of a run" in text for text in texts(left))
+    assert log.read_bytes() == b"".join(lines[:-1])
+    assert jobs[2].folder.is_file()
+
+
+def test_the_doctor_is_a_command(complete, jobs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("marsrl.cli.configure_jax", lambda: None)
+    main(["doctor", str(tmp_path)])
+    assert "is sound" in capsys.readouterr().out
+    log = jobs[0].folder / "metrics.jsonl"
+    rows = log.read_bytes()
+    log.write_bytes(rows + rows)
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", str(tmp_path)])
+    assert end.value.code == 2
+    assert "row(s) twice, alike but for times (--repair keeps the first" in capsys.readouterr().out
+    assert log.read_bytes() == rows + rows
+    main(["doctor", str(tmp_path), "--repair"])
+    assert "is sound" in capsys.readouterr().out
+    assert log.read_bytes() == rows
 
 
 # --- marl-eval ------------------------------------------------------------------------------------

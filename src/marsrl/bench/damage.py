@@ -104,7 +104,7 @@ def status_faults(job: Job) -> Iterator[str]:
         "step": _is_step(status.get("step")),
         "seeds": isinstance(status.get("seeds"), dict),
         "seconds": _are_amounts(status.get("seconds", {})),
-        "peak_memory_mb": _is_amount(status.get("peak_memory_mb", 0)),
+        "peak_memory_mb": is_amount(status.get("peak_memory_mb", 0)),
     }
     for name, is_right in right.items():
         if not is_right:
@@ -164,7 +164,7 @@ def _row_fault(job: Job, row: Row) -> str | None:
         if not _is_measured(row.get(name, "nothing")):
             return f"{where} {name} = {shown(row.get(name))}, expected a number or null"
     if kind == "train":
-        return None if _is_amount(row["seconds"]) else f"{where} seconds = {shown(row['seconds'])}"
+        return None if is_amount(row["seconds"]) else f"{where} seconds = {shown(row['seconds'])}"
     returns = row.get("returns")
     if not isinstance(returns, list) or not returns or not all(map(_is_measured, returns)):
         return f"{where} returns = {shown(returns)}, expected a list of numbers"
@@ -175,12 +175,13 @@ def _is_step(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**53
 
 
-def _is_amount(value: Any) -> bool:
+def is_amount(value: Any) -> bool:
+    """Whether it is a finite number, 0 or greater."""
     return type(value) in (int, float) and 0 <= value < math.inf
 
 
 def _are_amounts(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_amount, value.values()))
+    return isinstance(value, dict) and all(map(is_amount, value.values()))
 
 
 def _is_measured(value: Any) -> bool:

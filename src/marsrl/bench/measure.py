@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from marsrl.bench.damage import status_faults
+from marsrl.bench.damage import is_amount, status_faults
 from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, on_gpu, start_worker
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import write_beside
+from marsrl.runs.records import to_file
 
 
 class Cost(NamedTuple):
@@ -83,12 +84,13 @@ def _tried(config: Config, store: Path, tell: Callable[[str], None]) -> Cost:
     path = store / "measurements.json"
     kept = read_json(path)
     key = f"{config.task} {config.hash} {len(config.seeds)}"
-    if key not in kept:
+    found = kept.get(key)
+    if not isinstance(found, dict) or not all(is_amount(found.get(x)) for x in Cost._fields):
         tell(f"trying {config.task} ...")
-        kept[key] = _try(config)
+        kept[key] = found = _try(config)
         store.mkdir(parents=True, exist_ok=True)
-        write_beside(path, json.dumps(kept, indent=2).encode())
-    return Cost(**kept[key])
+        write_beside(path, to_file(kept))
+    return Cost(*(found[name] for name in Cost._fields))
 
 
 def _try(config: Config) -> dict[str, float]:

@@ -138,9 +138,8 @@ def adopt(suite: Suite, store: Path) -> Suite:
     store.mkdir(parents=True, exist_ok=True)
     with store_lock(store):  # or what two add at a time is lost
         suite = _merged(suite, store)
-        path = store / "suite.toml"
-        if not path.exists() or suite != store_suite(store):
-            write_beside(path, _sealed(suite.to_toml()).encode())
+        if not (store / "suite.toml").exists() or suite != store_suite(store):
+            write_suite(suite, store)
     return suite
 
 
@@ -159,8 +158,13 @@ def retire(objective: str, store: Path) -> Suite:
         if not others:
             raise UserError(f"{objective} is the only objective of {store}")
         suite = dataclasses.replace(suite, objectives=others)
-        write_beside(store / "suite.toml", _sealed(suite.to_toml()).encode())
+        write_suite(suite, store)
     return suite
+
+
+def write_suite(suite: Suite, store: Path) -> None:
+    """Writes a store's suite; to be called by who has its lock."""
+    write_beside(store / "suite.toml", _sealed(suite.to_toml()).encode())
 
 
 def _merged(suite: Suite, store: Path) -> Suite:
