@@ -417,6 +417,16 @@ def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys
     pretend.clear()
     code, out = bench("run", "small.toml", "--store", "store")
     assert (code, "2 done" in out) == (0, True)
+    (tmp_path / "mine.py").write_text("from marsrl.objectives import mars as gentle")
+    words = ("run", "small.toml", "--store", "store")
+    assert bench(*words)[0] == 2  # it is another objective now
+    code, out = bench(*words, "--retrain", "mine:gentle")
+    assert (code, "mine:gentle, seeds 0: set aside" in out, "1 done" in out) == (0, True, True)
+    code, out = bench(*words, "--retrain", "mine:gentle")
+    assert (code, "3 of 3 jobs are done" in out) == (0, True)
+    code, out = bench("remove", "mine:gentle", "--store", "store")
+    assert code == 0
+    assert store_suite(tmp_path / "store").objectives == ("mars", "mappo")
     code, out = bench("plan", "small.toml", "--no-measure")
     assert "small: 2 jobs, 2 runs, 3,840 environment steps; 2 jobs left, of unknown length" in out
 

@@ -22,6 +22,9 @@ from marsrl.bench.suite import Suite
 from marsrl.cli import main
 from marsrl.envs.tasks import BOUNDS_VERSION, TASKS
 from marsrl.errors import UserError
+from marsrl.report.benchmark_figures import make_plots
+from marsrl.report.origins import mixtures
+from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.records import to_file, to_line
@@ -52,6 +55,7 @@ class Folder:
         self.status |= {"seconds": {"compile": 1.0, "train": 2.0, "evaluate": 3.0}}
         self.status |= {"peak_memory_mb": 512}
         self.versions = {"jax": "1", "marsrl": "2.0"}
+        self.git = None
         self.rows = []
         for step in steps:
             if step:
@@ -74,7 +78,7 @@ class Folder:
     def write(self):
         folder, config = self.job.folder, self.job.config
         folder.mkdir(parents=True)
-        machine = {"versions": self.versions, "machine": {"cores": 1}, "git": None}
+        machine = {"versions": self.versions, "machine": {"cores": 1}, "git": self.git}
         content = {"config": config.to_dict(), "hash": config.hash} | machine
         (folder / "config.json").write_bytes(to_file(content))
         (folder / "status.json").write_bytes(to_file(self.status))
@@ -734,6 +738,51 @@ def test_an_evaluation_that_one_of_the_runs_lacks_is_noticed(jobs, tmp_path):
     short.write()
     text = f"seed 1 of {jobs[1].folder} has no evaluation at step 500, which other runs of paxmen"
     with pytest.raises(UserError, match=text):
+        collect(tmp_path)
+
+
+# --- where runs come from -------------------------------------------------------------------------
+
+
+def test_runs_of_different_sources_and_packages_are_told(jobs, tmp_path, capsys):
+    """A version between tasks is another thing than one between the objectives of a task."""
+    for number, job in enumerate(jobs):
+        folder = Folder(job)
+        folder.versions |= {"jumanji": "1" if number == 0 else "2", "brax": None}
+        folder.git = {"commit": "a" * 40 if "paxmen" in job.config.task else "b" * 40}
+        folder.git["dirty"] = "paxmen" in job.config.task
+        folder.write()
+    results = collect(tmp_path)
+    source, jumanji = mixtures(results.runs)
+    task, other = jobs[0].config.task, jobs[-1].config.task
+    assert {task, other} == set(SUITE.tasks)
+    pax, lbf = f"commit {'a' * 12} with changes", f"commit {'b' * 12}"
+    assert source == ("source", {pax: 4, lbf: 4}, ())
+    assert jumanji == ("jumanji", {"2": 6, "1": 2}, (task,))
+    main(["bench", "status", str(tmp_path)])
+    out = capsys.readouterr().out
+    told = f"jumanji: 2 (6 runs), 1 (2 runs); objectives differ in it on {task}"
+    assert f"not all alike: {told}" in out
+    assert "on each task all objectives share theirs" in out
+    summary = summarize_benchmark(results)
+    assert told in render_page(summary, make_plots(summary))
+
+
+def test_runs_that_are_alike_are_not_told(complete):
+    assert mixtures(complete.runs) == ()
+
+
+def test_an_objective_with_two_sources_is_two(jobs, tmp_path):
+    for job in jobs:
+        Folder(job).write()
+    mars = [job for job in jobs if job.config.objective == "mars"]
+    mars[0].source.write_text("0123456789ab\n")
+    assert {run.source for run in collect(tmp_path).runs} == {None, "0123456789ab"}
+    again = tmp_path / "again"
+    restored(collect(tmp_path), tmp_path / "page", again)
+    assert collect(again).runs == collect(tmp_path).runs
+    mars[1].source.write_text("ba9876543210\n")
+    with pytest.raises(UserError, match=r"mars on .* was trained with another source than"):
         collect(tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +52,10 @@ def check_version(jobs: Iterable[Job]) -> None:
             )
 
 
-def check_alike(where: Path, runs: Iterable[RunRecord]) -> None:
+def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
     """Refuses a task whose runs differ in more than objective, seeds and devices.
+
+    An objective of which runs have different sources is refused on any tasks.
 
     Args:
         where: what the error calls their place.
@@ -62,6 +64,14 @@ def check_alike(where: Path, runs: Iterable[RunRecord]) -> None:
     Raises:
         UserError: settings, or versions of marsrl, differ.
     """
+    sources: dict[str, str] = {}
+    for run in runs:
+        if run.source and sources.setdefault(run.objective, run.source) != run.source:
+            raise UserError(
+                f"{where}: {run.objective} on {run.task} was trained with another source than "
+                "elsewhere: these are two objectives; train it anew with --retrain "
+                f"{run.objective}"
+            )
     first: dict[str, RunRecord] = {}
     apart = dict.fromkeys(("objective", "seeds", "devices"))
     for run in runs:

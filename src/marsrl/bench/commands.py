@@ -27,11 +27,22 @@ from marsrl.bench.plan import Job, adopt, plan, retire, shard, store_suite
 from marsrl.bench.process import default_workers, gpus
 from marsrl.bench.progress import has_ended, strays
 from marsrl.bench.restore import restore
-from marsrl.bench.results import Results, check_replaceable, collect, read, write
+from marsrl.bench.results import (
+    Results,
+    RunRecord,
+    check_replaceable,
+    collect,
+    read,
+    run_records,
+    write,
+)
+from marsrl.bench.sources import check_sources, set_aside
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.bench.tables import parse_json
-from marsrl.errors import UserError, check_int, check_number, printable
+from marsrl.errors import UserError, check_choice, check_int, check_number, printable
 from marsrl.files import write_beside
+from marsrl.report.origins import mixtures
+from marsrl.report.wording import mixture_line
 
 _console = Console(highlight=False)
 _PAUSE = 10.0  # seconds between two looks at what others train
@@ -85,6 +96,8 @@ class Run:
     """Train on a Ray cluster, by default the one that runs; --workers is then Ray's business."""
     gpus: float = 0.0
     """With --ray: GPUs per job; 0.5 lets two share one."""
+    retrain: tuple[str, ...] = ()
+    """Set aside what the store has of these objectives, and train them anew."""
     wait: bool = False
     """Stay until the jobs that others train are done too, and go on with what they leave."""
 
@@ -96,10 +109,16 @@ class Run:
         _check_workers(self.workers)
         store = self.store.absolute()  # for Ray, whose workers have folders of their own
         suite = adopt(read_suite(self.suite), store)
+        for name in self.retrain:
+            check_choice("retrain", name, suite.objectives)
         every = plan(suite, store)
         check_strays(suite, store, every)
         check_version(every)
         jobs = self._mine(every, suite)
+        for job in jobs:
+            if job.config.objective in self.retrain and set_aside(job, Path.cwd()):
+                _say(f"{job.name}: set aside, to be trained anew")
+        check_sources(jobs, Path.cwd())
         todo = [job for job in jobs if not has_ended(job)]
         _say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done, {len(todo)} to go")
         outcomes: dict[Job, Outcome] = {}
@@ -147,12 +166,17 @@ class Status:
         table, totals = show.progress(suite, jobs)
         _console.print(table)
         _say(totals)
+        records: list[RunRecord] = []
         for job in jobs:
             if job.failure.exists():
                 reason = job.failure.read_text(errors="replace").strip()
                 _say(f"failed: {job.name}: {reason}")
-            for fault in faults(job):
+            found = list(faults(job))
+            for fault in found:
                 _say(f"damaged: {job.name}: {fault}")
+            records += [] if found else run_records(job)
+        for mixture in mixtures(records):
+            _say(f"not all alike: {mixture_line(mixture)}")
         _say_strays(self.store)
 
 

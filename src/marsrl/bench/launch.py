@@ -21,6 +21,7 @@ from marsrl.bench.locks import FileLock, is_locked
 from marsrl.bench.plan import Job, rival_locks
 from marsrl.bench.process import claim_gpus, default_workers, on_gpu, start_worker
 from marsrl.bench.progress import has_ended
+from marsrl.bench.sources import note_source
 from marsrl.errors import UserError
 from marsrl.files import write_beside
 
@@ -125,6 +126,7 @@ def train_job(
             return Outcome(job, "done")
         if any(map(is_taken, rival_locks(job))):
             return Outcome(job, "locked")
+        note_source(job, Path(path))
         code = -1
         for _ in range(_ATTEMPTS):
             code = _attempt(job, path, environment, stop, lock)

@@ -2,7 +2,7 @@
 
 A store is a folder: `suite.toml`, and under `runs/TASK/OBJECTIVE-ID/` a run folder `seeds-0-1-2`
 for each job, with its output in `.log` beside it, a `.lock` that its process holds, and a `.failed`
-with the reason if it crashed twice.
+with the reason if it crashed twice, and a `.source` that tells an own objective from later ones.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ class Job(NamedTuple):
     def failure(self) -> Path:
         """Why it failed, if it did."""
         return self.folder.with_suffix(".failed")
+
+    @property
+    def source(self) -> Path:
+        """The digest of an own objective's source as it was when the job was begun."""
+        return self.folder.with_suffix(".source")
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ from marsrl.bench.rows import folder_rows
 from marsrl.config import Config
 from marsrl.envs.adapters import require
 from marsrl.errors import UserError
+from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
             seconds=first.seconds,
             peak_memory_mb=first.peak_memory_mb,
         )
+        if first.source:
+            write_beside(job.source, f"{first.source}\n".encode())
         beside.rename(job.folder)
         job.failure.unlink(missing_ok=True)
         return True

@@ -27,6 +27,7 @@ from marsrl.bench.rows import (
     episode_table,
     table_of,
 )
+from marsrl.bench.sources import recorded
 from marsrl.bench.suite import Suite
 from marsrl.bench.tables import check_records, check_table, parse_json
 from marsrl.envs.adapters import require
@@ -58,6 +59,7 @@ class RunRecord(NamedTuple):
         versions: of the packages.
         machine: cores, device, Python.
         git: commit and dirty flag of marsrl's source, if it ran from a checkout.
+        source: digest of the source of an objective of the user's own.
     """
 
     task: str
@@ -74,6 +76,7 @@ class RunRecord(NamedTuple):
     versions: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     machine: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     git: dict[str, Any] | None = None
+    source: str | None = None
 
 
 class Results(NamedTuple):
@@ -219,8 +222,8 @@ def read(folder: Path) -> Results:
         name: _read_table(folder / f"{name}.parquet", columns, suite, sums.get(name))
         for name, columns in expected.items()
     }
-    records = [record._asdict() for record in runs]
-    _check_sum(path, json.dumps([content["suite"], records]).encode(), sums.get("runs"))
+    written = json.dumps([content["suite"], content["runs"]]).encode()
+    _check_sum(path, written, sums.get("runs"))
     return Results(suite, runs, **tables)
 
 
@@ -288,6 +291,7 @@ def run_records(job: Job) -> Iterator[RunRecord]:
             seconds=status.get("seconds", {}),
             seeds_in_program=len(config.seeds) if known else 0,
             peak_memory_mb=status.get("peak_memory_mb", 0.0),
+            source=recorded(job) if known else None,
             **known,
         )
 

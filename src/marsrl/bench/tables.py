@@ -184,5 +184,6 @@ _RECORD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "config": (_is_config, "a table of settings, and its seeds a list of whole numbers"),
     "versions": (lambda x: _is_table(x, lambda v: v is None or _is_text(v)), "a table of texts"),
     "machine": (lambda value: _is_table(value, _is_plain), "a table of plain values"),
+    "source": (lambda x: x is None or _is_text(x), "null, or a digest"),
     "git": (_is_git, "null, or a table of commit and dirty"),
 }
