@@ -29,10 +29,11 @@ def check_strays(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
             config = read_json(path).get("config", {})
             job = waiting.get((config.get("task"), config.get("objective")))
             if job is not None:
+                differ = differences(config, job.config.to_dict())
                 raise UserError(
                     f"{cell} is the only folder with runs of {job.config.objective} on "
                     f"{job.config.task}, and the suite has other settings: "
-                    f"{differences(config, job.config.to_dict())}"
+                    f"{differ or 'only their id, which another version made'}"
                 )
 
 
