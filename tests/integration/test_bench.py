@@ -531,7 +531,7 @@ def begun(store):
         if not (store / "suite.toml").exists():
             return None
         job = job_of(store)
-        saved = [int(p.parent.name) for p in job.folder.glob("checkpoints/*/checksums.json")]
+        saved = [int(p.parent.name) for p in job.folder.glob("checkpoints/*[0-9]/checksums.json")]
         return job if saved and max(saved) >= 10 else None
 
     return wait_for(has_checkpoint)
@@ -547,7 +547,7 @@ def measured(store):
     """What a job logged, apart from times."""
     lines = (job_of(store).folder / "metrics.jsonl").read_text().splitlines()
     rows = map(json.loads, lines)
-    times = ("seconds", "steps_per_second")
+    times = ("seconds", "steps_per_second", "check")  # the last is a checksum of the others too
     return [{k: v for k, v in row.items() if k not in times} for row in rows]
 
 
