@@ -252,9 +252,9 @@ class CheckEnv:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check a run folder; or, without one, the installation, and say what this machine offers."""
+    """Check a run folder or a store; without either the installation, and what is here."""
 
-    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN|STORE]")] = None
     repair: bool = False
     """Mend what can be mended from the run's own copies; nothing is lost by it."""
     accept: bool = False
@@ -268,11 +268,16 @@ class Doctor:
             self._check_run(self.path)
 
     def _check_run(self, path: Path) -> None:
+        from marsrl.bench import doctor as bench
         from marsrl.runs import doctor
 
         if self.accept:
             doctor.accept(path)
-        mended, found = doctor.repair(path) if self.repair else ([], doctor.examine(path))
+        if bench.is_store(path) and not doctor.is_run(path):
+            examine, repair = bench.find_faults, bench.repair
+        else:
+            examine, repair = doctor.examine, doctor.repair
+        mended, found = repair(path) if self.repair else ([], examine(path))
         plain: Any = {"highlight": False, "markup": False, "soft_wrap": True}
         for finding in mended:
             _console.print(f"mended: {finding.text} (--repair {finding.remedy})", **plain)

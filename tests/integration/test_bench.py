@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from marsrl.bench import cluster, launch, process, show
+from marsrl.bench import cluster, launch, measure, process, show, worker
+from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import adopt, plan, store_suite
 from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.results import collect
@@ -117,6 +118,21 @@ def test_a_crash_is_tried_once_more_and_the_others_go_on(jobs, pretend):
     assert not mars.failure.exists()
 
 
+def test_a_failure_says_the_reason_and_not_advice(tmp_path, monkeypatch, capsys):
+    def fail(config, folder):
+        error = ValueError("loss is a string\nof two lines")
+        error.add_note("--------------------\nFor simplicity, JAX has removed its internal frames")
+        raise error
+
+    monkeypatch.setattr(worker, "_train", fail)
+    monkeypatch.setattr("marsrl.cli.configure_jax", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["worker", "{}", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as end:
+        worker.main()
+    assert end.value.code == "ValueError: loss is a string"
+    assert "For simplicity" in capsys.readouterr().err  # what the log has above it
+
+
 def test_two_launchers_train_each_job_once(tmp_path, pretend):
     suite = Suite("small", ("paxmen/*",), ("mars", "maspo", "mappo"), (0, 1), SETTINGS, {}, {}, 1)
     suite = Suite.from_dict(suite.to_dict())
@@ -133,6 +149,54 @@ def test_two_launchers_train_each_job_once(tmp_path, pretend):
     assert all(map(has_ended, jobs))
     assert Counter(outcome.job for outcome in outcomes) == dict.fromkeys(jobs, 2)
     assert {outcome.status for outcome in outcomes} <= {"done", "locked"}
+
+
+def test_a_job_that_another_launcher_leaves_is_gone_on_with(tmp_path, pretend, monkeypatch, capsys):
+    """It is tried again when the others are done; with --wait until it is free."""
+    suite = Suite("small", ("paxmen/4ag",), ("mars", "mappo"), (0,), SETTINGS)
+    mars, _ = plan(adopt(suite, tmp_path / "store"), tmp_path / "store")
+    mars.folder.parent.mkdir(parents=True)
+    lock = FileLock(mars.lock)
+    lock.take()
+    tries = []
+    monkeypatch.setattr("marsrl.bench.commands._PAUSE", 0.0)
+    (tmp_path / "small.toml").write_text(suite.to_toml())
+
+    def tell(outcome):
+        tries.append((outcome.job.config.objective, outcome.status))
+        if len(tries) == 4:  # the first round, and two more of the one that is left
+            lock.release()
+
+    monkeypatch.setattr("marsrl.bench.commands._tell", tell)
+    words = ["bench", "run", f"{tmp_path}/small.toml", "--store", f"{tmp_path}/store"]
+    main([*words, "--wait"])
+    assert Counter(tries) == {("mars", "locked"): 3, ("mappo", "done"): 1, ("mars", "done"): 1}
+    assert "2 done" in capsys.readouterr().out
+
+
+def test_the_lock_of_a_launcher_that_is_gone_is_taken_over(jobs, pretend, monkeypatch):
+    """Where the file system's own locks do nothing, too."""
+    monkeypatch.setattr("marsrl.runs.lock._flock", lambda descriptor: True)
+    mars, *_ = jobs
+    mars.folder.parent.mkdir(parents=True)
+    code = (
+        "import sys, time; from pathlib import Path; from marsrl.bench.locks import FileLock\n"
+        "lock = FileLock(Path(sys.argv[1])); lock.take(); print('taken', flush=True)\n"
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(mars.lock)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "taken\n"
+    (outcome,) = launch.run_local([mars], 1, print)
+    assert outcome.status == "locked"
+    assert f"process {holder.pid} on " in show.outcome_line(outcome)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert mars.lock.exists()
+    (outcome,) = launch.run_local([mars], 1, print)
+    assert outcome.status == "done"
+    assert not mars.lock.exists()
 
 
 def test_seeds_that_another_job_trains_are_left_alone(tmp_path, pretend):
@@ -225,6 +289,54 @@ def test_workers_share_the_gpus_and_their_memory(workers, places, jobs, two_gpus
     assert sorted(found) == places
 
 
+def test_a_trial_sees_one_gpu_as_a_job_does(two_gpus, jobs, monkeypatch):
+    seen = []
+
+    def start(config, words, path, environment, output):
+        seen.append(environment)
+        told = 'print(\'{"seconds": 1.0, "peak_memory_mb": 2.0}\')'
+        return subprocess.Popen([sys.executable, "-c", told], stdout=output, text=True)
+
+    monkeypatch.setattr(measure, "start_worker", start)
+    with process.claim_gpus(1):
+        known = measure.costs(jobs, Path(tempfile.gettempdir()), True, print)
+    assert set(known.values()) == {measure.Cost(1.0, 2.0)}
+    assert seen == [{"CUDA_VISIBLE_DEVICES": "1", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.90"}]
+
+
+# --- locks of a machine ---------------------------------------------------------------------------
+
+
+def test_locks_of_a_machine_are_in_a_folder_of_the_user_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = process._claim_file("core", 0).parent
+    assert folder == tmp_path / f"marsrl-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert process._claim_file("gpu", "MIG-GPU/1").name == "gpu-MIG-GPU-1.lock"
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("squat", ["file", "link"])
+def test_what_somebody_else_put_there_is_not_used(squat, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    place, elsewhere = tmp_path / f"marsrl-{os.getuid()}", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    place.touch() if squat == "file" else place.symlink_to(elsewhere)
+    core, claim = process._claim_core()
+    claim.close()
+    assert list(elsewhere.iterdir()) == []
+    assert [path.name for path in (tmp_path / "home" / ".cache").glob("*/*")] == [
+        f"core-{core}.lock"
+    ]
+    (tmp_path / "home").chmod(0o700)
+    monkeypatch.setenv("HOME", str(place / "none") if squat == "file" else os.devnull)
+    with pytest.raises(UserError, match="can be a folder of yours for locks; set TMPDIR"):
+        process._claim_core()
+
+
 def test_a_job_of_ray_keeps_the_gpu_that_ray_gave_it(jobs, monkeypatch):
     found = []
 
@@ -285,8 +397,16 @@ def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys
             code = end.code
         return code, capsys.readouterr().out
 
+    code, out = bench("run", "small.toml", "--store", "store", "--shard", "2/2")
+    assert (code, "0 of 0 jobs are done, 0 to go" in out) == (0, True)
     code, out = bench("run", "small.toml", "--store", "store", "--shard", "1/2")
-    assert (code, "0 of 1 jobs are done, 1 to go" in out) == (0, True)
+    assert (code, "0 of 2 jobs are done, 2 to go" in out) == (1, True)
+    first, second = plan(store_suite(tmp_path / "store"), tmp_path / "store")
+    with second.lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, out = bench("run", "small.toml", "--store", "store")
+    assert (code, "1 being trained by others" in out) == (3, True)
+    assert starts(first) == 1
     code, out = bench("run", "small.toml", "--store", "store")
     assert (code, "1 of 2 jobs are done" in out, "1 failed" in out) == (1, True, True)
     code, out = bench("status", "store")
@@ -298,6 +418,16 @@ def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys
     pretend.clear()
     code, out = bench("run", "small.toml", "--store", "store")
     assert (code, "2 done" in out) == (0, True)
+    (tmp_path / "mine.py").write_text("from marsrl.objectives import mars as gentle")
+    words = ("run", "small.toml", "--store", "store")
+    assert bench(*words)[0] == 2  # it is another objective now
+    code, out = bench(*words, "--retrain", "mine:gentle")
+    assert (code, "mine:gentle, seeds 0: set aside" in out, "1 done" in out) == (0, True, True)
+    code, out = bench(*words, "--retrain", "mine:gentle")
+    assert (code, "3 of 3 jobs are done" in out) == (0, True)
+    code, out = bench("remove", "mine:gentle", "--store", "store")
+    assert code == 0
+    assert store_suite(tmp_path / "store").objectives == ("mars", "mappo")
     code, out = bench("plan", "small.toml", "--no-measure")
     assert "small: 2 jobs, 2 runs, 3,840 environment steps; 2 jobs left, of unknown length" in out
 

@@ -1,10 +1,14 @@
+import contextlib
 import json
+import threading
 from collections import Counter
 
 import pytest
 
+from marsrl.bench import plan as plan_module
+from marsrl.bench.locks import store_lock
 from marsrl.bench.measure import Cost, costs, seconds_left
-from marsrl.bench.plan import adopt, cell_folder, plan, rival_locks, shard, store_suite
+from marsrl.bench.plan import adopt, cell_folder, plan, retire, rival_locks, shard, store_suite
 from marsrl.bench.progress import State, has_ended, seed_states, strays
 from marsrl.bench.show import total
 from marsrl.bench.suite import Suite
@@ -83,7 +87,21 @@ def test_shards_are_a_partition(count, tmp_path):
     shares = [shard(jobs, index, count) for index in range(1, count + 1)]
     assert Counter(job for share in shares for job in share) == Counter(jobs)
     sizes = [len(share) for share in shares]
-    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) - min(sizes) <= 2  # a group: both objectives of a task and seed
+
+
+@pytest.mark.parametrize("per_job", [None, 1, 2])
+def test_a_shard_has_all_objectives_of_its_tasks_and_seeds(per_job, tmp_path):
+    suite = suite_of(objectives=("mars", "mappo", "maspo"), seeds_per_job=per_job)
+    jobs = plan(suite, tmp_path)
+    begin(jobs[0])
+    for count in (2, 3, 4):
+        for index in range(1, count + 1):
+            cells = Counter(
+                (job.config.task, job.config.seeds)
+                for job in shard(plan(suite, tmp_path), index, count)
+            )
+            assert set(cells.values()) <= {3}
 
 
 def test_shards_stay_a_partition_while_jobs_begin(tmp_path):
@@ -154,6 +172,50 @@ def test_a_store_keeps_and_grows_its_suite(tmp_path):
     assert {path.name for path in store.iterdir()} == {"suite.toml"}
 
 
+def test_what_two_add_at_a_time_is_not_lost(tmp_path, monkeypatch):
+    adopt(suite_of(), tmp_path)
+    reading = threading.Barrier(2, timeout=0.3)
+    sealed = plan_module._sealed
+
+    def write_slowly(text):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            reading.wait()  # both have read the old suite, if nothing keeps them apart
+        return sealed(text)
+
+    monkeypatch.setattr(plan_module, "_sealed", write_slowly)
+    names = ("maspo", "mars-log")
+    threads = [
+        threading.Thread(target=adopt, args=(suite_of(objectives=(name,)), tmp_path))
+        for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.undo()
+    assert set(store_suite(tmp_path).objectives) == {"mars", "mappo", *names}
+    assert [path.name for path in tmp_path.iterdir()] == ["suite.toml"]
+
+
+def test_a_store_that_somebody_else_changes_for_long_is_refused(tmp_path):
+    text = f"{tmp_path} is being written by process"
+    with store_lock(tmp_path), pytest.raises(UserError, match=text):
+        store_lock(tmp_path, patience=0.0).__enter__()
+
+
+def test_an_objective_is_taken_out_and_put_back(tmp_path):
+    adopt(suite_of(), tmp_path)
+    begin(plan(suite_of(), tmp_path)[0])
+    with pytest.raises(UserError, match="has no objective 'marz'; did you mean mars"):
+        retire("marz", tmp_path)
+    assert retire("mars", tmp_path) == store_suite(tmp_path) == suite_of(objectives=("mappo",))
+    assert len(strays(store_suite(tmp_path), tmp_path)) == 1
+    with pytest.raises(UserError, match="mappo is the only objective of"):
+        retire("mappo", tmp_path)
+    assert set(adopt(suite_of(), tmp_path).objectives) == {"mars", "mappo"}
+    assert strays(store_suite(tmp_path), tmp_path) == []
+
+
 def test_settings_may_change_until_a_cell_has_begun(tmp_path):
     adopt(suite_of(), tmp_path)
     changed = suite_of(settings={"total_steps": 2000})
@@ -162,6 +224,19 @@ def test_settings_may_change_until_a_cell_has_begun(tmp_path):
     with pytest.raises(UserError, match=r"begun mars on lbf/10x10.*steps = 2000 and 1000"):
         adopt(suite_of(), tmp_path)
     assert store_suite(tmp_path) == changed
+
+
+def test_a_suite_that_was_damaged_is_not_taken_for_another(tmp_path):
+    adopt(suite_of(), tmp_path)
+    path = tmp_path / "suite.toml"
+    text = path.read_text()
+    path.write_text(text.replace("seeds = [0, 1, 2]", "seeds = [0, 1, 3]"))
+    with pytest.raises(UserError, match=r"suite\.toml was edited or damaged: its checksum differs"):
+        store_suite(tmp_path)
+    path.write_text(path.read_text().partition("\n")[2])  # as the message says
+    assert store_suite(tmp_path).seeds == (0, 1, 3)
+    path.write_text(text)
+    assert store_suite(tmp_path) == suite_of()
 
 
 def test_a_folder_without_a_suite_is_no_store(tmp_path):
@@ -220,6 +295,20 @@ def test_trials_are_kept(tmp_path, monkeypatch):
         word for task in ("lbf/10x10-3p-3f", "paxmen/4ag", "lbf/15x15-3p-5f")
         for word in (f"trying {task} ...", task)
     ]  # fmt: skip
+
+
+def test_a_trial_that_was_damaged_is_done_again(tmp_path, monkeypatch):
+    (job, *_) = jobs = plan(suite_of(tasks=("paxmen/4ag",), objectives=("mars",)), tmp_path)
+    right = {"seconds": 60.0, "peak_memory_mb": 100.0}
+    monkeypatch.setattr("marsrl.bench.measure._try", lambda config: right)
+    path = tmp_path / "measurements.json"
+    key = f"{job.config.task} {job.config.hash} 3"
+    for wrong in (None, 3, {}, {"seconds": "x", "peak_memory_mb": 1}, right | {"seconds": -1}):
+        path.write_text(json.dumps({key: wrong}))
+        assert costs(jobs, tmp_path, measure=True, tell=print) == {job: Cost(60.0, 100.0)}
+    for text in ("", "[]", "[" * 5000):
+        path.write_text(text)
+        assert costs(jobs, tmp_path, measure=True, tell=print) == {job: Cost(60.0, 100.0)}
 
 
 def test_a_short_plan_is_told_in_minutes(tmp_path):

@@ -1,23 +1,33 @@
 import dataclasses
 import json
+import math
+import os
+import random
+import re
 import sys
 from importlib.metadata import version
 
 import pytest
 
 from marsrl.bench.checks import check_version
+from marsrl.bench.doctor import find_faults, repair
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.plan import adopt, plan
 from marsrl.bench.process import lock
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.bench.restore import restore
-from marsrl.bench.results import collect, read, write
+from marsrl.bench.results import check_replaceable, collect, read, write
 from marsrl.bench.rows import DIAGNOSTICS
 from marsrl.bench.suite import Suite
+from marsrl.cli import main
 from marsrl.envs.tasks import BOUNDS_VERSION, TASKS
 from marsrl.errors import UserError
+from marsrl.report.benchmark_figures import make_plots
+from marsrl.report.origins import mixtures
+from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.records import to_file, to_line
 
 SUITE = Suite(
     "small",
@@ -45,6 +55,7 @@ class Folder:
         self.status |= {"seconds": {"compile": 1.0, "train": 2.0, "evaluate": 3.0}}
         self.status |= {"peak_memory_mb": 512}
         self.versions = {"jax": "1", "marsrl": "2.0"}
+        self.git = None
         self.rows = []
         for step in steps:
             if step:
@@ -67,12 +78,11 @@ class Folder:
     def write(self):
         folder, config = self.job.folder, self.job.config
         folder.mkdir(parents=True)
-        machine = {"versions": self.versions, "machine": {"cores": 1}, "git": None}
+        machine = {"versions": self.versions, "machine": {"cores": 1}, "git": self.git}
         content = {"config": config.to_dict(), "hash": config.hash} | machine
-        (folder / "config.json").write_text(json.dumps(content))
-        (folder / "status.json").write_text(json.dumps(self.status))
-        lines = [json.dumps(row) + "\n" for row in self.rows]
-        (folder / "metrics.jsonl").write_text("".join(lines))
+        (folder / "config.json").write_bytes(to_file(content))
+        (folder / "status.json").write_bytes(to_file(self.status))
+        (folder / "metrics.jsonl").write_bytes(b"".join(map(to_line, self.rows)))
 
 
 @pytest.fixture
@@ -200,6 +210,25 @@ def test_a_row_that_is_just_being_written_waits(jobs, tmp_path):
     assert collect(tmp_path).episodes.num_rows == 2 * 2 * 2
 
 
+def test_results_are_read_where_their_objectives_are_not(tmp_path, monkeypatch, capsys):
+    """status, report and export show what a store holds, and import nothing that it names."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ("mars", "evil:make", "gone:[/x]")
+    suite = dataclasses.replace(SUITE, tasks=("paxmen/4ag",), objectives=names)
+    store = tmp_path / "store"
+    for job in plan(adopt(suite, store), store):
+        Folder(job).write()
+    for words in ("status store", "report store --out page", "export page x.json"):
+        main(["bench", *words.split()])
+    out = capsys.readouterr().out
+    assert "6 done" in out
+    assert "gone:[/x]" in out
+    assert set(json.loads((tmp_path / "x.json").read_text())["paxmen"]["4ag"]) == set(names)
+    assert "evil" not in sys.modules
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -255,10 +284,151 @@ def test_damaged_files_are_refused(complete, tmp_path):
         read(tmp_path)
 
 
+RECORD = {
+    "seconds": [None, {"train": "x"}, {"train": -1.0}, {"train": 10**400}, [1]],
+    "peak_memory_mb": [None, "1", True, -1],
+    "diverged_step": ["x", 5, True],
+    "status": ["diverged", "unknown", None, []],
+    "versions": [None, {"jax": 1}, "x"],
+    "machine": [[1], None, {"cores": {"a": 1}}, {"cores": "\ud800"}],
+    "git": ["x", {}, {"commit": 1, "dirty": True}, {"commit": "a", "dirty": "no"}],
+    "task": ["smax/2s3z", "lbf/*", None, "\ud800", "x" * 10_000],
+    "objective": ["maspo", 3, "[/x]\x1b"],
+    "seed": [99, "0", True, -1, 10**30, 1],
+    "step": [-1, 1.5, None, 10**20],
+    "config": [None, {"seeds": 3}, {"seeds": []}, {"task": "x"}, {"a": {"b": {"c": {}}}}],
+    "run": [None, 5],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in RECORD.items() for value in values]
+)
+def test_a_wrong_value_of_a_run_is_refused_in_one_line(field, value, complete, tmp_path):
+    write(complete, tmp_path)
+    runs = [run._asdict() for run in complete.runs]
+    runs[2] = runs[2] | {field: value}
+    change(tmp_path, runs=runs)
+    with pytest.raises(UserError, match=r"runs\.json: run 2 has|runs\.json has") as caught:
+        read(tmp_path)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is no list of runs"),
+        ("null", "is no list of runs"),
+        ('{"runs": ' + "[" * 5000, "nested too deeply|is not JSON"),
+        ("{", "is not JSON"),
+        ('{"bounds_version": 1, "suite": {}, "runs": []}', "runs.json: name is missing"),
+        ('{"bounds_version": 1, "suite": 3, "runs": []}', "is no list of runs"),
+        ('{"bounds_version": 1, "checksums": 3, "suite": 3, "runs": []}', "is no list of runs"),
+    ],
+)
+def test_a_wrong_list_of_runs_is_refused_in_one_line(content, message, complete, tmp_path):
+    write(complete, tmp_path)
+    (tmp_path / "runs.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
+    (tmp_path / "runs.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="is no text"):
+        read(tmp_path)
+
+
+def test_a_run_that_is_missing_from_the_list_is_noticed(complete, tmp_path):
+    write(complete, tmp_path)
+    runs = [run._asdict() for run in complete.runs]
+    change(tmp_path, runs=runs[1:])
+    with pytest.raises(UserError, match="has no run of seed 0 of mars on paxmen/4ag"):
+        read(tmp_path)
+
+
+def changed(table, column, value):
+    """A table with another value in one row."""
+    rows = table.to_pylist()
+    rows[3] = rows[3] | {column: value}
+    return type(table).from_pylist(rows, table.schema)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("return", math.inf, "has a return that is not finite"),
+        ("return", math.nan, "has a return that is not finite"),
+        ("return", None, "has a row without return"),
+        ("step", -1, "has step = -1, expected 0 to"),
+        ("step", None, "has a row without step"),
+        ("seed", 99, "has seed = 99, expected one of the suite's"),
+        ("seed", None, "has a row without seed"),
+        ("task", "smax/2s3z", "has task = 'smax/2s3z', expected one of the suite's"),
+        ("objective", None, "has a row without objective"),
+        ("phase", "train", "has phase = 'train', expected eval, final"),
+        ("episode", 0, "has 2 rows of task .*, step 0, episode 0, expected one"),
+        ("episode", -1, "has episode = -1, expected 0 to"),
+    ],
+)
+def test_a_wrong_row_is_refused_in_one_line(column, value, message, complete, tmp_path):
+    write(complete._replace(episodes=changed(complete.episodes, column, value)), tmp_path)
+    with pytest.raises(UserError, match=rf"episodes\.parquet {message}"):
+        read(tmp_path)
+
+
+def test_what_was_written_by_another_report_is_noticed(complete, tmp_path):
+    """As after a kill between the three files, or a bit that flipped in one of them."""
+    other = complete._replace(curves=complete.curves.slice(1))
+    write(other, tmp_path / "other")
+    for name in ("curves.parquet", "runs.json"):
+        write(complete, tmp_path / "mixed")
+        (tmp_path / "mixed" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+        with pytest.raises(UserError, match=r"curves\.parquet is not what was written with runs"):
+            read(tmp_path / "mixed")
+    runs = json.loads((tmp_path / "other" / "runs.json").read_text())["runs"]
+    runs[0]["step"] += 8
+    change(tmp_path / "other", runs=runs)
+    with pytest.raises(UserError, match=r"runs\.json is not what was written"):
+        read(tmp_path / "other")
+
+
+def test_results_of_before_there_were_checksums_are_read(complete, tmp_path):
+    write(complete, tmp_path)
+    content = json.loads((tmp_path / "runs.json").read_text())
+    del content["checksums"]
+    (tmp_path / "runs.json").write_text(json.dumps(content))
+    assert read(tmp_path).runs == complete.runs
+
+
 def test_pyarrow_is_asked_for(jobs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"pip install 'marsrl\[bench\]'"):
         collect(tmp_path)
+
+
+def test_other_results_are_not_written_over_unasked(complete, tmp_path, capsys):
+    store, page, theirs = (tmp_path / name for name in ("store", "page", "theirs"))
+    (job, *_) = plan(adopt(SUITE, store), store)
+    Folder(job).write()
+    write(complete, theirs)
+    before = (theirs / "runs.json").read_bytes()
+    text = r"holds other results, such as seed 0 of mappo on paxmen/4ag, id \w{12}; choose another"
+    with pytest.raises(UserError, match=text):
+        check_replaceable(collect(store), theirs)
+    code, _, errors = command_line(capsys, "report", store, "--out", theirs)
+    assert (code, "--replace" in errors) == (2, True)
+    assert (theirs / "runs.json").read_bytes() == before
+    check_replaceable(complete, theirs)  # the same again
+    write(collect(store), page)
+    check_replaceable(complete, page)  # more of the same
+    with pytest.raises(UserError, match="is a store of its own"):
+        check_replaceable(complete, store)
+    (page / "runs.json").write_text("{")
+    with pytest.raises(UserError, match=r"cannot tell which results .* holds: .* is not JSON"):
+        check_replaceable(complete, page)
+    (page / "runs.json").rename(page / "index.html")
+    with pytest.raises(UserError, match=r"has an index\.html, and no results"):
+        check_replaceable(complete, page)
+    check_replaceable(complete, tmp_path / "new")
 
 
 # --- restoring ------------------------------------------------------------------------------------
@@ -428,6 +598,274 @@ def test_an_episode_that_is_not_finite_is_refused(jobs, tmp_path):
         collect(tmp_path)
 
 
+# --- damage ---------------------------------------------------------------------------------------
+
+
+def flip(content, place):
+    at = int(len(content) * place)
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def replaced(path, content):
+    path.write_bytes(content)
+
+
+def into_folder(path, content):
+    path.unlink()
+    path.mkdir()
+
+
+def into_endless_link(path, content):
+    """Unreadable, for root too."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+DAMAGE = {
+    "emptied": lambda path, content: replaced(path, b""),
+    "halved": lambda path, content: replaced(path, content[: len(content) // 2]),
+    "random": lambda path, content: replaced(path, random.Random(0).randbytes(len(content))),
+    "deleted": lambda path, content: path.unlink(),
+    "a folder": into_folder,
+    "unreadable": into_endless_link,
+} | {
+    f"flipped at {place}": lambda path, content, place=place: replaced(path, flip(content, place))
+    for place in (0.02, 0.1, 0.3, 0.45, 0.55, 0.7, 0.9, 0.99)
+}
+
+
+def outcome(call):
+    """What a call returns, or the one line of its refusal."""
+    try:
+        return call()
+    except UserError as error:
+        return str(error)
+
+
+def command_line(capsys, *words):
+    """The exit code, the output and the errors of `marsrl bench`."""
+    try:
+        main(["bench", *map(str, words)])
+        return 0, *capsys.readouterr()
+    except SystemExit as end:
+        return end.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_of_a_store_is_named_and_never_another_number(damage, complete, tmp_path, capsys):
+    """Whatever happens to any file: the same results, or a line that names what is wrong."""
+    (sound,) = [job for job in plan(SUITE, tmp_path) if job.config.objective == "mars"][:1]
+    paths = [tmp_path / "suite.toml", *sorted(sound.folder.iterdir())]
+    assert len(paths) == 4
+    exported = to_marl_eval(complete)
+    for path in paths:
+        content = path.read_bytes()
+        DAMAGE[damage](path, content)
+        found = outcome(lambda: collect(tmp_path))
+        assert isinstance(found, str) or to_marl_eval(found) == exported, path
+        assert isinstance(found, str) or found.runs == complete.runs, path
+        if isinstance(found, str):
+            assert len(found.splitlines()) == 1
+            assert path.name in found or str(tmp_path) in found
+        code, out, errors = command_line(capsys, "status", tmp_path)
+        assert (code, len(errors.splitlines())) in ((0, 0), (2, 1))
+        assert not isinstance(found, str) or path.name in out + errors, path
+        suite = tmp_path / "suite.toml"
+        planned = command_line(capsys, "plan", suite, "--store", tmp_path, "--no-measure")
+        assert (planned[0], len(planned[2].splitlines())) in ((0, 0), (2, 1))
+        if path.is_dir():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+    assert collect(tmp_path).runs == complete.runs
+
+
+SHAPES = {
+    "config.json": [
+        {"config": []}, {"hash": 5}, {"versions": None}, {"machine": [1]}, {"git": "x"},
+    ],
+    "status.json": [
+        {"status": 5}, {"step": None}, {"step": -1}, {"seeds": []}, {"seeds": {"0": 3}},
+        {"seeds": {"0": {"status": "finished"}}}, {"seeds": {}}, {"seconds": None},
+        {"seconds": {"train": "x"}}, {"peak_memory_mb": None},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [(name, change) for name, every in SHAPES.items() for change in every]
+)
+def test_a_file_of_a_wrong_shape_is_named(name, change, complete, jobs, tmp_path, capsys):
+    path = jobs[0].folder / name
+    for content in (json.loads(path.read_text()) | change, change, [], 3):
+        if isinstance(content, dict):
+            content.pop("check", None)
+        path.write_bytes(to_file(content) if isinstance(content, dict) else b"[]")
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            collect(tmp_path)
+        main(["bench", "status", str(tmp_path)])
+        assert name in capsys.readouterr().out
+
+
+def test_rows_that_are_not_as_they_were_written_are_named(jobs, tmp_path):
+    wrong = {
+        "has the row of kind eval, seed 0, step 0 twice": lambda rows: rows[:1] + rows,
+        "has no final row of seed 1, which has finished": lambda rows: rows[:-1],
+        "has no evaluation of seed 0 at step 0": lambda rows: rows[1:],
+        "has at step 0 of seed 0 returns = None": lambda rows: [rows[0] | {"returns": None}],
+        r"has at step 0 of seed 0 returns = \['x'\]": lambda rows: [rows[0] | {"returns": ["x"]}],
+        "has at step 0 of seed 9 a row, expected a seed": lambda rows: [rows[0] | {"seed": 9}],
+        "has at step -1 of seed 0 a row, expected a seed": lambda rows: [rows[0] | {"step": -1}],
+        "has at step 0 of seed 0 a row of kind 'x'": lambda rows: [rows[0] | {"kind": "x"}],
+        "has at step 0 of seed 0 return = 'x'": lambda rows: [rows[0] | {"return": "x"}],
+        "has at step 500 of seed 0 entropy = None": lambda rows: [
+            {k: x for k, x in rows[2].items() if k != "entropy"}
+        ],
+    }
+    folder = Folder(jobs[0])
+    folder.write()
+    path = jobs[0].folder / "metrics.jsonl"
+    for message, change in wrong.items():
+        path.write_bytes(b"".join(map(to_line, change(folder.rows))))
+        with pytest.raises(UserError, match=f"metrics.jsonl {message}"):
+            collect(tmp_path)
+
+
+def test_an_evaluation_that_one_of_the_runs_lacks_is_noticed(jobs, tmp_path):
+    Folder(jobs[0]).write()
+    short = Folder(jobs[1])
+    short.rows = [r for r in short.rows if (r["kind"], r["seed"], r["step"]) != ("eval", 1, 500)]
+    short.write()
+    text = f"seed 1 of {jobs[1].folder} has no evaluation at step 500, which other runs of paxmen"
+    with pytest.raises(UserError, match=text):
+        collect(tmp_path)
+
+
+# --- where runs come from -------------------------------------------------------------------------
+
+
+def test_runs_of_different_sources_and_packages_are_told(jobs, tmp_path, capsys):
+    """A version between tasks is another thing than one between the objectives of a task."""
+    for number, job in enumerate(jobs):
+        folder = Folder(job)
+        folder.versions |= {"jumanji": "1" if number == 0 else "2", "brax": None}
+        folder.git = {"commit": "a" * 40 if "paxmen" in job.config.task else "b" * 40}
+        folder.git["dirty"] = "paxmen" in job.config.task
+        folder.write()
+    results = collect(tmp_path)
+    source, jumanji = mixtures(results.runs)
+    task, other = jobs[0].config.task, jobs[-1].config.task
+    assert {task, other} == set(SUITE.tasks)
+    pax, lbf = f"commit {'a' * 12} with changes", f"commit {'b' * 12}"
+    assert source == ("source", {pax: 4, lbf: 4}, ())
+    assert jumanji == ("jumanji", {"2": 6, "1": 2}, (task,))
+    main(["bench", "status", str(tmp_path)])
+    out = capsys.readouterr().out
+    told = f"jumanji: 2 (6 runs), 1 (2 runs); objectives differ in it on {task}"
+    assert f"not all alike: {told}" in out
+    assert "on each task all objectives share theirs" in out
+    summary = summarize_benchmark(results)
+    assert told in render_page(summary, make_plots(summary))
+
+
+def test_runs_that_are_alike_are_not_told(complete):
+    assert mixtures(complete.runs) == ()
+
+
+def test_an_objective_with_two_sources_is_two(jobs, tmp_path):
+    for job in jobs:
+        Folder(job).write()
+    mars = [job for job in jobs if job.config.objective == "mars"]
+    mars[0].source.write_text("0123456789ab\n")
+    assert {run.source for run in collect(tmp_path).runs} == {None, "0123456789ab"}
+    again = tmp_path / "again"
+    restored(collect(tmp_path), tmp_path / "page", again)
+    assert collect(again).runs == collect(tmp_path).runs
+    mars[1].source.write_text("ba9876543210\n")
+    with pytest.raises(UserError, match=r"mars on .* was trained with another source than"):
+        collect(tmp_path)
+
+
+# --- the doctor -----------------------------------------------------------------------------------
+
+
+def texts(found):
+    return [finding.text for finding in found]
+
+
+def test_the_doctor_finds_nothing_in_a_sound_store(complete, tmp_path):
+    write(complete, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert find_faults(tmp_path) == []
+    assert repair(tmp_path) == ([], [])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(UserError, match="is no store"):
+        find_faults(tmp_path / "none")
+
+
+def test_the_doctor_mends_what_can_be_made_anew(complete, jobs, tmp_path):
+    """A suite of the tables, tables of the runs, rows twice, and what was left unfinished."""
+    write(complete, tmp_path)
+    path = tmp_path / "suite.toml"
+    sound = path.read_bytes()
+    path.write_bytes(flip(sound, 0.5))
+    log = jobs[0].folder / "metrics.jsonl"
+    rows = log.read_bytes()
+    log.write_bytes(rows.split(b"\n")[0] + b"\n" + rows)
+    old, new = tmp_path / "runs.json.0123.tmp", tmp_path / "curves.parquet.4567.tmp"
+    for leftover in (old, new):
+        leftover.touch()
+    os.utime(old, (0, 0))
+    (first, *others) = find_faults(tmp_path)
+    assert "suite.toml was edited or damaged" in first.text
+    assert first.remedy == f"writes {path} anew from runs.json"
+    assert texts(others) == [f"{old} was left unfinished by an interruption"]
+    mended, left = repair(tmp_path)
+    assert [finding.text.split()[0] for finding in mended] == [str(path), str(old), str(log)]
+    assert left == []
+    assert (path.read_bytes(), log.read_bytes()) == (sound, rows)
+    assert (tmp_path / "suite.toml.damaged").exists()
+    assert log.with_name("metrics.jsonl.damaged").exists()
+    assert new.exists()  # somebody may be writing it
+    assert collect(tmp_path).runs == complete.runs
+    (tmp_path / "episodes.parquet").write_bytes(b"PAR1")
+    mended, left = repair(tmp_path)
+    assert (len(mended), left) == (1, [])
+    assert read(tmp_path).episodes.equals(complete.episodes)
+
+
+def test_the_doctor_says_what_it_cannot_mend_and_deletes_nothing(complete, jobs, tmp_path):
+    log, status = jobs[0].folder / "metrics.jsonl", jobs[1].folder / "status.json"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:-1]))
+    status.unlink()
+    jobs[2].folder.rename(tmp_path / "away")
+    jobs[2].folder.touch()
+    mended, left = repair(tmp_path)
+    assert mended == [] or all(str(status) in text for text in texts(mended))
+    assert any("has no final row of seed 1" in text for text in texts(left))
+    assert any("is no folder, expected that of a run" in text for text in texts(left))
+    assert log.read_bytes() == b"".join(lines[:-1])
+    assert jobs[2].folder.is_file()
+
+
+def test_the_doctor_is_a_command(complete, jobs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("marsrl.cli.configure_jax", lambda: None)
+    main(["doctor", str(tmp_path)])
+    assert "is sound" in capsys.readouterr().out
+    log = jobs[0].folder / "metrics.jsonl"
+    rows = log.read_bytes()
+    log.write_bytes(rows + rows)
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", str(tmp_path)])
+    assert end.value.code == 2
+    assert "row(s) twice, alike but for times (--repair keeps the first" in capsys.readouterr().out
+    assert log.read_bytes() == rows + rows
+    main(["doctor", str(tmp_path), "--repair"])
+    assert "is sound" in capsys.readouterr().out
+    assert log.read_bytes() == rows
+
+
 # --- marl-eval ------------------------------------------------------------------------------------
 
 
@@ -547,11 +985,58 @@ TEXT = ONE | {"step_count": "0"}
             {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": [None]}}}}}},
             r"step_0/return is \[None\], expected a list of finite numbers",
         ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": [10**400]}}}}}},
+            "step_0/return is .*about 401 digits.*, expected a list of finite numbers",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": {"step_count": 0, "return": [True]}}}}}},
+            r"step_0/return is \[True\], expected a list of finite numbers",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": ONE | {"step_count": 10**20}}}}}},
+            "step_count is 100000000000000000000, expected 0 to 9007199254740992; nearest",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"r_0": {"step_0": ONE, "step_1": ONE}}}}},
+            "step_0 and step_1 of paxmen/4ag/a/r_0 are both at step 0",
+        ),
+        (
+            {"paxmen": {"4ag": {"a": {"seed_" + "9" * 5000: {"step_0": ONE}}}}},
+            r"run 'seed_9+'\.\.\. \(5,005 characters\) of a on paxmen/4ag has no number of 1 to 15",
+        ),
+        (
+            {"paxmen": {"4ag": {"a\x1b[2J": {"r_0": {"step_0": ONE}}}}},
+            r"objectives has 'a\\x1b\[2J', expected 1 to 200 printable characters",
+        ),
+        (
+            {"x" * 100_000: {"y": {"a": {}}}},
+            r"unknown task 'x+'\.\.\. \(100,002 characters\)",
+        ),
     ],
 )
 def test_other_forms_are_refused(data, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         from_marl_eval(data, "theirs")
+    assert len(str(caught.value)) < 2_500
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": ' * 5_000 + "1" + "}" * 5_000, "nested too deeply|unknown task"),
+        ('{"a": ' + "9" * 5_000 + "}", "is not JSON: Exceeds the limit"),
+        ("[", "is not JSON"),
+    ],
+)
+def test_json_without_end_is_refused_in_one_line(text, message, tmp_path, capsys):
+    (tmp_path / "theirs.json").write_text(text)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "import", f"{tmp_path}/theirs.json", "--out", f"{tmp_path}/out"])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_names_of_the_return_are_read():

@@ -114,6 +114,9 @@ REFUSED = [
     ("seeds = [3, 1]", "seeds = [-1]", "mars on paxmen/4ag: seeds = .*from 0"),
     ("seeds_per_job = 1", "seeds_per_job = 0", "seeds_per_job is 0, expected at least 1"),
     ('"mappo"]', '"mapo"]', "mapo on paxmen/4ag: unknown objective 'mapo'; the nearest.*mappo"),
+    ('"mappo"]', '"ma\\u001bppo"]', r"objectives has 'ma\\x1bppo', expected 1 to 200 printable"),
+    ('"mappo"]', '""]', "objectives has '', expected 1 to 200 printable"),
+    ('name = "mine"', 'name = "a\\nb"', r"name has 'a\\nb', expected 1 to 200 printable"),
     ('"mappo"]', '"no_such:f"]', "importing 'no_such' of 'no_such:f' raised ModuleNotFoundError"),
     ('"paxmen/4ag"', '"paxmen/4agg"', "unknown task 'paxmen/4agg'; did you mean paxmen/4ag"),
     ('"lbf/*"', '"lbg/*"', "unknown task 'lbg/\\*'"),
@@ -159,3 +162,30 @@ def test_default_settings_are_the_preset():
     suite = Suite("s", ("smax/2s3z",), ("mars",), (0,))
     assert suite.config("smax/2s3z", "mars") == preset("smax/2s3z", seeds=(0,))
     assert isinstance(suite.config("smax/2s3z", "mars"), Config)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = " + "[" * 9_000, "it is nested too deeply"),
+        (".".join("a" * 50_000) + " = 1", "line 1 has 100,003 characters, expected at most 10,000"),
+        ("x = " + "9" * 5_000, "Exceeds the limit"),
+        ("name = [" + "1, " * 500 + "]", r"name is \[1, 1, .*\.\.\.\], expected a string"),
+    ],
+)
+def test_a_suite_without_end_is_refused_in_one_line(text, message, tmp_path):
+    path = tmp_path / "endless.toml"
+    path.write_text(f'{text}\ntasks = ["paxmen/4ag"]\nobjectives = ["mars"]\nseeds = [0]\n')
+    with pytest.raises(UserError, match=message) as caught:
+        read_suite(path)
+    assert len(str(caught.value)) < 400 + len(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_suite_of_bytes_and_a_folder_are_refused(tmp_path):
+    path = tmp_path / "bytes.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"bytes.toml: .*can't decode"):
+        read_suite(path)
+    with pytest.raises(UserError, match="no suite, nor file"):
+        read_suite(tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,10 +29,11 @@ def check_strays(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
             config = read_json(path).get("config", {})
             job = waiting.get((config.get("task"), config.get("objective")))
             if job is not None:
+                differ = differences(config, job.config.to_dict())
                 raise UserError(
                     f"{cell} is the only folder with runs of {job.config.objective} on "
                     f"{job.config.task}, and the suite has other settings: "
-                    f"{differences(config, job.config.to_dict())}"
+                    f"{differ or 'only their id, which another version made'}"
                 )
 
 
@@ -52,8 +53,10 @@ def check_version(jobs: Iterable[Job]) -> None:
             )
 
 
-def check_alike(where: Path, runs: Iterable[RunRecord]) -> None:
+def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
     """Refuses a task whose runs differ in more than objective, seeds and devices.
+
+    An objective of which runs have different sources is refused on any tasks.
 
     Args:
         where: what the error calls their place.
@@ -62,6 +65,14 @@ def check_alike(where: Path, runs: Iterable[RunRecord]) -> None:
     Raises:
         UserError: settings, or versions of marsrl, differ.
     """
+    sources: dict[str, str] = {}
+    for run in runs:
+        if run.source and sources.setdefault(run.objective, run.source) != run.source:
+            raise UserError(
+                f"{where}: {run.objective} on {run.task} was trained with another source than "
+                "elsewhere: these are two objectives; train it anew with --retrain "
+                f"{run.objective}"
+            )
     first: dict[str, RunRecord] = {}
     apart = dict.fromkeys(("objective", "seeds", "devices"))
     for run in runs:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,22 +18,36 @@ import tyro
 from marsrl.bench import show
 from marsrl.bench.checks import check_strays, check_version
 from marsrl.bench.cluster import run_ray
+from marsrl.bench.damage import faults
 from marsrl.bench.launch import Outcome, run_local
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.measure import costs
-from marsrl.bench.plan import Job, adopt, plan, shard, store_suite
+from marsrl.bench.plan import Job, adopt, plan, retire, shard, store_suite
 from marsrl.bench.process import default_workers, gpus
 from marsrl.bench.progress import has_ended, strays
 from marsrl.bench.restore import restore
-from marsrl.bench.results import Results, collect, read, write
+from marsrl.bench.results import (
+    Results,
+    RunRecord,
+    check_replaceable,
+    collect,
+    read,
+    run_records,
+    write,
+)
+from marsrl.bench.sources import check_sources, set_aside
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.console import PlainConsole
-from marsrl.errors import UserError, check_int, check_number, shown
+from marsrl.errors import UserError, check_choice, check_int, check_number, shown
 from marsrl.files import write_beside
 from marsrl.reading import read_json
+from marsrl.report.origins import mixtures
+from marsrl.report.wording import mixture_line
 from marsrl.trust import check_trusted
 
 _console = PlainConsole(highlight=False)
+_PAUSE = 10.0  # seconds between two looks at what others train
+_OTHERS_TRAIN = 3  # exit code
 
 StorePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
 SuiteName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE|FILE.toml")]
@@ -82,11 +97,18 @@ class Run:
     """Train on a Ray cluster, by default the one that runs; --workers is then Ray's business."""
     gpus: float = 0.0
     """With --ray: GPUs per job; 0.5 lets two share one."""
+    retrain: tuple[str, ...] = ()
+    """Set aside what the store has of these objectives, and train them anew."""
+    wait: bool = False
+    """Stay until the jobs that others train are done too, and go on with what they leave."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run objectives `module:factory` that the store names and the suite here does not."""
 
     def __call__(self) -> None:
-        """Trains, and says what became of it; exit code 1 if a job failed."""
+        """Trains, and says what became of it; exit code 1 if a job failed, 3 if others train some.
+
+        Jobs that another launcher has are tried again when all others are done.
+        """
         _check_workers(self.workers)
         store = self.store.absolute()  # for Ray, whose workers have folders of their own
         named = read_suite(self.suite)
@@ -95,21 +117,42 @@ class Run:
                 mine = self.trust or objective in named.objectives
                 check_trusted("objective", objective, store / "suite.toml", mine)
         suite = adopt(named, store)
+        for name in self.retrain:
+            check_choice("retrain", name, suite.objectives)
         every = plan(suite, store)
         check_strays(suite, store, every)
         check_version(every)
-        jobs = _share(_selected(every, suite, self.tasks), self.shard)
+        jobs = self._mine(every, suite)
+        for job in jobs:
+            if job.config.objective in self.retrain and set_aside(job, Path.cwd()):
+                _say(f"{job.name}: set aside, to be trained anew")
+        check_sources(jobs, Path.cwd())
         todo = [job for job in jobs if not has_ended(job)]
         _say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done, {len(todo)} to go")
+        outcomes: dict[Job, Outcome] = {}
         try:
-            if self.ray is None:
-                outcomes = run_local(todo, self.workers, _tell)
-            else:
-                outcomes = run_ray(todo, *self._cluster(), _tell)
+            while todo:
+                found = self._train(todo)
+                outcomes |= {outcome.job: outcome for outcome in found}
+                tried = {job for job, outcome in outcomes.items() if outcome.status != "locked"}
+                left = self._mine(plan(suite, store), suite)  # some were split up meanwhile
+                todo = [job for job in left if not has_ended(job) and job not in tried]
+                if all(outcome.status == "locked" for outcome in found):
+                    if not self.wait:
+                        break
+                    time.sleep(_PAUSE)
         except KeyboardInterrupt:
             _say("interrupted; the same command goes on where the checkpoints left off")
             raise SystemExit(130) from None
-        _finish(outcomes, self.store)
+        _finish([*outcomes.values()], todo, self.store)
+
+    def _mine(self, jobs: list[Job], suite: Suite) -> list[Job]:
+        return _share(_selected(jobs, suite, self.tasks), self.shard)
+
+    def _train(self, jobs: list[Job]) -> list[Outcome]:
+        if self.ray is None:
+            return run_local(jobs, self.workers, _tell)
+        return run_ray(jobs, *self._cluster(), _tell)
 
     def _cluster(self) -> tuple[str | None, float]:
         if self.ray and len(self.ray) > 1:
@@ -131,10 +174,17 @@ class Status:
         table, totals = show.progress(suite, jobs)
         _console.print(table)
         _say(totals)
+        records: list[RunRecord] = []
         for job in jobs:
             if job.failure.exists():
-                reason = job.failure.read_text().strip()
+                reason = job.failure.read_text(errors="replace").strip()
                 _say(f"failed: {job.name}: {reason}")
+            found = list(faults(job))
+            for fault in found:
+                _say(f"damaged: {job.name}: {fault}")
+            records += [] if found else run_records(job)
+        for mixture in mixtures(records):
+            _say(f"not all alike: {mixture_line(mixture)}")
         _say_strays(self.store)
 
 
@@ -146,6 +196,8 @@ class Report:
     """A store, or a folder with the three files of results."""
     out: Path | None = None
     """Folder to write; default: the store."""
+    replace: bool = False
+    """Write over other results than those of this store, if --out has them."""
 
     def __call__(self) -> None:
         """Writes, prints the scores and says where the page is."""
@@ -154,6 +206,8 @@ class Report:
 
         out = self.out or self.store
         results = _load(self.store)
+        if not self.replace and out.resolve() != self.store.resolve():
+            check_replaceable(results, out)
         summary = summarize_benchmark(results)
         write(results, out)
         if _is_store(self.store):
@@ -179,6 +233,20 @@ class Add:
         count = len(suite.tasks) * len(suite.seeds)
         adopt(new, self.store)
         _say(f"{self.objective} works; it is part of {self.store}: {count} runs")
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Take an objective out of a store's suite; its runs stay, and `bench add` takes it back."""
+
+    objective: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OBJECTIVE")]
+    store: Path
+    """Folder of the runs."""
+
+    def __call__(self) -> None:
+        """Writes the store's suite without it."""
+        retire(self.objective, self.store)
+        _say(f"{self.objective} is no part of {self.store} any more; its runs are still there")
 
 
 @dataclass(frozen=True)
@@ -268,12 +336,16 @@ def _share(jobs: list[Job], which: str | None) -> list[Job]:
     return shard(jobs, int(match[1]), int(match[2]))
 
 
-def _finish(outcomes: Sequence[Outcome], store: Path) -> None:
-    counts = Counter(outcome.status for outcome in outcomes)
+def _finish(outcomes: Sequence[Outcome], left: Sequence[Job], store: Path) -> None:
+    """Says what became of the jobs, and which others train; the exit code tells it too."""
+    counts = Counter(outcome.status for outcome in outcomes if outcome.status != "locked")
+    counts |= Counter({"being trained by others": len(left)} if left else {})
     _say(", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to do")
     _say(f"see: marsrl bench status {store}")
     if counts["failed"]:
         raise SystemExit(1)
+    if left:
+        raise SystemExit(_OTHERS_TRAIN)
 
 
 @dataclass(frozen=True)
@@ -281,7 +353,7 @@ class Bench:
     """Plan, train and report a benchmark: tasks x objectives x seeds."""
 
     command: tyro.conf.OmitSubcommandPrefixes[
-        Plan | Run | Status | Report | Add | Restore | Export | Import
+        Plan | Run | Status | Report | Add | Remove | Restore | Export | Import
     ]
 
     def __call__(self) -> None:

@@ -2,7 +2,7 @@
 
 Nothing but files says who trains what, so any number of launchers may share a store: whoever holds
 the lock of a job trains it. The lock belongs to the launcher and to the process that trains, and
-ends with them.
+ends with them; it names its holder, so that it also ends where the file system has no such locks.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from marsrl.bench.locks import FileLock, is_locked
 from marsrl.bench.plan import Job, rival_locks
-from marsrl.bench.process import claim_gpus, default_workers, lock, on_gpu, start_worker
+from marsrl.bench.process import claim_gpus, default_workers, on_gpu, start_worker
 from marsrl.bench.progress import has_ended
+from marsrl.bench.sources import note_source
+from marsrl.errors import UserError
+from marsrl.files import write_beside
 
 _ATTEMPTS = 2
 _GRACE = 10.0  # seconds between asking a process to end and killing it
@@ -33,7 +37,7 @@ class Outcome(NamedTuple):
         status: done; failed, after two crashes; locked, somebody else trains it, or some of its
             seeds in another job; or stopped.
         minutes: how long it took here.
-        reason: why it failed, in one line.
+        reason: why it failed, or who trains it, in one line.
     """
 
     job: Job
@@ -111,17 +115,21 @@ def train_job(
     started = time.monotonic()
     stop = stop or threading.Event()
     job.folder.parent.mkdir(parents=True, exist_ok=True)
-    with job.lock.open("a") as file:
-        if not lock(file):
-            return Outcome(job, "locked")
+    lock = FileLock(job.lock)
+    try:
+        lock.take()
+    except UserError as error:
+        return Outcome(job, "locked", reason=str(error))
+    try:
         job.failure.unlink(missing_ok=True)
         if has_ended(job):  # since the plan was made
             return Outcome(job, "done")
         if any(map(is_taken, rival_locks(job))):
             return Outcome(job, "locked")
+        note_source(job, Path(path))
         code = -1
         for _ in range(_ATTEMPTS):
-            code = _attempt(job, path, environment, stop, file)
+            code = _attempt(job, path, environment, stop, lock)
             if code == 0 or stop.is_set():
                 break
         minutes = (time.monotonic() - started) / 60
@@ -130,24 +138,25 @@ def train_job(
         if stop.is_set():
             return Outcome(job, "stopped", minutes)
         reason = _reason(job, code)
-        job.failure.write_text(f"{reason}\n")
+        write_beside(job.failure, f"{reason}\n".encode())
         return Outcome(job, "failed", minutes, reason)
+    finally:
+        lock.release()
 
 
 def is_taken(path: Path) -> bool:
     """Whether the job of this lock has begun, or somebody is about to begin it."""
-    with path.open("a") as file:
-        return path.with_suffix("").exists() or not lock(file)
+    return path.with_suffix("").exists() or is_locked(path)
 
 
 def _attempt(
-    job: Job, path: str, environment: dict[str, str], stop: threading.Event, held: IO[str]
+    job: Job, path: str, environment: dict[str, str], stop: threading.Event, held: FileLock
 ) -> int:
     """Runs the job's process once; returns its exit code, minus the signal if one killed it."""
     with job.log.open("a") as log:
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         log.flush()
-        words, locks = (str(job.folder),), (held.fileno(),)
+        words, locks = (str(job.folder),), (held.descriptor,)
         return _wait(start_worker(job.config, words, path, environment, log, locks), stop)
 
 

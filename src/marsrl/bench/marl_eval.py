@@ -7,7 +7,6 @@ Here env is the family, the algorithm the objective, and a run `seed_0`.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from statistics import fmean
@@ -16,12 +15,14 @@ from typing import Any
 from marsrl.bench.results import Results, RunRecord
 from marsrl.bench.rows import curve_table, episode_table
 from marsrl.bench.suite import Suite
+from marsrl.bench.tables import LARGEST, MAX_STEP
 from marsrl.envs.tasks import TASKS
-from marsrl.errors import UserError, check_int, near_misses
+from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.runs.machine import Row
 
 _METRICS = ("return", "episode_return", "mean_episode_return")  # ours, and what others call it
 _ABSOLUTE = "absolute_metrics"
+_SEED_DIGITS = 15
 _Returns = dict[tuple[str, int], list[float]]  # of one run, by phase and step
 
 
@@ -74,7 +75,8 @@ def from_marl_eval(data: dict[str, Any], name: str) -> Results:
     tasks, objectives, seeds = (
         tuple(dict.fromkeys(head[key] for head in heads)) for key in ("task", "objective", "seed")
     )
-    suite = Suite(name, tasks, objectives, tuple(sorted(seeds)))
+    values = {"tasks": tasks, "objectives": objectives, "seeds": tuple(sorted(seeds))}
+    suite = Suite.from_dict({"name": name} | values)
     last: dict[tuple[str, str, int], int] = {}
     for head in heads:
         key = (head["task"], head["objective"], head["seed"])
@@ -146,17 +148,20 @@ def _evaluations(data: Any, where: tuple[str, ...]) -> Iterator[tuple[Row, list[
     env, name, objective = where
     task = f"{env}/{name}"
     if task not in TASKS:
-        raise UserError(f"unknown task {task!r}{near_misses(task, TASKS)}")
+        raise UserError(f"unknown task {shown(task)}{near_misses(task, TASKS)}")
     names: dict[int, str] = {}
     for run, inner in items:
-        number = re.search(r"\d+$", run)
-        if not number:
-            raise UserError(f"run {run!r} of {objective} on {task} has no number, expected seed_0")
+        number = re.search(r"[0-9]+$", run)
+        if not number or len(number[0]) > _SEED_DIGITS:
+            raise UserError(
+                f"run {shown(run)} of {objective} on {task} has no number of 1 to {_SEED_DIGITS} "
+                "digits, expected seed_0"
+            )
         seed = int(number[0])
         if (other := names.setdefault(seed, run)) != run:
             raise UserError(
-                f"runs {other!r} and {run!r} of {objective} on {task} are both seed {seed}, "
-                "expected one run for each"
+                f"runs {shown(other)} and {shown(run)} of {objective} on {task} are both seed "
+                f"{seed}, expected one run for each"
             )
         head = {"family": env, "task": task, "objective": objective, "run": "", "seed": seed}
         for phase, step, returns in _of_run((*where, run), inner):
@@ -165,11 +170,14 @@ def _evaluations(data: Any, where: tuple[str, ...]) -> Iterator[tuple[Row, list[
 
 def _of_run(where: tuple[str, ...], data: Any) -> Iterator[tuple[str, int, list[float]]]:
     """Phase, step and returns of each evaluation of a run; the absolute ones are at its end."""
-    last = 0
+    last, keys = 0, {}
     for key, inner in _object(where, data).items():
         if key != _ABSOLUTE:
             returns, step = _returns((*where, key), inner), inner.get("step_count")
-            check_int("/".join((*where, key, "step_count")), step, 0)
+            check_int("/".join((*where, key, "step_count")), step, 0, MAX_STEP)
+            if (other := keys.setdefault(step, key)) != key:
+                text = f"{other} and {key} of {'/'.join(where)} are both at step {step}"
+                raise UserError(f"{text}, expected one evaluation for each")
             last = max(last, step)
             yield "eval", step, returns
     if _ABSOLUTE in data:
@@ -183,15 +191,15 @@ def _returns(where: tuple[str, ...], data: Any) -> list[float]:
             if isinstance(returns, list) and returns and all(map(_is_finite, returns)):
                 return [float(x) for x in returns]
             name = "/".join((*where, metric))
-            raise UserError(f"{name} is {returns!r}, expected a list of finite numbers")
+            raise UserError(f"{name} is {shown(returns)}, expected a list of finite numbers")
     raise UserError(f"{'/'.join(where)} has none of {', '.join(_METRICS)}")
 
 
 def _is_finite(x: Any) -> bool:
-    return isinstance(x, int | float) and math.isfinite(x)
+    return type(x) in (int, float) and -LARGEST <= x <= LARGEST
 
 
 def _object(where: tuple[str, ...], data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise UserError(f"{'/'.join(where) or 'the file'} is {data!r}, expected an object")
+        raise UserError(f"{'/'.join(where) or 'the file'} is {shown(data)}, expected an object")
     return data

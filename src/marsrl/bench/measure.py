@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from marsrl.bench.damage import is_amount, status_faults
 from marsrl.bench.plan import Job
-from marsrl.bench.process import start_worker
+from marsrl.bench.process import claim_gpus, on_gpu, start_worker
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import write_beside
+from marsrl.runs.records import to_file
 
 
 class Cost(NamedTuple):
@@ -43,14 +45,12 @@ def costs(
         The estimates; without those of tasks of which nothing is known.
 
     Raises:
-        UserError: a trial fails.
+        UserError: a trial fails, or other launchers have all GPUs.
     """
     ended: dict[tuple[str, int], list[Cost]] = {}
     for job in jobs:
         if has_ended(job):
-            status = read_json(job.folder / "status.json")
-            cost = Cost(sum(status["seconds"].values()), status["peak_memory_mb"])
-            ended.setdefault(_kind(job), []).append(cost)
+            ended.setdefault(_kind(job), []).append(_taken(job))
     known = {
         kind: Cost(sum(c.seconds for c in cs) / len(cs), max(c.peak_memory_mb for c in cs))
         for kind, cs in ended.items()
@@ -67,6 +67,14 @@ def seconds_left(job: Job, cost: Cost) -> float:
     return 0.0 if has_ended(job) else cost.seconds * max(0.0, 1 - step / job.config.total_steps)
 
 
+def _taken(job: Job) -> Cost:
+    """What an ended job took, as its status tells."""
+    for fault in status_faults(job):
+        raise UserError(f"{fault}; see what can be mended with: marsrl doctor STORE")
+    status = read_json(job.folder / "status.json")
+    return Cost(sum(status.get("seconds", {}).values()), status.get("peak_memory_mb", 0))
+
+
 def _kind(job: Job) -> tuple[str, int]:
     return job.config.task, len(job.config.seeds)
 
@@ -76,17 +84,21 @@ def _tried(config: Config, store: Path, tell: Callable[[str], None]) -> Cost:
     path = store / "measurements.json"
     kept = read_json(path)
     key = f"{config.task} {config.hash} {len(config.seeds)}"
-    if key not in kept:
+    found = kept.get(key)
+    if not isinstance(found, dict) or not all(is_amount(found.get(x)) for x in Cost._fields):
         tell(f"trying {config.task} ...")
-        kept[key] = _try(config)
+        kept[key] = found = _try(config)
         store.mkdir(parents=True, exist_ok=True)
-        write_beside(path, json.dumps(kept, indent=2).encode())
-    return Cost(**kept[key])
+        write_beside(path, to_file(kept))
+    return Cost(*(found[name] for name in Cost._fields))
 
 
 def _try(config: Config) -> dict[str, float]:
-    process = start_worker(config, (), str(Path.cwd()), {}, subprocess.PIPE)
-    output, _ = process.communicate()
+    """A trial where a job would run: on one GPU if there are any, else on one core."""
+    with claim_gpus(1) as devices:
+        place = on_gpu(devices[0], 1.0) if devices else {}
+        process = start_worker(config, (), str(Path.cwd()), place, subprocess.PIPE)
+        output, _ = process.communicate()
     lines = output.splitlines() or [""]
     if process.returncode:
         raise UserError(f"the trial of {config.task} failed: {lines[-1]}")

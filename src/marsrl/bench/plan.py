@@ -2,24 +2,27 @@
 
 A store is a folder: `suite.toml`, and under `runs/TASK/OBJECTIVE-ID/` a run folder `seeds-0-1-2`
 for each job, with its output in `.log` beside it, a `.lock` that its process holds, and a `.failed`
-with the reason if it crashed twice.
+with the reason if it crashed twice, and a `.source` that tells an own objective from later ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from marsrl.bench.locks import store_lock
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
-from marsrl.errors import UserError
+from marsrl.errors import UserError, near_misses, reason, shown
 from marsrl.files import write_beside
 
 T = TypeVar("T")
+_SEAL = "# checksum "
 
 
 class Job(NamedTuple):
@@ -47,6 +50,11 @@ class Job(NamedTuple):
     def failure(self) -> Path:
         """Why it failed, if it did."""
         return self.folder.with_suffix(".failed")
+
+    @property
+    def source(self) -> Path:
+        """The digest of an own objective's source as it was when the job was begun."""
+        return self.folder.with_suffix(".source")
 
     @property
     def name(self) -> str:
@@ -87,9 +95,16 @@ def job_of(store: Path, config: Config) -> Job:
     return Job(config, cell_folder(store, config) / f"seeds-{seeds}")
 
 
-def shard(jobs: Sequence[T], index: int, count: int) -> list[T]:
-    """The share `index` (from 1) of `count`; together the shares are all jobs, each once."""
-    return list(jobs[index - 1 :: count])
+def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
+    """The share `index` (from 1) of `count`; together the shares are all jobs, each once.
+
+    All objectives of a task and its seeds are in one share: if shares run on different machines,
+    what they train must not differ in the objective too.
+    """
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.config.task, min(job.config.seeds)), []).append(job)
+    return [job for group in list(groups.values())[index - 1 :: count] for job in group]
 
 
 def cell_folder(store: Path, config: Config) -> Path:
@@ -103,7 +118,7 @@ def task_folder(store: Path, task: str) -> Path:
 
 
 def store_suite(store: Path) -> Suite:
-    """The suite of a store.
+    """The suite of a store, whose objectives need not be here.
 
     Raises:
         UserError: the folder is no store, or its suite is wrong.
@@ -111,6 +126,7 @@ def store_suite(store: Path) -> Suite:
     path = store / "suite.toml"
     if not path.is_file():
         raise UserError(f"{store} is no store: it has no suite.toml; marsrl bench run makes one")
+    _check_seal(path)
     return read_suite(path, make=False)
 
 
@@ -124,6 +140,40 @@ def adopt(suite: Suite, store: Path) -> Suite:
         UserError: a cell that has begun would get other settings, or the folder holds results
             alone, which those of a new store would replace.
     """
+    store.mkdir(parents=True, exist_ok=True)
+    with store_lock(store):  # or what two add at a time is lost
+        suite = _merged(suite, store)
+        if not (store / "suite.toml").exists() or suite != store_suite(store):
+            write_suite(suite, store)
+    return suite
+
+
+def retire(objective: str, store: Path) -> Suite:
+    """Takes an objective out of a store's suite, the inverse of `adopt`; its runs stay there.
+
+    Raises:
+        UserError: the store does not plan it, or nothing else.
+    """
+    with store_lock(store):
+        suite = store_suite(store)
+        if objective not in suite.objectives:
+            closest = near_misses(objective, suite.objectives)
+            raise UserError(f"{store} has no objective {shown(objective)}{closest}")
+        others = tuple(name for name in suite.objectives if name != objective)
+        if not others:
+            raise UserError(f"{objective} is the only objective of {store}")
+        suite = dataclasses.replace(suite, objectives=others)
+        write_suite(suite, store)
+    return suite
+
+
+def write_suite(suite: Suite, store: Path) -> None:
+    """Writes a store's suite; to be called by who has its lock."""
+    write_beside(store / "suite.toml", _sealed(suite.to_toml()).encode())
+
+
+def _merged(suite: Suite, store: Path) -> Suite:
+    """A suite with what a store's has beyond it; see `adopt`."""
     if (store / "suite.toml").exists():
         old = store_suite(store)
         suite = dataclasses.replace(
@@ -135,15 +185,11 @@ def adopt(suite: Suite, store: Path) -> Suite:
         for task in old.tasks:
             for objective in old.objectives:
                 _check_same(store, old.config(task, objective), suite.config(task, objective))
-        if suite == old:
-            return suite
     elif (store / "runs.json").exists():
         raise UserError(
             f"{store} holds results without their run folders; choose another --store, which "
             f"marsrl bench restore {store} --store STORE fills with them"
         )
-    store.mkdir(parents=True, exist_ok=True)
-    write_beside(store / "suite.toml", suite.to_toml().encode())
     return suite
 
 
@@ -162,12 +208,36 @@ def seeds_of(folder: Path) -> tuple[int, ...]:
 
 
 def rival_locks(job: Job) -> list[Path]:
-    """The locks of other jobs with a seed of this one: planned when the suite had fewer or more."""
-    return [
+    """The locks of other jobs with a seed of this one: planned when the suite had fewer or more.
+
+    That of a job that has begun need not be there any more.
+    """
+    cell = job.folder.parent
+    begun = [p.with_suffix(".lock") for p in cell.glob("seeds-*") if seeds_of(p)]
+    return sorted(
         path
-        for path in job.folder.parent.glob("seeds-*.lock")
+        for path in {*cell.glob("seeds-*.lock"), *begun}
         if path != job.lock and set(_seeds_in(path.stem)) & set(job.config.seeds)
-    ]
+    )
+
+
+def _sealed(text: str) -> str:
+    """A suite's text below a line that tells whether it is still the same."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{_SEAL}{digest}; delete this line if you change the file\n{text}"
+
+
+def _check_seal(path: Path) -> None:
+    """Refuses a store's suite that is not what was written; one without a seal is taken."""
+    try:
+        first, _, rest = path.read_text().partition("\n")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    if first.startswith(_SEAL) and _sealed(rest) != f"{first}\n{rest}":
+        raise UserError(
+            f"{path} was edited or damaged: its checksum differs; if you edited it, delete its "
+            "first line"
+        )
 
 
 def _cell_jobs(suite: Suite, store: Path, config: Config) -> list[Job]:

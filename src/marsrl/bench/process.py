@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -134,7 +136,31 @@ def _claim_core() -> tuple[int, IO[str]]:
 
 def _claim_file(kind: str, name: object) -> Path:
     safe = str(name).replace("/", "-")  # old names of parts of a GPU have slashes
-    return Path(tempfile.gettempdir()) / f"marsrl-{os.getuid()}-{kind}-{safe}.lock"
+    return _private_folder() / f"{kind}-{safe}.lock"
+
+
+def _private_folder() -> Path:
+    """A folder of this machine in which nobody but this user can make files, or links.
+
+    Raises:
+        UserError: there is none.
+    """
+    places = [
+        Path(tempfile.gettempdir()) / f"marsrl-{os.getuid()}",
+        Path.home() / ".cache" / f"marsrl-locks-{socket.gethostname()}",
+    ]
+    for folder in places:
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = folder.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                if found.st_mode & 0o077:
+                    folder.chmod(0o700)
+                return folder
+    raise UserError(
+        f"neither {places[0]} nor {places[1]} can be a folder of yours for locks; set TMPDIR to "
+        "one that is"
+    )
 
 
 def lock(file: IO[str]) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from marsrl.bench.plan import Job, cell_folder, seeds_of, task_folder
 from marsrl.bench.suite import Suite
+from marsrl.runs.records import DamagedError, from_file
 
 RunStatus = Literal["done", "running", "failed", "diverged", "missing"]
 
@@ -27,10 +27,10 @@ class State(NamedTuple):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of a run folder; empty if it is not there, or cut off by a crash of the machine."""
+    """A file of a run folder or store; empty if it is not there, or damaged."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        return from_file(path)
+    except DamagedError:
         return {}
 
 
@@ -61,8 +61,11 @@ def strays(suite: Suite, store: Path) -> list[Path]:
 
 
 def _state(job: Job, status: dict[str, Any], seed: str) -> State:
-    of_seed = status.get("seeds", {}).get(seed, {})
-    step = of_seed.get("step", 0)
+    seeds = status.get("seeds")
+    of_seed = seeds.get(seed) if isinstance(seeds, dict) else None
+    of_seed = of_seed if isinstance(of_seed, dict) else {}
+    step = of_seed.get("step")
+    step = step if type(step) is int else 0
     match of_seed.get("status"):
         case "diverged":
             return State("diverged", step, step)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from marsrl.bench.launch import is_taken
+from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import Job, adopt, differences, job_of, rival_locks
-from marsrl.bench.process import lock
 from marsrl.bench.results import Results, RunRecord
 from marsrl.bench.rows import folder_rows
 from marsrl.config import Config
 from marsrl.envs.adapters import require
 from marsrl.errors import UserError
+from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -85,11 +86,12 @@ def _programs(results: Results) -> list[tuple[Config, list[RunRecord]]]:
 def _planned(results: Results, run: RunRecord) -> Config:
     """The configuration that a store would plan for a run, which must be the run's."""
     config = results.suite.config(run.task, run.objective)
-    if config.hash != run.run:
+    ours = config.to_dict()
+    # not by their ids: versions differ in what they count to them
+    if differ := differences(run.config | {"devices": ours["devices"]}, ours):
         raise UserError(
             f"{run.objective} on {run.task} was trained with other settings than this version of "
-            f"marsrl gives it in {results.suite.name}: "
-            f"{differences(run.config, config.to_dict()) or 'their meaning has changed'}"
+            f"marsrl gives it in {results.suite.name}: {differ}"
         )
     return config
 
@@ -97,8 +99,13 @@ def _planned(results: Results, run: RunRecord) -> Config:
 def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
     """Writes a job's run folder, unless the store has begun one with a seed of it."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
-    with job.lock.open("a") as file:
-        if not lock(file) or job.folder.exists() or any(map(is_taken, rival_locks(job))):
+    lock = FileLock(job.lock)
+    try:
+        lock.take()
+    except UserError:  # somebody trains it
+        return False
+    try:
+        if job.folder.exists() or any(map(is_taken, rival_locks(job))):
             return False
         beside = job.folder.with_name(f".{job.folder.name}")
         shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed here
@@ -114,9 +121,13 @@ def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
             seconds=first.seconds,
             peak_memory_mb=first.peak_memory_mb,
         )
+        if first.source:
+            write_beside(job.source, f"{first.source}\n".encode())
         beside.rename(job.folder)
         job.failure.unlink(missing_ok=True)
-    return True
+        return True
+    finally:
+        lock.release()
 
 
 def _of(job: Job, table: pa.Table) -> pa.Table:

@@ -6,14 +6,17 @@ folders.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from marsrl import reading
 from marsrl.bench.checks import check_alike, check_strays
-from marsrl.bench.plan import Job, differences, plan, store_suite
+from marsrl.bench.damage import check_evaluations, check_sound
+from marsrl.bench.plan import Job, plan, store_suite
 from marsrl.bench.progress import RunStatus, read_json, seed_states
 from marsrl.bench.rows import (
     CURVE_COLUMNS,
@@ -25,12 +28,15 @@ from marsrl.bench.rows import (
     episode_table,
     table_of,
 )
+from marsrl.bench.sources import recorded
 from marsrl.bench.suite import Suite
+from marsrl.bench.tables import check_records, check_table
 from marsrl.envs.adapters import require
 from marsrl.envs.tasks import BOUNDS_VERSION
-from marsrl.errors import UserError, reason
+from marsrl.errors import UserError, reason, shown
 from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.machine import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +60,7 @@ class RunRecord(NamedTuple):
         versions: of the packages.
         machine: cores, device, Python.
         git: commit and dirty flag of marsrl's source, if it ran from a checkout.
+        source: digest of the source of an objective of the user's own.
     """
 
     task: str
@@ -70,6 +77,7 @@ class RunRecord(NamedTuple):
     versions: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     machine: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     git: dict[str, Any] | None = None
+    source: str | None = None
 
 
 class Results(NamedTuple):
@@ -99,15 +107,17 @@ def collect(store: Path) -> Results:
     Raises:
         UserError: the folder is no store, a cell has runs of other configurations only, a run is
             there twice, its configuration is not that of its folder's name, runs of a task are of
-            different versions of marsrl, or an evaluation is not finite.
+            different versions of marsrl, an evaluation is not finite, or a file is damaged.
     """
     suite = store_suite(store)
     jobs = plan(suite, store)
     check_strays(suite, store, jobs)
     records: dict[tuple[str, str, int], RunRecord] = {}
     episodes, curves = [episode_table(())], [curve_table(())]
+    evaluated: dict[str, dict[str, frozenset[int]]] = {}
     for job in jobs:
-        for record in _records(job):
+        check_sound(store, job)
+        for record in run_records(job):
             if record.seed not in suite.seeds:
                 continue
             key = (record.task, record.objective, record.seed)
@@ -117,10 +127,12 @@ def collect(store: Path) -> Results:
         if job.folder.exists():
             rows = [row for row in RunFolder(job.folder).rows() if row["seed"] in suite.seeds]
             check_finite(job, rows)
+            evaluated.setdefault(job.config.task, {}).update(_evaluated(job, rows, suite.seeds))
             episodes.append(episode_table(episode_rows(job, rows)))
             curves.append(curve_table(curve_rows(job, rows)))
     planned = ((t, o, s) for t in suite.tasks for o in suite.objectives for s in suite.seeds)
     check_alike(store, records.values())
+    check_evaluations(store, evaluated)
     arrow = require("pyarrow", "bench")
     return Results(
         suite,
@@ -134,14 +146,46 @@ def write(results: Results, folder: Path) -> None:
     """Writes the three files; a reader finds the old or the new one of each, never a part."""
     parquet = require("pyarrow.parquet", "bench")
     folder.mkdir(parents=True, exist_ok=True)
+    sums = {}
     for name, table in (("episodes", results.episodes), ("curves", results.curves)):
         buffer = io.BytesIO()
         parquet.write_table(table, buffer, compression="zstd")
         write_beside(folder / f"{name}.parquet", buffer.getvalue())
+        sums[name] = _checksum(buffer.getvalue())
     head = {"bounds_version": BOUNDS_VERSION, "suite": results.suite.to_dict()}
-    runs = ",\n".join(json.dumps(record._asdict()) for record in results.runs)
+    records = [record._asdict() for record in results.runs]
+    sums["runs"] = _checksum(json.dumps([head["suite"], records]).encode())
+    runs = ",\n".join(map(json.dumps, records))
+    head |= {"checksums": sums}
     text = f'{json.dumps(head)[:-1]}, "runs": [\n{runs}\n]}}\n'  # a line for each run
     write_beside(folder / "runs.json", text.encode())
+
+
+def check_replaceable(results: Results, folder: Path) -> None:
+    """Refuses to write results over others: only over an earlier state of the same.
+
+    Raises:
+        UserError: the folder is a store, holds a page of something else, or a run that has ended
+            there and has not in these results.
+    """
+    way = "choose another --out, or write over it with --replace"
+    if (folder / "suite.toml").exists():
+        raise UserError(f"{folder} is a store of its own; {way}")
+    if not (folder / "runs.json").exists():
+        if (folder / "index.html").exists():
+            raise UserError(f"{folder} has an index.html, and no results that are its own; {way}")
+        return
+    try:
+        old = read(folder)
+    except UserError as error:
+        raise UserError(f"cannot tell which results {folder} holds: {error}; {way}") from error
+    kept = {run[:4] for run in results.runs if run.status in ("done", "diverged")}
+    for run in old.runs:
+        if run.status in ("done", "diverged") and run[:4] not in kept:
+            raise UserError(
+                f"{folder} holds other results, such as seed {run.seed} of {run.objective} on "
+                f"{run.task}, id {run.run or 'unknown'}; {way}"
+            )
 
 
 def read(folder: Path) -> Results:
@@ -152,30 +196,56 @@ def read(folder: Path) -> Results:
             tasks' scores, or holds a task whose runs differ in settings or versions of marsrl.
     """
     path = folder / "runs.json"
+    if not path.exists():
+        raise UserError(f"{folder} holds no results: it has no runs.json")
+    content = reading.read_json(path)
     try:
-        content = json.loads(path.read_text())
-        version = content["bounds_version"]
+        version, sums = content["bounds_version"], dict(content.get("checksums", {}))
         suite = Suite.from_dict(content["suite"])
         runs = tuple(RunRecord(**record) for record in content["runs"])
-    except OSError as error:
-        raise UserError(f"{folder} holds no results: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no list of runs: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no list of runs: {reason(error)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if version != BOUNDS_VERSION:
         raise UserError(
-            f"{path} was written with version {version} of the bounds of scores, this marsrl has "
-            f"version {BOUNDS_VERSION}; write it again from its store: marsrl bench report STORE"
+            f"{path} was written with version {shown(version)} of the bounds of scores, this "
+            f"marsrl has version {BOUNDS_VERSION}; write it again from its store: "
+            "marsrl bench report STORE"
         )
+    check_records(path, suite, runs)
     check_alike(path, runs)
-    episodes = _read_table(folder / "episodes.parquet", EPISODE_COLUMNS)
-    return Results(suite, runs, episodes, _read_table(folder / "curves.parquet", CURVE_COLUMNS))
+    expected = {"episodes": EPISODE_COLUMNS, "curves": CURVE_COLUMNS}
+    tables = {
+        name: _read_table(folder / f"{name}.parquet", columns, suite, sums.get(name))
+        for name, columns in expected.items()
+    }
+    written = json.dumps([content["suite"], content["runs"]]).encode()
+    _check_sum(path, written, sums.get("runs"))
+    return Results(suite, runs, **tables)
 
 
-def _read_table(path: Path, columns: dict[str, str]) -> pa.Table:
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _check_sum(path: Path, content: bytes, expected: str | None) -> None:
+    """Refuses what is not what was written; results from before there were checksums are taken."""
+    if expected not in (None, _checksum(content)):
+        raise UserError(
+            f"{path} is not what was written with runs.json: damaged, changed by hand, or of "
+            "another report; write all three again: marsrl bench report STORE"
+        )
+
+
+def _read_table(
+    path: Path, columns: dict[str, str], suite: Suite, checksum: str | None
+) -> pa.Table:
     arrow = require("pyarrow", "bench")
     parquet = require("pyarrow.parquet", "bench")
     try:
-        table = parquet.read_table(path)
+        content = path.read_bytes()
+        table = parquet.read_table(io.BytesIO(content))
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     if table.schema != (expected := table_of((), columns).schema):
@@ -183,10 +253,28 @@ def _read_table(path: Path, columns: dict[str, str]) -> pa.Table:
             f"{path} has the columns {', '.join(table.schema.names)}, expected "
             f"{', '.join(expected.names)} with types {', '.join(columns.values())}"
         )
+    check_table(path, suite, table)
+    _check_sum(path, content, checksum)
     return table
 
 
-def _records(job: Job) -> Iterator[RunRecord]:
+def _evaluated(job: Job, rows: list[Row], seeds: tuple[int, ...]) -> dict[str, frozenset[int]]:
+    """The steps at which each finished run of a job with one of these seeds was evaluated."""
+    return {
+        f"seed {seed} of {job.folder}": frozenset(
+            row["step"] for row in rows if row["kind"] == "eval" and row["seed"] == seed
+        )
+        for seed, state in seed_states(job).items()
+        if state.status == "done" and seed in seeds
+    }
+
+
+def run_records(job: Job) -> Iterator[RunRecord]:
+    """What the files of a job tell of each of its runs.
+
+    Raises:
+        UserError: its configuration is not that of its folder's name.
+    """
     config = job.config
     states = seed_states(job)
     known = _run_json(job)
@@ -201,19 +289,14 @@ def _records(job: Job) -> Iterator[RunRecord]:
             seconds=status.get("seconds", {}),
             seeds_in_program=len(config.seeds) if known else 0,
             peak_memory_mb=status.get("peak_memory_mb", 0.0),
+            source=recorded(job) if known else None,
             **known,
         )
 
 
 def _run_json(job: Job) -> dict[str, Any]:
     """What the run folder says of its configuration, versions and machine; empty if nothing yet."""
-    path = job.folder / "config.json"
-    content = read_json(path)
-    if not content:
-        return {}
-    if content["hash"] != job.config.hash:
-        raise UserError(
-            f"{path} is of the configuration {content['hash']}, not of {job.config.hash} as the "
-            f"folder says: {differences(content['config'], job.config.to_dict())}"
-        )
-    return {key: content[key] for key in ("config", "versions", "machine", "git")}
+    content = read_json(job.folder / "config.json")
+    return (
+        {key: content[key] for key in ("config", "versions", "machine", "git")} if content else {}
+    )

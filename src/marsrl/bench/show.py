@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.box import MARKDOWN, SIMPLE_HEAD
 from rich.table import Column, Table
+from rich.text import Text
 
 from marsrl.bench.launch import Outcome
 from marsrl.bench.measure import Cost, seconds_left
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from marsrl.report.summary import Summary
 
 
+def plain(name: str) -> Text:
+    """A name from a file, in which the console looks for no markup."""
+    return Text(name)
+
+
 def outcome_line(outcome: Outcome) -> str:
     """When which job ended how."""
     said = {
         "done": f"done in {outcome.minutes:.1f} min",
         "failed": f"failed: {outcome.reason}",
-        "locked": "is being trained by another process",
+        "locked": f"is left to others: {outcome.reason or 'some of its seeds are in another job'}",
         "stopped": "stopped",
     }[outcome.status]
     return f"{time.strftime('%H:%M')} {outcome.job.name}: {said}"
@@ -77,14 +83,14 @@ def total(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost], workers: in
 def scores(summary: Summary) -> Table:
     """Each objective over all tasks and by family, and who is ahead, as Markdown."""
     names = ("tasks", "objective", "IQM of scores", f"{summary.target} against it")
-    table = Table(*(Column(name, overflow="fold") for name in names), box=MARKDOWN)
+    table = Table(*(Column(plain(name), overflow="fold") for name in names), box=MARKDOWN)
     duels = {(name, x.other): duel for x in summary.contests for name, duel in x.families.items()}
     duels |= {("overall", x.other): x.overall for x in summary.contests}
     for group in summary.groups:
         for name, estimate in zip(summary.objectives, group.iqm, strict=True):
             duel = duels.get((group.name, name))
             tasks = f"{group.name} ({len(group.tasks)})"
-            table.add_row(tasks, name, with_interval(estimate), duel.word if duel else "")
+            table.add_row(tasks, plain(name), with_interval(estimate), duel.word if duel else "")
     return table
 
 
@@ -99,7 +105,7 @@ def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:
                 cells.setdefault(cell, Counter())[state.status] += 1
                 if state.status == "running":
                     shares.setdefault(cell, []).append(state.step / job.config.total_steps)
-    heads = (Column(name, overflow="fold") for name in suite.objectives)
+    heads = (Column(plain(name), overflow="fold") for name in suite.objectives)
     table = Table(Column("task", no_wrap=True), *heads, box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for task in suite.tasks:
         texts = []

@@ -21,6 +21,7 @@ from marsrl.presets import preset
 from marsrl.reading import read_toml
 
 _BUILTIN = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
+_LONGEST_NAME = 200
 _OWN_KEYS = ("task", "objective", "seeds")  # of a suite, not of its settings
 
 
@@ -61,7 +62,7 @@ class Suite:
     seeds_per_job: int | None = None
 
     def config(self, task: str, objective: str) -> Config:
-        """The configuration of one cell, with all seeds.
+        """The configuration of one cell, with all seeds; an objective of yours is not imported.
 
         Raises:
             UserError: a setting is unknown or impossible. An objective of somebody's own is not
@@ -73,7 +74,10 @@ class Suite:
         return Config.from_dict(preset(task).to_dict() | settings | own)
 
     def check(self, make: bool = True) -> None:
-        """Makes the configuration of every cell, and its objective if it may run their code.
+        """Makes the configuration of every cell.
+
+        Args:
+            make: whether to make the objectives too, which imports those of yours.
 
         Raises:
             UserError: as `config` does, or an objective cannot be made.
@@ -129,7 +133,7 @@ class Suite:
     def from_dict(values: dict[str, Any]) -> Suite:
         """The inverse of `to_dict`; names of tasks may hold `*`, which expands in table order.
 
-        Objectives are taken as they are, so that results can be read where they cannot be made;
+        Cells are not made, so that results can be read where their objectives cannot be imported;
         `check` makes them.
 
         Raises:
@@ -139,8 +143,10 @@ class Suite:
         for key in ("name", "tasks", "objectives", "seeds"):
             if key not in values:
                 raise UserError(f"{key} is missing")
-        if not isinstance(values["name"], str):
-            raise SuiteError(f"name is {shown(values['name'])}, expected a string", ("name",))
+        name = values["name"]
+        if not isinstance(name, str):
+            raise SuiteError(f"name is {shown(name)}, expected a string", ("name",))
+        _check_name("name", name)
         per_job = values.get("seeds_per_job")
         if per_job is not None:
             with _under("seeds_per_job"):
@@ -148,13 +154,16 @@ class Suite:
         patterns = _items("tasks", values["tasks"], str)
         with _under("tasks"):
             tasks = select_tasks(patterns, tuple(TASKS))
+        objectives = _items("objectives", values["objectives"], str)
+        for objective in objectives:
+            _check_name("objectives", objective)
         settings = values.get("settings", {})
         with _under("settings"):
             _check_settings("settings", settings)
         return Suite(
-            name=values["name"],
+            name=name,
             tasks=tasks,
-            objectives=_items("objectives", values["objectives"], str),
+            objectives=objectives,
             seeds=_items("seeds", values["seeds"], int),
             settings=settings,
             family_settings=_tables("family", values.get("family", {}), tuple(FAMILIES)),
@@ -168,8 +177,8 @@ def read_suite(source: str | Path, make: bool = True) -> Suite:
 
     Args:
         source: the name of one that comes with marsrl, or the path of a TOML file.
-        make: whether to make its objectives, which may be anybody's code: only for a suite that
-            the user named.
+        make: whether to make its objectives, which imports those of yours, and may be anybody's
+            code: only for a suite that the user named.
 
     Raises:
         UserError: there is no such suite, or something in it is wrong: the message names the file,
@@ -274,6 +283,13 @@ def _items(key: str, value: Any, kind: type) -> tuple[Any, ...]:
     if not right or not value or len(set(value)) < len(value):
         raise SuiteError(f"{key} is {shown(value)}, expected {expected}", (key,))
     return tuple(value)
+
+
+def _check_name(key: str, name: str) -> None:
+    """Refuses what a console would obey, or a page could not hold."""
+    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+        text = f"{key} has {shown(name)}, expected 1 to {_LONGEST_NAME} printable characters"
+        raise SuiteError(text, (key,))
 
 
 def _tables(key: str, values: Any, known: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -15,12 +15,13 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsrl.bench.progress import read_json
-from marsrl.errors import Interrupted, UserError
+from marsrl.errors import Interrupted, UserError, reason
 
 if TYPE_CHECKING:
     from marsrl.config import Config
@@ -62,6 +63,9 @@ def main() -> None:
         sys.exit(stop.code)
     except UserError as error:
         sys.exit(f"marsrl: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(reason(error))  # the last line: below the advice that JAX puts under a traceback
 
 
 def _train(config: Config, folder: Path) -> None:
@@ -72,8 +76,9 @@ def _train(config: Config, folder: Path) -> None:
     from marsrl.runs.runner import resume, train
 
     monitor = ConsoleMonitor(Console(width=160))
-    if folder.exists() and not read_json(folder / "config.json"):  # ended before it was written
-        _set_aside(folder, monitor, "its config.json is missing or cut off")
+    begun = any((folder / "checkpoints").glob("*"))
+    if folder.exists() and not begun and not read_json(folder / "config.json"):
+        _set_aside(folder, monitor, "it has no checkpoints, and no sound config.json")
     if folder.exists():
         try:
             resume(folder, monitor, expected=config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -52,6 +53,50 @@ def origins(runs: Iterable[RunRecord]) -> tuple[Origin, ...]:
         Origin(*json.loads(key), runs=count)
         for key, count in sorted(counts.items(), key=lambda item: -item[1])
     )
+
+
+class Mixture(NamedTuple):
+    """Something that the runs of a benchmark do not share.
+
+    Attributes:
+        name: "source", or a package.
+        runs: value -> how many runs have it, the most frequent first.
+        tasks: those on which the objectives do not share it either.
+    """
+
+    name: str
+    runs: dict[str, int]
+    tasks: tuple[str, ...]
+
+
+def mixtures(runs: Iterable[RunRecord]) -> tuple[Mixture, ...]:
+    """In which commit of the source and which versions of packages the runs differ that have begun.
+
+    They can be compared all the same, but a reader must know: a difference between objectives on
+    one of these tasks may be one between versions.
+    """
+    begun = [run for run in runs if run.machine]
+    names = dict.fromkeys(name for run in begun for name in run.versions)
+    found = [_mixture("source", {id(run): _source(run) for run in begun}, begun)]
+    found += [_mixture(n, {id(r): f"{r.versions.get(n)}" for r in begun}, begun) for n in names]
+    return tuple(mixture for mixture in found if len(mixture.runs) > 1)
+
+
+def _mixture(name: str, values: dict[int, str], runs: list[RunRecord]) -> Mixture:
+    counts = Counter(values[id(run)] for run in runs)
+    cells: dict[str, dict[str, set[str]]] = {}
+    for run in runs:
+        of_task = cells.setdefault(run.task, {})
+        of_task.setdefault(run.objective, set()).add(values[id(run)])
+    apart = [task for task, cell in cells.items() if len(set(map(frozenset, cell.values()))) > 1]
+    return Mixture(name, dict(counts.most_common()), tuple(apart))
+
+
+def _source(run: RunRecord) -> str:
+    """The commit, and whether it is all of the source."""
+    if run.git is None:
+        return "installed package"
+    return f"commit {run.git['commit'][:12]}{' with changes' if run.git['dirty'] else ''}"
 
 
 def costs(runs: Iterable[RunRecord]) -> tuple[Cost, ...]:

@@ -19,7 +19,7 @@ from marsrl.report import figures, wording
 from marsrl.report.ablation import Factorial
 from marsrl.report.benchmark_figures import Panel, Plot, draw_panel, draw_plot, make_plots
 from marsrl.report.looks import COLORS_ON_DARK
-from marsrl.report.origins import costs, origins
+from marsrl.report.origins import costs, mixtures, origins
 from marsrl.report.stats import coverage_note
 from marsrl.report.summary import Summary, TaskRow
 from marsrl.report.verdict import Contest, Duel
@@ -96,6 +96,7 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
             costs=spent,
             total_seconds=sum(sum(cost.seconds.values()) for cost in spent),
             origins=origins(results.runs),
+            mixtures=mixtures(results.runs),
         )
     )
 
@@ -109,7 +110,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     words = ("score", "number", "between", "with_interval", "count", "listed", "hours")
-    words += ("contest_head", "effect_name")
+    words += ("contest_head", "effect_name", "mixture_line")
     environment.filters |= {name: getattr(wording, name) for name in words}
     environment.filters |= {
         "coverage_note": coverage_note,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from marsrl.report.ablation import Effect
 from marsrl.report.bootstrap import Estimate
+from marsrl.report.origins import Mixture
 from marsrl.report.verdict import Contest
 
 MISSING = "not measured"
@@ -55,6 +56,14 @@ def contest_head(contest: Contest) -> str:
     if overall.word == "not settled":
         return f"{target} against {other}: not settled"
     return f"{target} {overall.word} {other}"
+
+
+def mixture_line(mixture: Mixture) -> str:
+    """What the runs do not share, and where that is between objectives."""
+    values = ", ".join(f"{value} ({count(n, 'run')})" for value, n in mixture.runs.items())
+    if not mixture.tasks:
+        return f"{mixture.name}: {values}; on each task all objectives share theirs"
+    return f"{mixture.name}: {values}; objectives differ in it on {listed(mixture.tasks)}"
 
 
 def effect_name(effect: Effect) -> str:

@@ -241,8 +241,13 @@ def outward_links(path: Path) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(path):
         links = (Path(parent) / name for name in (*folders, *files))
-        found += [p for p in links if p.is_symlink() and not p.resolve().is_relative_to(inside)]
+        found += [p for p in links if p.is_symlink() and not _end(p).is_relative_to(inside)]
     return sorted(found)
+
+
+def _end(link: Path) -> Path:
+    """Where a link leads in the end; one that leads to itself, nowhere else."""
+    return Path(os.path.realpath(link))
 
 
 def _cannot_create(path: Path, error: OSError) -> UserError:

@@ -1,0 +1,188 @@
+"""What is wrong with the files of a job: each fault is a line, and none of them a traceback."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from marsrl.bench.plan import Job, differences
+from marsrl.bench.rows import DIAGNOSTICS
+from marsrl.config import Config
+from marsrl.errors import UserError, shown
+from marsrl.runs.folder import RunFolder, outward_links
+from marsrl.runs.machine import Row
+from marsrl.runs.records import DamagedError, from_file
+
+_MEASURED = {
+    "train": ("seconds", "episode/return", "episode/length", "entropy", "approx_kl", *DIAGNOSTICS),
+    "eval": ("return", "length"),
+    "final": ("return",),
+}
+
+
+def faults(job: Job) -> Iterator[str]:
+    """The faults of a job's run folder, in words that name the file; none if it has not begun."""
+    if not (job.folder.exists() or job.folder.is_symlink()):
+        return
+    if not job.folder.is_dir():
+        yield f"{job.folder} is no folder, expected that of a run"
+        return
+    for link in outward_links(job.folder):
+        yield f"{link} is a link out of the run folder"
+        return
+    found = [*_config_faults(job), *status_faults(job)]
+    yield from found
+    yield from _log_faults(job, complete=not found)
+
+
+def check_sound(store: object, job: Job) -> None:
+    """Raises UserError with the first fault of a job's run folder, if there is one."""
+    for fault in faults(job):
+        raise UserError(f"{fault}; see what can be mended with: marsrl doctor {store}")
+
+
+def check_evaluations(store: object, evaluated: dict[str, dict[str, frozenset[int]]]) -> None:
+    """Refuses finished runs of a task that were not evaluated at the same steps.
+
+    Args:
+        store: what the error names as the place to look at.
+        evaluated: task -> name of a run -> steps.
+
+    Raises:
+        UserError: an evaluation of one of them is not there.
+    """
+    for task, runs in evaluated.items():
+        every = frozenset().union(*runs.values())
+        for name, steps in runs.items():
+            if missing := sorted(every - steps):
+                raise UserError(
+                    f"{name} has no evaluation at step {missing[0]}, which other runs of {task} "
+                    f"have; see what can be mended with: marsrl doctor {store}"
+                )
+
+
+def _config_faults(job: Job) -> Iterator[str]:
+    path = job.folder / "config.json"
+    try:
+        content = from_file(path)
+    except DamagedError as error:
+        yield str(error)
+        return
+    values, digest = content.get("config"), content.get("hash")
+    if not isinstance(values, dict):
+        yield f"{path} is not a run's config: it has no table 'config'"
+        return
+    if digest != job.config.hash:
+        yield (
+            f"{path} is of the configuration {shown(digest)}, not of {job.config.hash} as the "
+            f"folder says: {differences(values, job.config.to_dict()) or 'by another version'}"
+        )
+        return
+    try:
+        config = Config.from_dict(values)
+    except UserError as error:
+        yield f"{path}: {error}"
+        return
+    if config.hash != digest or sorted(config.seeds) != sorted(job.config.seeds):
+        yield f"{path} was edited or damaged: its settings are not those of its id and folder"
+    for name, kind in (("versions", dict), ("machine", dict), ("git", dict | None)):
+        if not isinstance(content.get(name), kind):
+            yield f"{path} has {name} = {shown(content.get(name))}, expected a table"
+
+
+def status_faults(job: Job) -> Iterator[str]:
+    """The faults of the status of a job that has begun."""
+    path = job.folder / "status.json"
+    try:
+        status = from_file(path)
+    except DamagedError as error:
+        yield str(error)
+        return
+    right = {
+        "status": isinstance(status.get("status"), str),
+        "step": _is_step(status.get("step")),
+        "seeds": isinstance(status.get("seeds"), dict),
+        "seconds": _are_amounts(status.get("seconds", {})),
+        "peak_memory_mb": is_amount(status.get("peak_memory_mb", 0)),
+    }
+    for name, is_right in right.items():
+        if not is_right:
+            yield f"{path} is not a run's status: its {name} is {shown(status.get(name))}"
+            return
+    for seed, state in status["seeds"].items():
+        known = isinstance(state, dict) and isinstance(state.get("status"), str)
+        if not known or not _is_step(state.get("step")):
+            yield f"{path} is not a run's status: that of seed {shown(seed)} is {shown(state)}"
+            return
+    if status["status"] in ("finished", "diverged"):
+        for seed in job.config.seeds:
+            if str(seed) not in status["seeds"]:
+                yield f"{path} says that the run has ended, and nothing of seed {seed}"
+
+
+def _log_faults(job: Job, complete: bool) -> Iterator[str]:
+    """Faults of metrics.jsonl; `complete`: whether the status can be asked what must be there."""
+    folder = RunFolder(job.folder)
+    path = folder.log.path
+    try:
+        rows, damage = list(folder.rows()), folder.log.damage()
+    except DamagedError as error:
+        yield str(error)
+        return
+    if damage:
+        yield damage
+    found: set[tuple[str, int, int]] = set()
+    for row in rows:
+        if fault := _row_fault(job, row):
+            yield f"{path} {fault}"
+            return
+        key = row["kind"], row["seed"], row["step"]
+        if key in found:
+            yield f"{path} has the row of kind {key[0]}, seed {key[1]}, step {key[2]} twice"
+            return
+        found.add(key)
+    if not complete:
+        return
+    finals = {seed for kind, seed, _ in found if kind == "final"}
+    for seed, state in from_file(job.folder / "status.json")["seeds"].items():
+        if state["status"] == "finished" and int(seed) not in finals:
+            yield f"{path} has no final row of seed {seed}, which has finished"
+        if state["status"] in ("finished", "diverged") and ("eval", int(seed), 0) not in found:
+            yield f"{path} has no evaluation of seed {seed} at step 0, which has ended"
+
+
+def _row_fault(job: Job, row: Row) -> str | None:
+    """What is wrong with a row that is JSON; None if nothing is."""
+    kind, seed, step = row["kind"], row["seed"], row["step"]
+    where = f"has at step {shown(step)} of seed {shown(seed)}"
+    if kind not in _MEASURED:
+        return f"{where} a row of kind {shown(kind)}, expected train, eval or final"
+    if seed not in job.config.seeds or not _is_step(step):
+        return f"{where} a row, expected a seed of its run, and a step of 0 or greater"
+    for name in _MEASURED[kind]:
+        if not _is_measured(row.get(name, "nothing")):
+            return f"{where} {name} = {shown(row.get(name))}, expected a number or null"
+    if kind == "train":
+        return None if is_amount(row["seconds"]) else f"{where} seconds = {shown(row['seconds'])}"
+    returns = row.get("returns")
+    if not isinstance(returns, list) or not returns or not all(map(_is_measured, returns)):
+        return f"{where} returns = {shown(returns)}, expected a list of numbers"
+    return None
+
+
+def _is_step(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def is_amount(value: Any) -> bool:
+    """Whether it is a finite number, 0 or greater."""
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _are_amounts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_amount, value.values()))
+
+
+def _is_measured(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and abs(value) < 1e100)
