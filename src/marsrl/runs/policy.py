@@ -14,15 +14,13 @@ import jax.numpy as jnp
 
 from marsrl.config import Config
 from marsrl.devices.distributed import from_first
-from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
-from marsrl.learner.algorithm import TrainState
+from marsrl.learner.algorithm import networks_of
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
-from marsrl.learner.program import Program
-from marsrl.objectives import mars
+from marsrl.runs import actors
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints, Scores, best_update
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.lock import writer_of
@@ -98,24 +96,21 @@ def load_policy(
     if env is None:
         check_trusted("task", config.task, Path(run) / "config.json", trust)
         env = make(config.task, **config.task_settings)
-    checkpoints = Checkpoints(folder.checkpoints)
-    program = Program(fit_devices(config), env, mars())  # no objective is needed to play
-    seed, update, state = _restore(folder, config, checkpoints, program, seed, checkpoint)
-    index = config.seeds.index(seed)
-    actor = jax.tree.map(lambda x: jnp.asarray(x[index]), gather(state.learner.weights.actor))
-    step = update * config.steps_per_update
-    return Policy(program.algorithm.networks, actor, program.env, step)
+    networks = networks_of(config, env)
+    update, actor = _restore(folder, config, networks, seed, checkpoint)
+    return Policy(networks, actor, env, update * config.steps_per_update)
 
 
 def _restore(
     folder: RunFolder,
     config: Config,
-    checkpoints: Checkpoints,
-    program: Program,
+    networks: Networks,
     seed: int | None,
     checkpoint: str,
-) -> tuple[int, int, TrainState]:
-    """The seed, the update and the state of a checkpoint, or of the next best if it is damaged."""
+) -> tuple[int, Weights]:
+    """The update and the actor of a checkpoint, or of the next best if it is damaged."""
+    checkpoints = Checkpoints(folder.checkpoints)
+    template = jax.eval_shape(networks.init, jax.random.key(0)).actor
     refused: set[int] = set()
     while True:
         saved, scores = from_first(lambda: _known(checkpoints, refused))
@@ -127,7 +122,11 @@ def _restore(
         if checkpoint == "best":
             _tell_if_better(folder, scores, mine, update, config.steps_per_update)
         try:
-            return mine, update, checkpoints.restore(update, program.template)
+            content = checkpoints.file(update, actors.FILE)
+            if content is None:
+                path = checkpoints.path(update)
+                raise CheckpointError(f"checkpoint {path} has no {actors.FILE}")
+            return update, actors.unpack(content, template, config.seeds.index(mine))
         except CheckpointError as error:
             there = from_first(lambda update=update: checkpoints.path(update).exists())
             if checkpoint.isdigit() and there:

@@ -28,6 +28,7 @@ from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics, Tally, merged
 from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective
+from marsrl.runs import actors
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
 from marsrl.runs.folder import METRICS, Onlooker, RunFolder
 from marsrl.runs.lock import Lock
@@ -352,7 +353,9 @@ class _Run:
             "diverged": {str(seed): step for seed, step in self.diverged.items()},
             "not_finite": {str(seed): text for seed, text in self.not_finite.items()},
         }
-        files = {METRICS: self.folder.log.content()} if is_first() else {}
+        files = {actors.FILE: actors.pack(gather(state.learner.weights.actor))}
+        if is_first():
+            files[METRICS] = self.folder.log.content()
         if pending:
             files[_PENDING] = _pack(pending)
         self.checkpoints.save(update, state, scores, notes, files)
