@@ -76,13 +76,13 @@ def pool_loop(env, actions, pool_size: int):
 
     def run(key):
         reset_key, pool_key, step_key = jax.random.split(key, (3, actions.shape[1]))
-        pool = venv.fresh(pool_key, pool_size)
 
-        def step(state, action):
-            state, outcome, _ = venv.step(step_key, state, action, pool)
-            return state, checksum(outcome)
+        def step(playing, action):
+            state, outcome, _, pool = venv.step(step_key, playing[0], action, playing[1])
+            return (state, pool), checksum(outcome)
 
-        return jax.lax.scan(step, venv.reset(reset_key), actions)[1].sum()
+        start = venv.reset(reset_key), venv.empty_pool(pool_key, pool_size)
+        return jax.lax.scan(step, start, actions)[1].sum()
 
     return jax.jit(run)
 
