@@ -12,8 +12,9 @@ import numpy as np
 
 from marsrl.config import Config
 from marsrl.learner.algorithm import Algorithm, make_algorithm
+from marsrl.learner.experience import RolloutState
 from marsrl.learner.networks import ActorCritic, Networks
-from marsrl.learner.rollout import RolloutState, rollout
+from marsrl.learner.rollout import rollout
 from marsrl.learner.update import Learner, init_learner
 from marsrl.types import Array, Box, Discrete, EnvSpec, TimeStep
 

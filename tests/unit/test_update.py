@@ -5,9 +5,9 @@ import pytest
 
 from environments import Scripted, prepare, small_config
 from marsrl.learner import update as update_module
+from marsrl.learner.experience import Experience, Steps
 from marsrl.learner.metrics import Tally, merged, summed
 from marsrl.learner.networks import ActorCritic
-from marsrl.learner.rollout import Experience, Steps
 from marsrl.learner.update import (
     Schedule,
     loss,

@@ -24,9 +24,10 @@ from marsrl.envs.base import Environment
 from marsrl.envs.vector import EpisodeStats, VectorEnv, split_each
 from marsrl.learner.advantages import Axes
 from marsrl.learner.evaluate import evaluate
+from marsrl.learner.experience import RolloutState
 from marsrl.learner.metrics import Metrics, Tally
 from marsrl.learner.networks import Networks, Weights, make_networks
-from marsrl.learner.rollout import Returns, RolloutState, Sampling, rollout
+from marsrl.learner.rollout import Sampling, rollout
 from marsrl.learner.update import (
     Learner,
     Losses,
@@ -37,6 +38,7 @@ from marsrl.learner.update import (
     update,
     with_inputs,
 )
+from marsrl.learner.values import Returns
 from marsrl.objectives import Objective
 from marsrl.types import Array, Key
 

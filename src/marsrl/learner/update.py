@@ -15,10 +15,11 @@ from jax.flatten_util import ravel_pytree
 from marsrl.envs.vector import split_each
 from marsrl.indexing import take
 from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
+from marsrl.learner.experience import Experience, Steps
 from marsrl.learner.metrics import Metrics, nothing, one, one_if_known, summed
 from marsrl.learner.moments import Moments, merge
 from marsrl.learner.networks import ActorCritic, Networks, Weights
-from marsrl.learner.rollout import Experience, Steps, owned_values
+from marsrl.learner.values import owned_values
 from marsrl.objectives import Objective, diagnostics
 from marsrl.types import Array, Key
 

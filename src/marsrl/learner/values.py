@@ -1,0 +1,167 @@
+"""What steps are worth: one pass of the critic, bootstraps at time limits, and advantages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from marsrl.indexing import take
+from marsrl.learner.advantages import Axes, gae, masked_mean
+from marsrl.learner.experience import RolloutState, Steps, Transition
+from marsrl.learner.modules import Carry
+from marsrl.learner.networks import Networks, Weights
+from marsrl.types import Array
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What the future is worth.
+
+    Attributes:
+        gamma: discount per step.
+        gae_lambda: trace decay of the advantage estimate.
+        bootstrap_truncated: whether the final observation is valued where the clock ran out,
+            instead of counting it as 0.
+        reward_scale: what rewards are multiplied by before the learner sees them.
+    """
+
+    gamma: float
+    gae_lambda: float
+    bootstrap_truncated: bool
+    reward_scale: float
+
+
+def valued(
+    returns: Returns,
+    networks: Networks,
+    critic: Weights,
+    state: RolloutState,
+    transition: Transition,
+    axes: Axes,
+) -> tuple[Steps, Carry, Carry]:
+    """Values all steps in one pass of the critic, then estimates advantages.
+
+    Returns:
+        The steps; and the critic's carries before `state`, (E, ...), and before each step,
+        (T, E, ...).
+    """
+    now = state.vector.time_step
+    carries, values = networks.value(
+        critic,
+        state.critic_carry,
+        _append(transition.obs, now.obs),
+        _append(transition.global_state, now.global_state),
+        _append(transition.first, state.vector.first),
+    )
+    value, next_value = values[:-1], values[1:]
+    # carries[t] is the carry after step t; `before[t]`, with T + 1 entries, the one before it
+    before = jax.tree.map(
+        lambda start, after: jnp.concatenate([start[None], after[:-1]]), state.critic_carry, carries
+    )
+    terminated, truncated = transition.terminated, transition.truncated
+    if returns.bootstrap_truncated:
+        acted = _acted_on(networks, transition, value, axes)
+        next_value = _bootstrapped(networks, critic, transition, carries, next_value, acted)
+    else:
+        terminated, truncated = terminated | truncated, jnp.zeros_like(truncated)
+    advantage, target = gae(
+        transition.reward,
+        value,
+        next_value,
+        terminated,
+        truncated,
+        returns.gamma,
+        returns.gae_lambda,
+    )
+    steps = Steps(transition, value, advantage, target)
+    after, before = (jax.tree.map(lambda c, part=part: c[part], before) for part in (-1, slice(-1)))
+    return steps, after, before
+
+
+class _ActedOn(NamedTuple):
+    """What the steps of a rollout, on all devices, were like.
+
+    Attributes:
+        inputs: (2, F) least and greatest of what the critic reads.
+        values: (2, V) likewise of the values that belong to someone.
+        mean: (V,) of those values.
+    """
+
+    inputs: Array
+    values: Array
+    mean: Array
+
+
+def _acted_on(networks: Networks, transition: Transition, value: Array, axes: Axes) -> _ActedOn:
+    x = networks.critic_input(transition.obs, transition.global_state)
+    x = x.reshape((-1, x.shape[-1]))
+    owned = owned_values(networks, transition.agent_mask)
+    low, high = (jnp.where(owned, value, limit) for limit in (jnp.inf, -jnp.inf))
+    least = x.min(0), low.min((0, 1))
+    greatest = x.max(0), high.max((0, 1))
+    bounds = jax.lax.pmin(least, axes), jax.lax.pmax(greatest, axes)
+    inputs, values = (jnp.stack(pair) for pair in zip(*bounds, strict=True))
+    mean = masked_mean(value, owned, axes, over=(0, 1))
+    return _ActedOn(inputs, values, mean)
+
+
+def _bootstrapped(
+    networks: Networks,
+    critic: Weights,
+    transition: Transition,
+    carries: Carry,
+    next_value: Array,
+    acted: _ActedOn,
+) -> Array:
+    """`next_value` with what the true final observation is worth where the clock ran out.
+
+    Nobody acts on a final observation, so the critic is not trained on it. If it is like others
+    that is no matter. But if it tells the time it is like no other, and its value an extrapolation:
+    the values before it are bootstrapped from it, and raise it in turn, without end. So one that
+    lies outside the range of what was acted on is worth what a step is worth on average, and none
+    is worth more, or less, than all of them.
+
+    An episode is rarely truncated but at its horizon, so the critic sees `M = ceil(T / max_steps)`
+    steps of each environment again, not T; more often if there are more.
+    """
+    T, E, _ = transition.truncated.shape
+    M = -(-T // networks.spec.max_steps)
+
+    def some(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        next_value, left = state
+        # the first M truncated steps of each environment, or others, which then stay as they are
+        at = jnp.argsort(~left, axis=0, stable=True)[:M], jnp.arange(E)
+        obs, global_state, carry = jax.tree.map(
+            lambda x: take(x, at).reshape((1, M * E, *x.shape[2:])),
+            (transition.final_obs, transition.final_state, carries),
+        )
+        carry = jax.tree.map(lambda c: c[0], carry)
+        value = networks.value(critic, carry, obs, global_state, jnp.zeros((1, M * E), bool))[1]
+        x = networks.critic_input(obs, global_state)
+        strange = ((x < acted.inputs[0]) | (x > acted.inputs[1])).any(-1)
+        strange = strange.reshape((1, M * E, -1))  # one for the team, or for each agent
+        value = jnp.where(strange, acted.mean, jnp.clip(value, *acted.values)).reshape((M, E, -1))
+        wanted = take(transition.truncated, at) & take(left, at)[..., None]
+        next_value = next_value.at[at].set(jnp.where(wanted, value, take(next_value, at)))
+        return next_value, left.at[at].set(False)
+
+    left = transition.truncated.any(-1)
+    return jax.lax.while_loop(lambda state: state[1].any(), some, (next_value, left))[0]
+
+
+def owned_values(networks: Networks, agent_mask: Array) -> Array:
+    """(..., V) bool: the value stream belongs to someone, for agents (..., N) that live or not.
+
+    Where the reward is shared, every stream is the team's as long as anybody lives.
+    """
+    if not networks.spec.shared_reward and networks.num_values > 1:
+        return agent_mask
+    some = agent_mask.any(-1, keepdims=True)
+    return jnp.broadcast_to(some, (*some.shape[:-1], networks.num_values))
+
+
+def _append(x: Array, last: Array) -> Array:
+    return jnp.concatenate([x, last[None]])
