@@ -77,10 +77,11 @@ def _parts(name: str) -> tuple[str, str] | None:
 
 def _load_module(module: str, name: str) -> ModuleType:
     here = Path.cwd().joinpath(*module.split("."))
-    for path in (here.with_suffix(".py"), here / "__init__.py"):
-        if path.is_file() and not _is_importable_as(module, path):
-            return _load_file(path, name)
-    if module.partition(".")[0] in _PYTHONS_OWN:
+    mine = [p for p in (here / "__init__.py", here.with_suffix(".py")) if p.is_file()]
+    is_pythons = module.partition(".")[0] in _PYTHONS_OWN
+    if mine and (is_pythons or not _is_importable_as(module, mine[0])):
+        return _load_file(mine[0], name)
+    if is_pythons:
         raise UserError(
             f"{name} is of Python's own module {module!r}, expected a factory of yours; there is "
             f"no {here.name}.py in {shown(str(here.parent))}"

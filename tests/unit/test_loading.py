@@ -62,6 +62,13 @@ def test_the_current_folder_comes_first(here, name, result):
     assert load(name)() == result
 
 
+def test_first_on_the_path_is_first_too(here, monkeypatch):
+    """As in a script or a notebook of that folder, where an import finds what lies there."""
+    monkeypatch.setattr(sys, "path", [str(here), *sys.path])
+    for name in ("mine:make", "test:make", "types:make"):
+        assert load(name)() == 7
+
+
 def test_classes_and_what_a_package_hands_on(here):
     assert load("lab:Cave") is load("lab.envs.cave:Cave")
     assert load("mine:mars")(0.3).name == "mars"
