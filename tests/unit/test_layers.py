@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marsrl.learner.layers import Dense, add_bias, normal, sum_rows
+from marsrl.compiler import add_bias, sum_rows
+from marsrl.learner.layers import Dense, normal
 
 
 def draw(seed, *shape):

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from marsrl.compiler import compiler_options
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.types import PyTree
@@ -132,30 +133,8 @@ def spread(
         mapped,
         in_shardings=shardings,
         donate_argnums=(0,) if donate else (),
-        compiler_options=compiler_options(mesh, once),
+        compiler_options=compiler_options(mesh.devices.flat[0].platform, once),
     )
-
-
-def compiler_options(mesh: jax.sharding.Mesh, once: bool = False) -> dict[str, Any] | None:
-    """What halves the time that a CPU's compiler takes, and lets it call YNNPACK for products only.
-
-    None for other devices. With `once`, for a program that runs once.
-
-    With jax 0.10.2 the step of the default task takes 9 instead of 19 s of processor time and then
-    runs in 0.59 instead of 0.65 s; a step of the others that were tried is 0 to 8 % slower.
-    """
-    if mesh.devices.flat[0].platform != "cpu":
-        return None
-    quick = once or jax.config.read("jax_disable_most_optimizations")
-    options = {
-        "xla_backend_optimization_level": 0 if quick else 1,
-        # products only: sums over a short axis of a large array, as SMAX's rules have them, are
-        # up to ten times slower in that library (jax-ml/jax#37465)
-        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
-    }
-    if jax.__version_info__ < (0, 11):  # later compilers have but one way to emit fused operations
-        options["xla_cpu_use_fusion_emitters"] = False
-    return options
 
 
 def free_memory(mesh: jax.sharding.Mesh) -> int | None:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from marsrl.compiler import take
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
-from marsrl.indexing import take
 from marsrl.types import Array, Key, TimeStep
 
 LONGEST_STAGGER = 2000

@@ -1,17 +1,11 @@
-"""Dense layers and biases whose gradients are matrix products.
-
-The gradient of a bias is a sum over rows, for which XLA's CPU backend has two ways: its own takes
-several times as long as the product here, and the library YNNPACK would have to be let loose on all
-sums, and slows down some environments' rules (`marsrl.devices.sharding` says which).
-"""
+"""Dense layers, and how their kernels begin."""
 
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling, zeros_init
 
+from marsrl.compiler import add_bias
 from marsrl.types import Array
 
 
@@ -37,27 +31,3 @@ class Dense(nn.Module):
         # more slowly: 20 % of the whole backward pass
         rows = add_bias(x.reshape((-1, x.shape[-1])) @ kernel, bias)
         return rows.reshape((*x.shape[:-1], self.features))
-
-
-@jax.custom_vjp
-def add_bias(x: Array, bias: Array) -> Array:
-    """`x + bias`; the bias has the shape of x's last axes, (..., *bias.shape)."""
-    return x + bias
-
-
-def _forward(x: Array, bias: Array) -> tuple[Array, Array]:
-    return x + bias, bias
-
-
-def _backward(bias: Array, gradient: Array) -> tuple[Array, Array]:
-    return gradient, sum_rows(gradient.reshape((-1, bias.size))).reshape(bias.shape)
-
-
-add_bias.defvjp(_forward, _backward)
-
-
-def sum_rows(rows: Array) -> Array:
-    """The sum (H,) over the rows (K, H)."""
-    # made from the rows, so that `vmap` maps both factors: else it transposes the rows
-    ones = jnp.where(rows[:, 0] > 0, 1.0, 1.0)
-    return jnp.matmul(ones, rows, precision="highest")

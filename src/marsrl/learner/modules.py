@@ -13,8 +13,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import zeros_init
 
+from marsrl.compiler import add_bias
 from marsrl.distributions import ActionParams
-from marsrl.learner.layers import Dense, add_bias, normal
+from marsrl.learner.layers import Dense, normal
 from marsrl.learner.recurrent import gru
 from marsrl.types import Array, Box, Discrete
 

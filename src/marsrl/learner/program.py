@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from marsrl.compiler import no_garbage_collection
 from marsrl.config import Config
 from marsrl.devices.sharding import (
     ENVS,
@@ -82,7 +80,7 @@ class Program:
         Raises:
             UserError: the run would need more memory than its devices have free.
         """
-        with _no_garbage_collection(), ThreadPoolExecutor() as pool:
+        with no_garbage_collection(), ThreadPoolExecutor() as pool:
             template = self.template  # a compiled program has no shapes to offer
             programs = {
                 "_step": (template, self._number(1)),  # takes longest
@@ -198,15 +196,3 @@ def _peak_memory(programs: list[jax.stages.Compiled]) -> int:
         use.temp_size_in_bytes + use.output_size_in_bytes - use.alias_size_in_bytes for use in uses
     ]
     return uses[0].output_size_in_bytes + max(needs) if uses else 0
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Tracing makes many objects that stay; searching them takes a fifth of its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from marsrl.learner.layers import sum_rows
+from marsrl.compiler import in_memory, sum_rows
 from marsrl.types import Array
 
 
@@ -80,9 +80,7 @@ def _backward(saved: Any, d_after: Array) -> tuple[list[Array], Array, None, Arr
         step, jnp.zeros_like(carry), (gates, before, keep, d_after), reverse=True
     )
     h, *gradients = (x.reshape((-1, x.shape[-1])) for x in (before, dr, dz, dq))
-    # Transposed in memory, once for three products: else XLA's CPU backend makes them without
-    # YNNPACK, and an update of the default task takes 4 % longer.
-    h = jax.lax.optimization_barrier(h.T)
+    h = in_memory(h.T)
     d_kernel = jnp.concatenate([h @ d for d in gradients], axis=-1)
     return [dr, dz, dn], d_carry, None, d_kernel, sum_rows(gradients[-1])
 

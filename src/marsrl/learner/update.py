@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from marsrl.compiler import take
 from marsrl.envs.vector import split_each
-from marsrl.indexing import take
 from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
 from marsrl.learner.experience import Experience, Steps
 from marsrl.learner.metrics import Metrics, nothing, one, one_if_known, summed

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from marsrl.indexing import take
+from marsrl.compiler import take
 from marsrl.learner.advantages import Axes, gae, masked_mean
 from marsrl.learner.experience import RolloutState, Steps, Transition
 from marsrl.learner.modules import Carry

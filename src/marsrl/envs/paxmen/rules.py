@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from marsrl.compiler import take
 from marsrl.envs.paxmen.layout import DOTS_PER_ROOM, NUM_LAYOUTS, ROOM_SIZE, VIEW, WINDOW, Layouts
-from marsrl.indexing import take
 from marsrl.types import Array, Key
 
 EAT = 4

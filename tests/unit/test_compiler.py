@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from marsrl.indexing import take
+from marsrl.compiler import take
 
 NUMBERS = np.arange(24.0, dtype=np.float32).reshape(4, 3, 2)
 
