@@ -6,12 +6,12 @@ Where several processes train together, each of them runs this loop and sees the
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -25,10 +25,10 @@ from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import Interrupted, UserError
 from marsrl.learner.algorithm import TrainState
-from marsrl.learner.metrics import Metrics, Tally, merged
+from marsrl.learner.metrics import Metrics, merged
 from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective
-from marsrl.runs import actors
+from marsrl.runs import actors, pending
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
 from marsrl.runs.folder import METRICS, Onlooker, RunFolder
 from marsrl.runs.lock import Lock
@@ -235,9 +235,9 @@ class _Run:
         """Trains to the end, scores the best checkpoints and writes the final status."""
         try:
             with self.signals:
-                update, state, pending = self._restore()
+                update, state, waiting = self._restore()
                 self._write_status("running")
-                self._train(update, state, pending)
+                self._train(update, state, waiting)
                 final = self._score_best()
         except BaseException:
             with contextlib.suppress(OSError, UserError):  # the reason to end is the better one
@@ -274,7 +274,7 @@ class _Run:
         self.step = self._steps(update)
         self.diverged = {int(seed): step for seed, step in about.get("diverged", {}).items()}
         self.not_finite = {int(seed): text for seed, text in about.get("not_finite", {}).items()}
-        return update, state, _unpack(self.checkpoints.file(update, _PENDING))
+        return update, state, pending.unpack(self.checkpoints.file(update, pending.FILE))
 
     def _check_nothing_lost(self) -> None:
         """Refuses to begin where there must have been a checkpoint."""
@@ -292,26 +292,26 @@ class _Run:
             f"marsrl resume {self.folder.path} --restart"
         )
 
-    def _train(self, update: int, state: TrainState, pending: list[Metrics]) -> None:
-        """The loop over updates; `pending` are the metrics since the last logged row."""
+    def _train(self, update: int, state: TrainState, waiting: list[Metrics]) -> None:
+        """The loop over updates; `waiting` are the metrics since the last logged row."""
         config = self.config
         self._first_step = self.step
-        self._last_logged = self._steps(update - sum(map(_num_updates, pending)))
+        self._last_logged = self._steps(update - sum(map(pending.num_updates, waiting)))
         self.monitor.start(config, self.step)
         if not self.checkpoints.steps():
             self._evaluate(state, update)
         while update < config.num_updates and len(self.diverged) < len(config.seeds):
-            self._stop_if_asked(state, update, pending)
-            number = self._updates_at_once(update)
+            self._stop_if_asked(state, update, waiting)
+            number = from_first(partial(self._updates_at_once, update))  # clocks differ
             with self._clock("train"):
                 state, metrics = self.program.step(state, number)
                 metrics = gather(metrics)  # waits for the updates
-            pending.append(jax.tree.map(lambda x, number=number: x[:, :number], metrics))
+            waiting.append(jax.tree.map(lambda x, number=number: x[:, :number], metrics))
             update += number
             self.step = self._steps(update)
             rows: list[Row] = []
             if update % config.log_interval == 0 or update in self.evaluations:
-                rows, pending = self._log(state, _joined(pending)), []
+                rows, waiting = self._log(state, pending.joined(waiting)), []
             self.monitor.progress(self.step, rows)
             if update in self.evaluations:
                 self._evaluate(state, update)
@@ -328,12 +328,12 @@ class _Run:
         pace = done / self.config.steps_per_update / max(trained, 1e-9)
         return max(1, min(until - update, int(pace * _SECONDS_PER_CALL)))
 
-    def _stop_if_asked(self, state: TrainState, update: int, pending: list[Metrics]) -> None:
+    def _stop_if_asked(self, state: TrainState, update: int, waiting: list[Metrics]) -> None:
         """Ends the run after a signal, with a checkpoint of this very update."""
         signum = self.signals.received()
         if signum:
             if update not in self.checkpoints.steps():
-                self._save(update, state, None, pending)
+                self._save(update, state, None, waiting)
             raise Interrupted(
                 f"stopped after step {self.step:,}, which is saved; go on with: marsrl resume "
                 f"{self.folder.path}",
@@ -345,7 +345,7 @@ class _Run:
         update: int,
         state: TrainState,
         scores: dict[int, float] | None,
-        pending: list[Metrics],
+        waiting: list[Metrics],
     ) -> None:
         from_first(self.lock.check)
         notes = {
@@ -356,8 +356,8 @@ class _Run:
         files = {actors.FILE: actors.pack(gather(state.learner.weights.actor))}
         if is_first():
             files[METRICS] = self.folder.log.content()
-        if pending:
-            files[_PENDING] = _pack(pending)
+        if waiting:
+            files[pending.FILE] = pending.pack(waiting)
         self.checkpoints.save(update, state, scores, notes, files)
 
     def _append(self, rows: list[Row]) -> None:
@@ -466,7 +466,7 @@ class _Run:
         for i, (seed, update) in enumerate(zip(self.config.seeds, diverged, strict=True)):
             if update >= 0 and seed not in self.diverged:
                 self.diverged[seed] = self._steps(int(update))
-                self.not_finite[seed] = not_finite(metrics, i)
+                self.not_finite[seed] = pending.not_finite(metrics, i)
                 self.monitor.message(
                     f"seed {seed} diverged at step {self.diverged[seed]:,}: its loss or parameters "
                     f"are not finite ({self.not_finite[seed]}); its state before that update is "
@@ -493,48 +493,6 @@ class _Run:
         started = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - started
-
-
-_PENDING = "pending.npz"
-
-
-def _num_updates(metrics: Metrics) -> int:
-    return jax.tree.leaves(metrics)[0].shape[1]
-
-
-def _joined(pending: list[Metrics]) -> Metrics:
-    """The metrics of successive updates, (S, n) each, as those of all of them."""
-    return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pending)
-
-
-def _pack(pending: list[Metrics]) -> bytes:
-    """The metrics of successive updates as the content of a file."""
-    arrays: dict[str, Any] = {}
-    for name, x in _joined(pending).items():
-        parts = x._asdict() if isinstance(x, Tally) else {"": x}
-        arrays |= {f"{name}:{part}": array for part, array in parts.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _unpack(content: bytes | None) -> list[Metrics]:
-    """The inverse of `_pack`; no updates for no file."""
-    if content is None:
-        return []
-    parts: dict[str, dict[str, Any]] = {}
-    with np.load(io.BytesIO(content)) as arrays:
-        for key in arrays.files:
-            name, _, part = key.rpartition(":")
-            parts.setdefault(name, {})[part] = arrays[key]
-    return [{name: x[""] if "" in x else Tally(**x) for name, x in parts.items()}]
-
-
-def not_finite(metrics: Metrics, seed: int) -> str:
-    """The names of the metrics (S, n) that are not finite for the seed of this index."""
-    sums = {name: x.total if isinstance(x, Tally) else x for name, x in metrics.items()}
-    names = [name for name, x in sums.items() if not np.isfinite(x[seed]).all()]
-    return ", ".join(sorted(names)) or "parameters"
 
 
 _SECONDS_PER_CALL = 1.0
