@@ -23,7 +23,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -65,7 +65,7 @@ class TrustRegion:
 
     lower: float
     upper: float
-    kind: Literal["additive", "geometric"] = "additive"
+    kind: Literal["additive", "geometric"] = field(default="additive", compare=False)
 
     def __post_init__(self) -> None:
         _check_between("lower", self.lower, 0, 1)

@@ -87,7 +87,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     return value
 
 
-_TOO_DEEP = f"it is nested too deep, expected at most {MAX_DEPTH} levels"
+_TOO_DEEP = f"it is nested too deeply, expected at most {MAX_DEPTH} levels"
 
 
 def _text(path: Path, most: int) -> str:
@@ -97,7 +97,9 @@ def _text(path: Path, most: int) -> str:
         if len(content) > most:
             raise UserError(f"{path} has more than {most:,} bytes, expected at most that")
         return content.decode()
-    except (OSError, UnicodeError) as error:
+    except UnicodeError as error:
+        raise UserError(f"{path} is no text: {reason(error)}") from error
+    except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
 
 

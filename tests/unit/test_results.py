@@ -215,7 +215,7 @@ def test_results_are_read_where_their_objectives_are_not(tmp_path, monkeypatch, 
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    names = ("mars", "evil:make", "gone:[/x]")
+    names = ("mars", "evil:make", "gone:x")
     suite = dataclasses.replace(SUITE, tasks=("paxmen/4ag",), objectives=names)
     store = tmp_path / "store"
     for job in plan(adopt(suite, store), store):
@@ -224,7 +224,7 @@ def test_results_are_read_where_their_objectives_are_not(tmp_path, monkeypatch, 
         main(["bench", *words.split()])
     out = capsys.readouterr().out
     assert "6 done" in out
-    assert "gone:[/x]" in out
+    assert "gone:x" in out
     assert set(json.loads((tmp_path / "x.json").read_text())["paxmen"]["4ag"]) == set(names)
     assert "evil" not in sys.modules
 
@@ -309,7 +309,7 @@ def test_a_wrong_value_of_a_run_is_refused_in_one_line(field, value, complete, t
     runs = [run._asdict() for run in complete.runs]
     runs[2] = runs[2] | {field: value}
     change(tmp_path, runs=runs)
-    with pytest.raises(UserError, match=r"runs\.json: run 2 has|runs\.json has") as caught:
+    with pytest.raises(UserError, match=r"runs\.json: (run 2 has|.* has more than)|runs\.json has") as caught:
         read(tmp_path)
     assert len(str(caught.value)) < 400 + len(str(tmp_path))
     assert str(caught.value).isprintable()
@@ -1025,7 +1025,7 @@ def test_other_forms_are_refused(data, message):
     ("text", "message"),
     [
         ('{"a": ' * 5_000 + "1" + "}" * 5_000, "nested too deeply|unknown task"),
-        ('{"a": ' + "9" * 5_000 + "}", "is not JSON: Exceeds the limit"),
+        ('{"a": ' + "9" * 5_000 + "}", "is not JSON: .* has more than 20 digits"),
         ("[", "is not JSON"),
     ],
 )
