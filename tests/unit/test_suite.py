@@ -185,7 +185,7 @@ def test_a_suite_without_end_is_refused_in_one_line(text, message, tmp_path):
 def test_a_suite_of_bytes_and_a_folder_are_refused(tmp_path):
     path = tmp_path / "bytes.toml"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"bytes.toml: .*can't decode"):
+    with pytest.raises(UserError, match=r"bytes.toml is no text.*can't decode"):
         read_suite(path)
     with pytest.raises(UserError, match="no suite, nor file"):
         read_suite(tmp_path)
