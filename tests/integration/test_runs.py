@@ -23,6 +23,7 @@ from marsrl.learner import program as program_module
 from marsrl.learner.program import Program
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import evaluation_updates, resume, train
 
 pytestmark = pytest.mark.slow
@@ -220,6 +221,26 @@ def test_a_diverged_seed_stops_and_keeps_its_last_good_state(tmp_path):
     checkpoints = Checkpoints(result.path / "checkpoints")
     state = checkpoints.restore(checkpoints.steps()[-1], Program(config, Poisoned()).template)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.weights))
+
+
+@dataclasses.dataclass(frozen=True)
+class Worthless(Scripted):
+    """Pays nothing that is a number, from the start."""
+
+    def at(self, clock):
+        return super().at(clock)._replace(reward=jnp.full(self.num_agents, jnp.nan))
+
+
+def test_a_run_of_which_every_seed_diverges_ends_and_says_what_was_not_finite(tmp_path):
+    env = Worthless()
+    result = train(CONFIG, tmp_path / "run", env=env)
+    assert result.all_diverged
+    assert result.diverged == {3: 32, 5: 32}
+    assert all("critic/loss" in text for text in result.not_finite.values())
+    assert json.loads((result.path / "status.json").read_text())["status"] == "diverged"
+    again = resume(result.path, env=env)
+    assert (again.diverged, again.not_finite) == (result.diverged, result.not_finite)
+    assert load_policy(result.path, env=env).step == 0
 
 
 def test_one_environment_and_one_agent(tmp_path):

@@ -203,8 +203,9 @@ class CheckpointWriter(Checkpoints):
         Args:
             update: of which there is no checkpoint yet.
             state: arrays.
-            scores: each seed's evaluation return; None if it was not evaluated: such a checkpoint
-                is to go on from, and is deleted once there is a newer one.
+            scores: the evaluation return of each seed that has not diverged; None if it was not
+                evaluated: such a checkpoint is to go on from, and is deleted once there is a newer
+                one.
             notes: JSON values to keep with it.
             files: more files of it.
 

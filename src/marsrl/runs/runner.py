@@ -393,18 +393,15 @@ class _Run:
             actor = state.learner.weights.actor
             stats = self.program.evaluate(actor)
             rows = self._score_rows("eval", stats, range(len(self.config.seeds)), self.step)
-        self._append([row for row in rows if row["seed"] not in self.diverged])
+        rows = [row for row in rows if row["seed"] not in self.diverged]
+        self._append(rows)
         for row in rows:
-            if row["seed"] not in self.diverged and not math.isfinite(row["return"]):
+            if not math.isfinite(row["return"]):
                 self.monitor.message(
                     f"seed {row['seed']}: the evaluation at step {self.step:,} has no finite "
                     "return; it counts as the worst"
                 )
-        scores = {
-            row["seed"]: -math.inf if row["seed"] in self.diverged else row["return"]
-            for row in rows
-        }
-        self._save(update, state, scores, [])
+        self._save(update, state, {row["seed"]: row["return"] for row in rows}, [])
         self._write_status("running")
 
     def _score_best(self) -> dict[int, float]:
