@@ -9,7 +9,7 @@ import pytest
 
 from faults.record import CONFIG, ENV
 from marsrl.learner.program import Program
-from marsrl.runs import policy, runner
+from marsrl.runs import runner
 
 ALL = os.environ.get("FAULTS") == "all"
 _count: Counter[str] = Counter()
@@ -39,7 +39,6 @@ def compiled():
     program.compile()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "Program", lambda *_: program)
-        patch.setattr(policy, "Program", lambda *_: program)
         patch.setattr(runner, "_compile", lambda *_: 0.0)
         yield program
 

@@ -309,7 +309,9 @@ def test_a_wrong_value_of_a_run_is_refused_in_one_line(field, value, complete, t
     runs = [run._asdict() for run in complete.runs]
     runs[2] = runs[2] | {field: value}
     change(tmp_path, runs=runs)
-    with pytest.raises(UserError, match=r"runs\.json: (run 2 has|.* has more than)|runs\.json has") as caught:
+    with pytest.raises(
+        UserError, match=r"runs\.json: (run 2 has|.* has more than)|runs\.json has"
+    ) as caught:
         read(tmp_path)
     assert len(str(caught.value)) < 400 + len(str(tmp_path))
     assert str(caught.value).isprintable()
