@@ -380,7 +380,7 @@ def _finish(result: Result) -> None:
 
     policy = load_policy(result.path, trust=True)  # it has just run
     from_first(lambda: _draw(result, policy))
-    if result.diverged.keys() >= result.final_return.keys():
+    if result.diverged and result.diverged.keys() >= result.final_return.keys():
         raise SystemExit(1)
 
 
