@@ -416,7 +416,8 @@ def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys
     assert (code, "mine:gentle works" in out) == (0, True)
     assert store_suite(tmp_path / "store").objectives == ("mars", "mappo", "mine:gentle")
     pretend.clear()
-    code, out = bench("run", "small.toml", "--store", "store")
+    assert bench("run", "small.toml", "--store", "store") == (2, "")  # the store names code
+    code, out = bench("run", "small.toml", "--store", "store", "--trust")
     assert (code, "2 done" in out) == (0, True)
     (tmp_path / "mine.py").write_text("from marsrl.objectives import mars as gentle")
     words = ("run", "small.toml", "--store", "store")
