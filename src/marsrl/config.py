@@ -60,9 +60,9 @@ class Config:
     """What the critic sees: the global state, each agent's observation (IPPO), or both."""
     share_parameters: bool = True
     """One actor for all agents, told apart by an id, or one actor for each."""
-    actor_norm: Literal["none", "running", "layer"] = "none"
+    actor_norm: Literal["none", "running", "layer"] = "running"
     """Standardise what actors read: by its running mean and deviation, or each input by itself."""
-    critic_norm: Literal["none", "running", "layer"] = "none"
+    critic_norm: Literal["none", "running", "layer"] = "running"
     """Standardise what the critic reads, likewise."""
     state_std: bool = False
     """The spread of continuous actions depends on what is seen, instead of on the agent alone."""

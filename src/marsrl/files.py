@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from marsrl.errors import UserError
+
 TEMPORARY = ".tmp"
 """How the name of a file or folder ends that is not complete yet."""
 
@@ -18,7 +20,14 @@ def temporary(path: Path) -> Path:
 
 
 def write_beside(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see all of it or nothing, and the last of many writers wins."""
+    """Writes a file so that readers see all of it or nothing, and the last of many writers wins.
+
+    Raises:
+        UserError: a folder is in its place.
+        OSError: it cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: a folder of that name is in its place")
     partial = temporary(path)
     try:
         with partial.open("wb") as file:

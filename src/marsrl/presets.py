@@ -24,8 +24,13 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "connector": {"total_steps": 1_000_000},
     "mpe": {"total_steps": 3_000_000},
     "smax": {"total_steps": 1_000_000, "num_envs": 64},
-    # Episodes of 1000 steps make evaluations dear.
-    "mabrax": {"total_steps": 1_000_000, "num_envs": 64, "num_evaluations": 10},
+    "mabrax": {
+        "total_steps": 1_000_000,
+        "num_envs": 64,
+        "num_evaluations": 10,  # of 1000 steps each episode
+        "actor_norm": "none",  # with running moments the hopper learned less (docs/learner.md)
+        "critic_norm": "none",
+    },
     "paxmen": {},
     "aerojax": {"total_steps": 2_000_000, "num_envs": 64, "actor_lr": 1e-3, "critic_lr": 1e-3},
 }
