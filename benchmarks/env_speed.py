@@ -41,7 +41,7 @@ class Args:
         num_envs: environments stepped together.
         num_steps: steps of every environment in one repetition.
         repetitions: timed calls, at least 5; the median counts.
-        pool: fresh starts per environment and repetition.
+        pool: fresh starts that each environment draws at a time.
         seed: of all random numbers.
         json: where to write the result as JSON.
     """
@@ -64,17 +64,17 @@ def auto_reset_loop(venv: VectorEnv, num_envs: int, num_steps: int, pool_size: i
 
     def run(key):
         reset_key, pool_key, key = jax.random.split(key, (3, num_envs))
-        pool = venv.fresh(pool_key, pool_size)
 
         def step(carry, _):
-            state, key = carry
+            state, key, pool = carry
             key, action_key, step_key = split_each(key, 3)
             mask = state.time_step.action_mask
             action = random_action(action_key, venv.spec.action, mask)
-            state, outcome, _ = venv.step(step_key, state, action, pool)
-            return (state, key), checksum(outcome)
+            state, outcome, _, pool = venv.step(step_key, state, action, pool)
+            return (state, key, pool), checksum(outcome)
 
-        return jax.lax.scan(step, (venv.reset(reset_key), key), length=num_steps)[1].sum()
+        start = venv.reset(reset_key), key, venv.empty_pool(pool_key, pool_size)
+        return jax.lax.scan(step, start, length=num_steps)[1].sum()
 
     return jax.jit(run)
 

@@ -456,4 +456,5 @@ def _only_said(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # drawing is the environment's own code
-        _console.print(f"{name}: not drawn: {reason(error)}", highlight=False, markup=False)
+        why = str(error) if isinstance(error, UserError) else reason(error)
+        _console.print(f"{name}: not drawn: {why}", highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ import pytest
 from environments import Scripted, small_config
 from marsrl import cli
 from marsrl.runs.policy import load_policy, record_episode
-from marsrl.runs.runner import train
+from marsrl.runs.runner import Result, train
 
 SCRIPTED = Scripted()
 
@@ -68,9 +68,9 @@ def test_a_team_is_evaluated(trained, monkeypatch, capsys):
 
 def test_a_picture_that_fails_is_a_line_and_the_training_is_finished(trained, capsys):
     env, run = trained
-    cli._draw(run, load_policy(run, env=env))
+    cli._draw(Result(run, {}, {}, {}, False), load_policy(run, env=env))
     printed = capsys.readouterr().out
-    (line,) = (line for line in printed.splitlines() if "picture" in line)
-    assert line == "no picture of the trained team: draw raised ValueError: no ink [/red]"
+    (line,) = (line for line in printed.splitlines() if "trained team" in line)
+    assert line == "trained team: not drawn: draw raised ValueError: no ink [/red]"
     assert {path.suffix for path in run.iterdir()} >= {".png"}
     assert not list(run.glob("*episode*"))
