@@ -17,7 +17,7 @@ import pytest
 
 import marsrl
 from environments import Scripted
-from marsrl.config import Config
+from faults import record
 from marsrl.errors import UserError
 from marsrl.learner import program as program_module
 from marsrl.learner.program import Program
@@ -27,22 +27,10 @@ from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import evaluation_updates, resume, train
 
 pytestmark = pytest.mark.slow
-CONFIG = Config(
-    task="scripted",
-    seeds=(3, 5),
-    total_steps=6 * 32,
-    num_envs=4,
-    rollout_length=8,
-    chunk_length=4,
-    width=8,
-    num_minibatches=2,
-    update_epochs=2,
-    num_evaluations=6,
-    eval_episodes=4,
-    log_interval=2,
-    keep_checkpoints=2,
+CONFIG = dataclasses.replace(
+    record.CONFIG, total_steps=6 * 32, num_evaluations=6, keep_checkpoints=2
 )
-ENV = Scripted(terminates_at=3)
+ENV = record.ENV
 LAST = CONFIG.num_updates
 
 
