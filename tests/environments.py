@@ -121,6 +121,8 @@ def small_config(**changes) -> Config:
         "num_minibatches": 2,
         "stagger": False,
         "anneal_lr": False,
+        "actor_norm": "none",  # random moments would make a policy so sure that it hardly varies
+        "critic_norm": "none",
     }
     return Config(**(defaults | changes))
 
