@@ -157,11 +157,6 @@ class Networks:
         """`V`: 1 if the critic is the team's, else N."""
         return num_values(self.spec, self.critic_view)
 
-    @property
-    def owned_by_team(self) -> bool:
-        """Whether every value stream is the whole team's, since all agents share the reward."""
-        return self.spec.shared_reward
-
     def init(self, key: Key) -> ActorCritic:
         """Fresh weights of both networks."""
         actor_key, critic_key = jax.random.split(key)

@@ -248,9 +248,9 @@ def _epochs(
             learner, metrics = jax.lax.cond(
                 going, epoch, lambda learner, _: (learner, skipped), learner, epoch_keys
             )
+            metrics |= {"update/passes": one(going.astype(jnp.float32))}  # the share that was made
             moved = summed({"kl": metrics["approx_kl"]}, axes)["kl"]
             going &= moved.total <= passes.kl_stop * moved.number
-            metrics |= {"epochs": one(going.astype(jnp.float32))}
         return (learner, keys, going), metrics
 
     (learner, *_), metrics = jax.lax.scan(
