@@ -191,9 +191,11 @@ def test_an_existing_folder_is_not_touched(whole):
 class Poisoned(Scripted):
     """Pays NaN in one episode of many, so that one seed meets it before the other."""
 
+    rarely: float = 0.97
+
     def at(self, clock):
         time_step = super().at(clock)
-        bad = (clock.start > 0.97) & (clock.t > 1)
+        bad = (clock.start > self.rarely) & (clock.t > 1)
         return time_step._replace(reward=jnp.where(bad, jnp.nan, time_step.reward))
 
 
@@ -209,6 +211,26 @@ def test_a_diverged_seed_stops_and_keeps_its_last_good_state(tmp_path):
     checkpoints = Checkpoints(result.path / "checkpoints")
     state = checkpoints.restore(checkpoints.steps()[-1], Program(config, Poisoned()).template)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.weights))
+
+
+def test_a_seed_is_not_touched_by_another_that_diverges(tmp_path):
+    config = dataclasses.replace(CONFIG, seeds=(1, 2, 3), total_steps=12 * 32)
+    beside = train(config, tmp_path / "beside", env=Poisoned(rarely=0.993))
+    assert set(beside.diverged) == {1}
+    among_healthy = train(config, tmp_path / "among", env=ENV)
+    mine, theirs = (
+        [row for row in rows(result.path) if row["seed"] in (2, 3)]
+        for result in (beside, among_healthy)
+    )
+    assert len(mine) == len(theirs)
+    for one, other in zip(mine, theirs, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():  # two programs round differently
+            other_value = other[name]
+            if isinstance(value, str) or value is None:
+                assert value == other_value
+            else:
+                np.testing.assert_allclose(value, other_value, rtol=0.01, atol=0.02, err_msg=name)
 
 
 @dataclasses.dataclass(frozen=True)
