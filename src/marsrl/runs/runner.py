@@ -19,6 +19,7 @@ import numpy as np
 from marsrl.config import Config
 from marsrl.devices.distributed import agree, from_first, is_first
 from marsrl.devices.sharding import fit_devices, gather
+from marsrl.devices.system import peak_memory_mb
 from marsrl.envs.base import Environment
 from marsrl.envs.check import check_interface
 from marsrl.envs.registry import make
@@ -32,7 +33,7 @@ from marsrl.runs import actors, pending
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
 from marsrl.runs.folder import METRICS, Onlooker, RunFolder
 from marsrl.runs.lock import Lock
-from marsrl.runs.machine import Row, describe_machine, peak_memory_mb
+from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.monitor import Monitor, Silent
 from marsrl.runs.signals import Signals
 from marsrl.trust import check_trusted
