@@ -23,7 +23,11 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent
 CACHE = ROOT / ".cache" / "site"
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
 TABLES = ("runs.json", "episodes.parquet", "curves.parquet")
 DRAWN_BY = ("src/marsrl/report", "src/marsrl/bench", "src/marsrl/envs/tasks.py")
 COMMANDS = "reference/commands.md"
