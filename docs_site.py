@@ -83,14 +83,14 @@ def _subcommands(words: list[str]) -> Iterator[list[str]]:
 def _help(words: list[str]) -> str:
     from marsrl import cli
 
-    out = io.StringIO()
+    out, path = io.StringIO(), sys.path.copy()
     before, os.environ["COLUMNS"] = os.environ.get("COLUMNS", ""), "100"
     try:
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             cli.main([*words, "--help"])
     finally:
         os.environ["COLUMNS"] = before
-        sys.path.remove(str(Path.cwd()))  # which the command line adds
+        sys.path[:] = path  # the command line adds the current folder
     return out.getvalue().strip()
 
 

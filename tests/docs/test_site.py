@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+
+from bench_results import NANO_TASKS, make_results
+from marsrl.bench.results import write
 
 pytest.importorskip("mkdocs")
 pytest.importorskip("mkdocstrings")
@@ -64,6 +68,40 @@ def test_pages_ask_no_other_server(site):
         if path.parent.name not in ("nano", "lite"):  # which have a test of their own
             for attribute in ('src="http', "src='http", 'rel="stylesheet" href="http'):
                 assert attribute not in path.read_text(), path
+
+
+@pytest.fixture
+def hook(monkeypatch, tmp_path):
+    spec = spec_from_file_location("docs_site", ROOT / "docs_site.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    return module
+
+
+@pytest.mark.slow
+def test_the_page_of_a_benchmark_is_drawn_from_its_tables_once(hook, tmp_path, monkeypatch):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    few = make_results(lambda *_: 0.5, NANO_TASKS[:1], ("mars", "mappo"))
+    write(few, folder)
+    monkeypatch.setenv("MARSRL_SITE", "quick")
+    assert hook.drawn(folder) == []
+    monkeypatch.delenv("MARSRL_SITE")
+    made = hook.drawn(folder)
+    assert {"index.html", "scores.svg", "scores.png"} <= {path.name for path in made}
+    assert all(path.stat().st_size > 1000 for path in made)
+    monkeypatch.setattr("marsrl.report.page.write_page", None)  # not again
+    assert hook.drawn(folder) == made
+    (folder / "runs.json").write_text((folder / "runs.json").read_text() + " ")
+    with pytest.raises(TypeError, match="not callable"):  # other tables are drawn anew
+        hook.drawn(folder)
+
+
+def test_links_of_the_root_are_the_sites(hook):
+    text = "[a](docs/runs.md#x) ![b](docs/images/b.png) [c](CHANGELOG.md) [d](README.md)"
+    page = "[a](runs.md#x) ![b](images/b.png) [c](changelog.md) [d](index.md)"
+    assert hook.as_page(text) == page
 
 
 @pytest.mark.parametrize(

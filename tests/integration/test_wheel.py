@@ -20,9 +20,10 @@ pytest.importorskip("hatchling")
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 PAGE = (ROOT / "docs" / "first-run.md").read_text()
-TINY = "--total-steps 64 --num-envs 4 --rollout-length 8 --width 8 --num-minibatches 1 "
+TINY = "--seeds 0 --total-steps 64 --num-envs 4 --rollout-length 8 --width 8 --num-minibatches 1 "
 TINY += "--update-epochs 1 --num-evaluations 1 --eval-episodes 2 --no-stagger"
 CUT = {"--episodes 1000": "--episodes 10"}
+PLAIN = {"COLUMNS": "100", "PYTHONWARNINGS": "error", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def run(*command, cwd, **environment):
@@ -31,7 +32,7 @@ def run(*command, cwd, **environment):
     result = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
-        env=variables | {"COLUMNS": "100", "PYTHONWARNINGS": "error"} | environment,
+        env=variables | PLAIN | environment,
         capture_output=True,
         text=True,
         timeout=300,
