@@ -84,7 +84,7 @@ def _help(words: list[str]) -> str:
     from marsrl import cli
 
     out, path = io.StringIO(), sys.path.copy()
-    before, os.environ["COLUMNS"] = os.environ.get("COLUMNS", ""), "100"
+    before, os.environ["COLUMNS"] = os.environ.get("COLUMNS", ""), "84"
     try:
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             cli.main([*words, "--help"])
