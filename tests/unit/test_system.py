@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from marsrl.devices import system
+from marsrl.devices import sharding, system
 
 V1 = "11:memory:/a/b\n4:cpu,cpuacct:/a/b\n1:name=systemd:/\n"
 QUOTAS = {
@@ -80,6 +80,15 @@ def test_a_container_keeps_as_many_cores_busy_as_its_quota_allows(monkeypatch, c
     monkeypatch.setattr(system, "core_ids", lambda: list(range(cores)))
     monkeypatch.setattr(system, "cpu_quota", lambda: quota)
     assert system.num_cores() == count
+
+
+def test_cores_that_can_be_kept_busy_are_devices(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sharding, "num_cores", lambda: 4)
+    monkeypatch.setattr(sharding.jax.config, "update", lambda name, value: asked.append(value))
+    for most in (None, 1, 9):
+        sharding.use_cpu_cores(most)
+    assert asked == [4, 1, 4]
 
 
 def test_cores_where_there_is_no_affinity(monkeypatch):
