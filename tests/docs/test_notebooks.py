@@ -18,15 +18,14 @@ def read(name):
     return nbformat.read(PLACE / f"{name}.ipynb", as_version=4)
 
 
-def rerun(name, folder, monkeypatch):
+def rerun(name, folder):
     """The notebook after it has been run anew, in an empty folder."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiled for this one time
     notebook = read(name)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
     place = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
+    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place).execute()
     return notebook
 
 
@@ -48,14 +47,15 @@ def kinds(notebook):
 
 @pytest.mark.slow
 def test_the_algorithm(tmp_path, monkeypatch):
-    ran = rerun("algorithm", tmp_path, monkeypatch)
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiled for this one time
+    ran = rerun("algorithm", tmp_path)
     assert texts(ran) == texts(read("algorithm"))
     assert len(texts(ran)) > 3
 
 
 @pytest.mark.slow
-def test_the_first_team(tmp_path, monkeypatch):
-    ran = rerun("first-team", tmp_path, monkeypatch)
+def test_the_first_team(tmp_path):
+    ran = rerun("first-team", tmp_path)
     assert texts(ran) == texts(read("first-team"))
     (learned,) = re.findall(r"best checkpoint: ([\d.]+) of 1", str(ran.cells))
     assert float(learned) > 0.8
