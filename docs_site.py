@@ -4,7 +4,7 @@
 - The benchmarks' pages, drawn from their tables (docs/*/runs.json) and kept in .cache/ by a hash.
 - The command line's help.
 
-With MARSRL_SITE=quick pages of benchmarks that are not drawn yet are left as docs/ has them.
+With MARSRL_SITE=quick nothing is drawn: pages that are not kept are as docs/ has them, or empty.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         _put(files, File.generated(config, page, content=as_page((ROOT / source).read_text())))
     text = (ROOT / "docs" / COMMANDS).read_text()
     _put(files, File.generated(config, COMMANDS, content=text + "\n".join(command_line())))
-    for tables in sorted(ROOT.glob("docs/*/runs.json")):
-        for path in drawn(tables.parent):
-            name = f"{tables.parent.name}/{path.relative_to(_cache_of(tables.parent)).as_posix()}"
+    for folder in sorted(tables.parent for tables in ROOT.glob("docs/*/runs.json")):
+        for path in drawn(folder):
+            name = f"{folder.name}/{path.relative_to(_cache_of(folder)).as_posix()}"
             _put(files, File.generated(config, name, abs_src_path=str(path)))
+        if not files.get_file_from_path(page := f"{folder.name}/index.html"):
+            files.append(File.generated(config, page, content="Not drawn: this site was quick."))
     return files
 
 
