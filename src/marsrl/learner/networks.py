@@ -160,8 +160,8 @@ class Networks:
     def init(self, key: Key) -> ActorCritic:
         """Fresh weights of both networks."""
         actor_key, critic_key = jax.random.split(key)
-        obs = jax.ShapeDtypeStruct((1, 1, self.spec.num_agents, *self.spec.obs_shape), float)
-        state = jax.ShapeDtypeStruct((1, 1, *self.spec.state_shape), float)
+        obs = jax.ShapeDtypeStruct((1, 1, self.spec.num_agents, *self.spec.obs_shape), jnp.float32)
+        state = jax.ShapeDtypeStruct((1, 1, *self.spec.state_shape), jnp.float32)
         actor_size = jax.eval_shape(self.actor_input, obs).shape[-1]
         critic_size = jax.eval_shape(self.critic_input, obs, state).shape[-1]
         streams = self.spec.num_agents if self._own_outputs else 1
