@@ -126,12 +126,12 @@ def load_environments() -> ModuleType:
 @contextmanager
 def _outside_a_notebook() -> Iterator[None]:
     """Hides IPython: jumanji would switch a notebook's pictures to a backend that few have."""
-    there = vars(builtins).pop("__IPYTHON__", None)
+    names: dict[str, Any] = builtins.__dict__
+    hidden = {name: names.pop(name) for name in ("__IPYTHON__",) if name in names}
     try:
         yield
     finally:
-        if there is not None:
-            vars(builtins)["__IPYTHON__"] = there
+        names.update(hidden)
 
 
 def make_game(kind: Any, generator: Any, time_limit: int) -> Any:
