@@ -90,19 +90,18 @@ class TrustRegion:
         _check_eps("eps_high", eps_high)
         return cls(1 - eps_low, 1 + eps_high)
 
-    def resized(self, factor: Any) -> TrustRegion:
-        """The region of its kind with `factor` times its `eps`.
+    @property
+    def widths(self) -> tuple[float, float]:
+        """`(low, high)` from which `of` makes this region."""
+        high = self.upper - 1
+        return (high if self.kind == "geometric" else 1 - self.lower), high
 
-        Args:
-            factor: above 0, and small enough for the lower edge to stay above 0; a number, or an
-                array () that a compiled program computes, which cannot be checked.
-        """
-        upper = 1 + factor * (self.upper - 1)
-        lower = 1 / upper if self.kind == "geometric" else 1 - factor * (1 - self.lower)
-        if isinstance(factor, int | float):
-            return TrustRegion(lower, upper, self.kind)
-        region = object.__new__(TrustRegion)  # the check would ask for the values of a trace
-        for name, value in (("lower", lower), ("upper", upper), ("kind", self.kind)):
+    @classmethod
+    def of(cls, kind: Literal["additive", "geometric"], low: Any, high: Any) -> TrustRegion:
+        """A region of a kind from widths that a compiled program computes: nothing is checked."""
+        region = object.__new__(cls)  # the check would ask for the values of a trace
+        lower = 1 / (1 + high) if kind == "geometric" else 1 - low
+        for name, value in (("lower", lower), ("upper", 1 + high), ("kind", kind)):
             object.__setattr__(region, name, value)
         return region
 
@@ -273,9 +272,9 @@ class Objective:
         advantage = _expanded("advantage", advantage, log_ratio)
         return self.geometry(log_ratio, _constant(advantage), self.region)
 
-    def resized(self, factor: Any) -> Objective:
-        """The objective in a region of another size, see `TrustRegion.resized`."""
-        return replace(self, region=self.region.resized(factor))
+    def within(self, low: Any, high: Any) -> Objective:
+        """The objective in a region of the same kind with other widths, see `TrustRegion.of`."""
+        return replace(self, region=TrustRegion.of(self.region.kind, low, high))
 
 
 RegionKind: TypeAlias = Literal["additive", "geometric", "flexible"]
@@ -298,8 +297,13 @@ OBJECTIVES: dict[str, tuple[Geometry, RegionKind]] = {
 """Every named objective: its geometry and the kind of its trust region."""
 
 
+def default_eps(name: str) -> float:
+    """Provisional."""
+    return 0.2
+
+
 def make_objective(
-    name: str, eps: float = 0.2, eps_low: float | None = None, eps_high: float | None = None
+    name: str, eps: float | None = None, eps_low: float | None = None, eps_high: float | None = None
 ) -> Objective:
     """Makes the objective that `OBJECTIVES` lists under `name`, or that a factory of yours makes.
 
@@ -317,6 +321,7 @@ def make_objective(
             imported, fails, or makes something else or what does not work.
     """
     check_objective(name, eps_low, eps_high)
+    eps = default_eps(name) if eps is None else eps
     if name not in OBJECTIVES:
         return _own_objective(name, eps)
     geometry, kind = OBJECTIVES[name]

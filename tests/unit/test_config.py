@@ -50,7 +50,7 @@ def test_sizes_that_do_not_divide(changes, named):
         {"num_envs": True},
         {"num_envs": None},
         {"gamma": "0.99"},
-        {"eps": None},
+        {"eps": "wide"},
         {"stagger": 1},
         {"core": "lstm"},
         {"critic": "global"},

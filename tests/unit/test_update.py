@@ -8,8 +8,8 @@ from marsrl.learner import update as update_module
 from marsrl.learner.experience import Experience, Steps
 from marsrl.learner.metrics import Tally, merged, summed
 from marsrl.learner.networks import ActorCritic
+from marsrl.learner.schedule import Schedule
 from marsrl.learner.update import (
-    Schedule,
     loss,
     statistics,
     take_sequences,
@@ -65,7 +65,7 @@ class Game:
             keys = jax.random.split(jax.random.key(2), self.config.env_blocks)
             return update(
                 made.networks, mappo(), made.optimizer, made.losses, made.passes, self.learner,
-                experience, Schedule(2e-3, 2e-3, 0.003), keys,
+                experience, Schedule(2e-3, 2e-3, 0.003, 0.2, 0.2), keys,
             )  # fmt: skip
 
         learner, metrics = run(experience)
