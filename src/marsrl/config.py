@@ -201,7 +201,7 @@ class Config:
         if self.eps_low is not None:
             raise UserError(f"eps_end = {self.eps_end!r} is not for {self.objective}, without eps")
         try:
-            objective.resized(self.eps_end / self.eps)
+            objective.within(self.eps_end, self.eps_end)
         except ValueError as error:
             raise UserError(f"eps_end = {self.eps_end!r}: {error}") from error
 

@@ -200,7 +200,10 @@ class Algorithm:
         )
         if all_of.region.start == all_of.region.end:
             return schedule, self.objective
-        return schedule, self.objective.resized(all_of.region.at(progress))
+        size = all_of.region.at(progress)
+        return schedule, self.objective.within(
+            *(size * width for width in self.objective.region.widths)
+        )
 
     def evaluate(
         self, actor: Weights, keys: Key, greedy: bool = False, longest: int | None = None
