@@ -241,8 +241,9 @@ def gated(log_ratio: Array, advantage: Array, region: TrustRegion) -> Array:
     """SAPO: a gate that closes with the distance from `r = 1`, on both sides and for either sign.
 
     `J = A (4/tau) sigmoid(tau (r - 1)) + A (1 - 2/tau)`; `dJ/du = r A sech(tau (r - 1)/2)^2`. The
-    constant has no gradient: it gives `J = A` at `r = 1`. Nothing ever pulls back; a sample far
-    above loses its gradient, whatever `A` says, and one at `r -> 0` keeps a share of `r A`.
+    constant has no gradient: it gives `J = A` at `r = 1`. Nothing that has moved as `A` wished is
+    ever pulled back, and a sample far above `r = 1` loses its gradient even where `A < 0` would
+    bring it down; at `r -> 0` the slope is a share of `r A`.
 
     The formula has no region. Its width is a scale here: `tau = SAPO_TAU_GOOD/(upper - 1)` if
     `A >= 0` else `SAPO_TAU_BAD/(1 - lower)`, which is the paper's at `eps = 1`. Source: SAPO (Gao
@@ -282,9 +283,12 @@ def discovered(log_ratio: Array, advantage: Array, region: TrustRegion) -> Array
     a = _side(advantage, DPO_ALPHA * high, DPO_BETA * low)
     x = xp.where(good, r - 1, u) * advantage
     squashed = xp.tanh(x / a)
-    value = r * advantage - xp.where(x > 0, x - a * squashed, 0.0)
-    fading = xp.where(good, r, 1.0) * advantage * squashed**2
-    slope = r * advantage - xp.where(x > 0, fading, 0.0)
+    outright = r * advantage
+    # r A - x is A for a good action: spelled out, since the difference cancels for a large r.
+    left = xp.where(good, advantage, outright - u * advantage) + a * squashed
+    leaving = xp.where(good, outright * (1 - squashed**2), outright - advantage * squashed**2)
+    value = xp.where(x > 0, left, outright)
+    slope = xp.where(x > 0, leaving, outright)
     return value + slope * beyond
 
 

@@ -108,6 +108,11 @@ OWN_EPS = 0.2
 """What a factory of a user's own is called with where no `eps` is given."""
 
 
+def default_eps(name: str) -> float:
+    """The width of an objective's region where none is given, by a name that exists."""
+    return OBJECTIVES[name].default_eps if name in OBJECTIVES else OWN_EPS
+
+
 def make_objective(
     name: str,
     eps: float | None = None,
@@ -120,7 +125,7 @@ def make_objective(
         name: a key of `OBJECTIVES`, or "module:factory" or "path/file.py:factory" of a function
             like `mars`: it takes `eps` and returns an `Objective`, which is tried on a few samples.
         eps: width of an additive or geometric region, above 0; a flexible one does not use it.
-            Default: the objective's own (`Named.default_eps`), or `OWN_EPS` for your factory.
+            Default: `default_eps`.
         eps_low: a flexible region's `1 - lower`, above 0.
         eps_high: a flexible region's `upper - 1`, above 0.
 
@@ -130,12 +135,12 @@ def make_objective(
             imported, fails, or makes something else or what does not work.
     """
     check_objective(name, eps_low, eps_high)
+    eps = default_eps(name) if eps is None else eps
     if name not in OBJECTIVES:
-        return _own_objective(name, OWN_EPS if eps is None else eps)
-    geometry, kind, default_eps = OBJECTIVES[name]
+        return _own_objective(name, eps)
+    geometry, kind, _ = OBJECTIVES[name]
     if eps_low is not None and eps_high is not None:
         return Objective(name, geometry, TrustRegion.flexible(eps_low, eps_high))
-    eps = default_eps if eps is None else eps
     return Objective(name, geometry, TrustRegion.of(kind, eps, eps))
 
 

@@ -100,8 +100,9 @@ def _is_array(width: Any) -> bool:
 
 def _check_eps(name: str, eps: float) -> None:
     _check_between(name, eps, 0, math.inf)
-    nearest = max(MIN_EPS, min(eps, MAX_EPS))
-    if eps != nearest:
+    slack = 1 + 1e-9  # the widths of a region are rounded
+    if not MIN_EPS / slack <= eps <= MAX_EPS * slack:
+        nearest = max(MIN_EPS, min(eps, MAX_EPS))
         raise ValueError(
             f"{name} must be from {MIN_EPS:g} to {MAX_EPS:g}, got {shown(eps)}; the "
             f"nearest valid choice is {nearest:g}"
