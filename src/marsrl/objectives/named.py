@@ -82,19 +82,19 @@ class Named(NamedTuple):
 
 OBJECTIVES: dict[str, Named] = {
     "mappo": Named(clipped, "additive"),
-    "maspo": Named(quadratic, "additive"),
-    "mars": Named(symmetric, "geometric"),
+    "maspo": Named(quadratic, "additive", 0.9),
+    "mars": Named(symmetric, "geometric", 1.0),
     # The other cells of the factorial: is it the geometry or the boundary?
     "mappo-geometric": Named(clipped, "geometric"),
-    "maspo-geometric": Named(quadratic, "geometric"),
-    "mars-additive": Named(symmetric, "additive"),
+    "maspo-geometric": Named(quadratic, "geometric", 0.9),
+    "mars-additive": Named(symmetric, "additive", 0.9),
     # Flexible boundaries alone.
     "mappo-flexible": Named(clipped, "flexible"),
     "maspo-flexible": Named(quadratic, "flexible"),
     "mars-flexible": Named(symmetric, "flexible"),
     # Symmetry without the wall at r = 0; the barrier without its unbounded cost.
-    "mars-log": Named(logarithmic, "geometric"),
-    "mars-capped": Named(capped, "geometric"),
+    "mars-log": Named(logarithmic, "geometric", 1.0),
+    "mars-capped": Named(capped, "geometric", 1.0),
     # Corrective gradients without a barrier; gains that fall back to 0.
     "rollback": Named(rolled_back, "additive"),
     "ano": Named(redescending, "additive"),
