@@ -104,9 +104,9 @@ def test_impossible_values(changes):
     [
         ({"objective": "marz"}, ["'marz'", "mars"]),
         ({"eps": -0.2}, ["eps", "-0.2"]),
-        ({"objective": "mappo", "eps": 1.5}, ["eps", "1.5"]),
+        ({"objective": "mappo", "eps": 1.5e6}, ["eps", "1500000"]),
         ({"eps_low": 0.1}, ["eps_low"]),
-        ({"objective": "mappo", "eps": 0.5, "eps_end": 1.5}, ["eps_end", "1.5"]),
+        ({"objective": "mappo", "eps": 0.5, "eps_end": 1.5e6}, ["eps_end", "1500000"]),
         ({"objective": "mars-flexible"}, ["eps_low", "eps_high"]),
     ],
     ids=str,
