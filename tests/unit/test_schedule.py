@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from environments import small_config
+from marsrl.config import INPUTS
 from marsrl.errors import UserError
 from marsrl.learner.schedule import (
-    INPUTS,
     LEAST_SIZE,
     MOST_SIZE,
     check_shared,

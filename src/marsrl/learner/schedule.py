@@ -11,26 +11,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from marsrl.config import Config
+from marsrl.config import INPUTS, Config
 from marsrl.errors import UserError, shown
 from marsrl.objectives import OBJECTIVES, Objective
 from marsrl.types import Array
-
-INPUTS = (
-    "eps",
-    "eps_low",
-    "eps_high",
-    "eps_end",
-    "target_kl",
-    "actor_lr",
-    "critic_lr",
-    "anneal_lr",
-    "ent_coef",
-    "ent_coef_end",
-    "gamma",
-    "gae_lambda",
-)
-"""The settings of `Config` that are inputs; runs that differ in these alone can share a program."""
 
 LEAST_SIZE, MOST_SIZE = 1e-3, 1e2
 """Between which `target_kl` keeps the upper width of a trust region."""

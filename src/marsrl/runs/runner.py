@@ -80,7 +80,7 @@ def train_together(
 
     Args:
         configs: what to train: alike but for seeds and the settings that are inputs of a program
-            (see `learner.schedule.INPUTS`).
+            (see `config.INPUTS`).
         outs: the run folder of each.
         monitor: who watches; default: nobody.
         env: see `train`.
