@@ -49,6 +49,8 @@ class Config:
     """One independent training per seed, all in one program."""
     total_steps: int = 2_500_000
     """Environment steps per seed (not times agents), rounded up to whole updates."""
+    init_from: str | None = None
+    """Start from parameters of another run, RUN[:SEED][@CHECKPOINT]; default: fresh ones."""
 
     num_envs: int = 128
     """Environments per seed."""
@@ -203,6 +205,9 @@ class Config:
             else:
                 fits, expected = abs(value) < 2**63, "a finite number below 2**63"
             _require(f"task_settings: {name}", value, fits, expected, "task_settings")
+        path = self.init_from
+        right = path is None or (0 < len(path) <= _LONGEST_PATH and path.isprintable())
+        _require("init_from", path, right, f"a path of at most {_LONGEST_PATH} characters")
         try:
             check_objective(self.objective, self.eps_low, self.eps_high)
         except ValueError as error:
@@ -350,6 +355,7 @@ _FLOATS = (float, float | None)
 _WHOLE = (int, int | None)
 _INT32 = 2**31 - 1
 _MAX_SEEDS = 10_000
+_LONGEST_PATH = 4096
 _MAX_FLOAT = 1e9  # far from what overflows in float32, also squared
 _MOST = {
     "total_steps": 10**13,

@@ -26,7 +26,7 @@ from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import Interrupted, UserError
 from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics, merged
-from marsrl.learner.networks import Weights
+from marsrl.learner.networks import ActorCritic, Weights
 from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective
 from marsrl.runs import pending
@@ -36,6 +36,7 @@ from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor, Silent
 from marsrl.runs.signals import Signals
+from marsrl.runs.transfer import read_source, transferred
 from marsrl.trust import check_trusted
 
 
@@ -95,6 +96,11 @@ def train_together(
         from_first(partial(RunFolder.check_free, folder))
     first, *others = configs
     program = Program(first, _environment(first, env), objective, others)
+    if first.init_from is not None:
+        shapes = jax.tree.map(
+            lambda x: np.zeros(x.shape, x.dtype), program.template.learner.weights
+        )
+        _transferred(first, shapes)  # so that what cannot be taken is refused now
     monitor = _monitor(monitor)
     seconds = _compile(program, monitor)
     with contextlib.ExitStack() as stack:
@@ -113,6 +119,7 @@ def resume(
     restart: bool = False,
     objective: Objective | None = None,
     trust: bool = False,
+    total_steps: int | None = None,
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
@@ -128,12 +135,16 @@ def resume(
         restart: begin anew; what the run has come to is set aside in a folder inside it.
         objective: likewise, in place of the one that the configuration names.
         trust: whether to run code that the folder names: a task or objective `module:factory`.
+        total_steps: train a finished or interrupted run up to so many steps. What goes evenly to
+            the end of the run (step sizes, `ent_coef_end`, `eps_end`) then goes to the new end, as
+            if it had been meant from here on: step sizes that had come to 0 rise again.
+            Evaluations go on at the distance that they had.
 
     Raises:
         UserError: not a run folder, code in it that is not trusted, a configuration other than the
-            expected one, a run that does not fit into memory, no checkpoint in it can be restored,
-            an ended run without any, a run that another process writes, or processes that do not
-            run the same.
+            expected one, fewer steps than it has trained, a run that does not fit into memory, no
+            checkpoint in it can be restored, an ended run without any, a run that another process
+            writes, or processes that do not run the same.
         Interrupted: a signal has ended it.
     """
     path = Path(path)
@@ -158,6 +169,8 @@ def resume(
             )
         if objective is None:
             check_trusted("objective", config.objective, source, trust)
+        if total_steps is not None:
+            config = _extended(folder, config, total_steps)
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
@@ -187,6 +200,23 @@ def _writing(path: Path) -> Iterator[Lock]:
         yield lock
     finally:
         lock.release()
+
+
+def _extended(folder: RunFolder, config: Config, total_steps: int) -> Config:
+    """The configuration of a run that is to train up to so many steps, which its folder notes."""
+    reached = from_first(folder.reached)
+    longer = replace(config, total_steps=total_steps)
+    distance = config.num_updates / config.num_evaluations
+    evaluations = max(1, round(longer.num_updates / distance))
+    longer = replace(longer, num_evaluations=min(evaluations, longer.num_updates))
+    if longer.num_updates * longer.steps_per_update < reached:
+        raise UserError(
+            f"total_steps = {total_steps}, expected more than {reached}, which {folder.path} has "
+            "trained already"
+        )
+    if longer != config:
+        from_first(partial(folder.extend, longer, reached))
+    return longer
 
 
 def _tell_versions(begun: Row, monitor: Monitor) -> None:
@@ -249,6 +279,12 @@ def _run(
     return _Loop(program, members, monitor, compile_seconds).go()
 
 
+def _transferred(config: Config, weights: ActorCritic) -> tuple[ActorCritic, str]:
+    """The weights with those that `init_from` names, and what was taken; see `transferred`."""
+    assert config.init_from is not None
+    return transferred(weights, read_source(config.init_from), not config.share_parameters)
+
+
 class _Loop:
     """The runs of a program from here to their end."""
 
@@ -289,7 +325,16 @@ class _Loop:
         restored = [member.restore(self.program.template) for member in self.members]
         update, state, waiting = restored[0]
         self.step = self._steps(update)
-        return update, self.program.init() if state is None else state, waiting
+        return update, self._begin() if state is None else state, waiting
+
+    def _begin(self) -> TrainState:
+        """The states before the first update, fresh or from another run's parameters."""
+        state = self.program.init()
+        if self.config.init_from is None:
+            return state
+        weights, text = _transferred(self.config, gather(state.learner.weights))
+        self.monitor.message(text)
+        return self.program.with_weights(state, weights)
 
     @property
     def _all_diverged(self) -> bool:
