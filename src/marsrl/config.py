@@ -14,7 +14,13 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from marsrl.errors import UserError, closest, near_misses, shown
 from marsrl.loading import LONGEST
-from marsrl.objectives import OBJECTIVES, Objective, check_objective, make_objective
+from marsrl.objectives import (
+    OBJECTIVES,
+    Objective,
+    check_objective,
+    default_eps,
+    make_objective,
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +34,17 @@ class Config:
     objective: str = "mars"
     """Per-sample surrogate: mars, maspo, mappo, a variant (see docs/objectives.md), or your own
     module:factory."""
-    eps: float = 0.2
-    """Size of the trust region."""
+    eps: float | None = None
+    """Size of the trust region; default: the objective's own."""
     eps_low: float | None = None
     """Lower size, for the -flexible objectives only."""
     eps_high: float | None = None
     """Upper size, for the -flexible objectives only."""
     eps_end: float | None = None
     """Size of the trust region at the end of the run, evenly from eps; default: eps."""
+    target_kl: float | None = None
+    """KL of an update (nats) that the size of the trust region is steered to, from eps on; default:
+    it is not steered."""
     seeds: tuple[int, ...] = (0, 1)
     """One independent training per seed, all in one program."""
     total_steps: int = 2_500_000
@@ -141,7 +150,14 @@ class Config:
         for name in ("gamma", "gae_lambda"):
             value = getattr(self, name)
             _require(name, value, 0 <= value <= 1, f"from 0 to 1; nearest: {0 if value < 0 else 1}")
-        for name in ("chunk_length", "value_clip", "huber_delta", "kl_stop", "eps_end", "devices"):
+        for name in (
+            "chunk_length",
+            "value_clip",
+            "huber_delta",
+            "kl_stop",
+            "target_kl",
+            "devices",
+        ):
             value = getattr(self, name)
             _require(name, value, value is None or value > 0, "greater than 0")
         self._check_seeds()
@@ -191,21 +207,15 @@ class Config:
             check_objective(self.objective, self.eps_low, self.eps_high)
         except ValueError as error:
             raise UserError(str(error), "objective") from error
-        if self.objective in OBJECTIVES:
-            self._check_end_region(self.make_objective())
-        else:
-            _require("eps", self.eps, self.eps > 0, "greater than 0")
-
-    def _check_end_region(self, objective: Objective) -> None:
-        if self.eps_end is None:
-            return
-        if self.eps_low is not None:
+        if self.eps_end is not None and self.eps_low is not None:
             text = f"eps_end = {self.eps_end!r} is not for {self.objective}, without eps"
             raise UserError(text, "eps_end")
-        try:
-            objective.resized(self.eps_end / self.eps)
-        except ValueError as error:
-            raise UserError(f"eps_end = {self.eps_end!r}: {error}", "eps_end") from error
+        for name in ("eps", "eps_end"):
+            eps = getattr(self, name)
+            if self.objective in OBJECTIVES:
+                self._make_objective(name, eps)
+            else:
+                _require(name, eps, eps is None or eps > 0, "greater than 0")
 
     def _check_counters(self) -> None:
         """Checks what is counted or indexed in 32 bits on the device."""
@@ -276,19 +286,28 @@ class Config:
         content = {
             # 1 and 1.0 are the same setting
             name: float(value) if isinstance(value, int) and hints[name] in _FLOATS else value
-            for name, value in self.to_dict().items()
+            for name, value in self.settled().to_dict().items()
             if name not in ("seeds", "devices", "log_interval", "keep_checkpoints")
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def make_objective(self) -> Objective:
         """The named objective with this trust region."""
+        return self._make_objective("eps", self.eps)
+
+    def _make_objective(self, name: str, eps: float | None) -> Objective:
         try:
-            return make_objective(self.objective, self.eps, self.eps_low, self.eps_high)
+            return make_objective(self.objective, eps, self.eps_low, self.eps_high)
         except ValueError as error:
-            size = "eps" if self.eps_low is None else "eps_low"
+            size = name if self.eps_low is None else "eps_low"
             named = self.objective in OBJECTIVES  # of these, only the size can be wrong by now
-            raise UserError(str(error), size if named else "objective") from error
+            text = str(error) if name == "eps" else f"{name} = {eps!r}: {error}"
+            raise UserError(text, size if named else "objective") from error
+
+    def settled(self) -> Config:
+        """The same with the objective's own `eps` written down, as in the records of a run."""
+        eps = default_eps(self.objective) if self.eps is None else self.eps
+        return self if eps == self.eps else dataclasses.replace(self, eps=eps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -310,6 +329,22 @@ class Config:
                 raise UserError(text, key if isinstance(key, str) else None)
         return Config(**values)
 
+
+INPUTS = (
+    "eps",
+    "eps_low",
+    "eps_high",
+    "eps_end",
+    "target_kl",
+    "actor_lr",
+    "critic_lr",
+    "anneal_lr",
+    "ent_coef",
+    "ent_coef_end",
+    "gamma",
+    "gae_lambda",
+)
+"""Settings that are inputs of the compiled program: runs can differ in these and share one."""
 
 _FLOATS = (float, float | None)
 _WHOLE = (int, int | None)
@@ -347,6 +382,7 @@ _POSITIVE = (
     "log_interval",
     "keep_checkpoints",
 )
+_POSITIVE_IF_ANY = ("chunk_length", "value_clip", "huber_delta", "kl_stop", "target_kl", "devices")
 _NOT_NEGATIVE = ("ent_coef", "advantage_floor", "eval_seed")
 
 

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +73,13 @@ def _train(configs: Sequence[Config], folders: Sequence[Path]) -> None:
     from rich.console import Console
 
     from marsrl.runs.monitor import ConsoleMonitor
+    from marsrl.runs.runner import train_together
 
     monitor = ConsoleMonitor(Console(width=160))
     runs = zip(configs, folders, strict=True)
     new = [(config, folder) for config, folder in runs if not _resume(config, folder, monitor)]
-    if len(new) > 1:
-        _train_together([config for config, _ in new], [folder for _, folder in new], monitor)
-    else:
-        _train_in_turn(new, monitor)
+    if new:
+        train_together([config for config, _ in new], [folder for _, folder in new], monitor)
 
 
 def _resume(config: Config, folder: Path, monitor: Monitor) -> bool:
@@ -99,24 +98,6 @@ def _resume(config: Config, folder: Path, monitor: Monitor) -> bool:
         _set_aside(folder, monitor, str(error))
         return False
     return True
-
-
-def _train_together(configs: list[Config], folders: list[Path], monitor: Monitor) -> None:
-    """Trains runs that differ only in inputs of their program side by side, where that is known."""
-    from marsrl.runs import runner
-
-    together = getattr(runner, "train_together", None)
-    if together is None:
-        _train_in_turn(zip(configs, folders, strict=True), monitor)
-    else:
-        together(configs, folders, monitor)
-
-
-def _train_in_turn(runs: Iterable[tuple[Config, Path]], monitor: Monitor) -> None:
-    from marsrl.runs.runner import train
-
-    for config, folder in runs:
-        train(config, folder, monitor)
 
 
 def _measure(config: Config) -> dict[str, float]:
