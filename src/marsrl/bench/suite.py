@@ -258,8 +258,9 @@ class Suite:
             with under(key):
                 settings_tables(key, values.get(key, {}), names)
         own = objective_tables(values.get("objective", {}), entries, known["family"], known["task"])
+        sweep = axes("sweep", values.get("sweep", {}))
         with under("objectives"):
-            objectives = points(entries, axes("sweep", values.get("sweep", {})), own)
+            objectives = points(entries, sweep, own)
         return Suite(
             name=values["name"],
             tasks=tasks,
