@@ -13,6 +13,7 @@ import numpy as np
 from marsrl.config import Config
 from marsrl.devices.distributed import from_first, is_first
 from marsrl.devices.sharding import gather
+from marsrl.devices.system import peak_memory_mb
 from marsrl.envs.vector import EpisodeStats
 from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics
@@ -21,7 +22,7 @@ from marsrl.runs import actors, pending
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
 from marsrl.runs.folder import METRICS, RunFolder
 from marsrl.runs.lock import Lock
-from marsrl.runs.machine import Row, peak_memory_mb
+from marsrl.runs.machine import Row
 from marsrl.runs.monitor import Monitor
 from marsrl.types import PyTree
 

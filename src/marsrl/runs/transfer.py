@@ -105,7 +105,7 @@ def transferred(weights: ActorCritic, source: Source, separate: bool) -> tuple[A
         fresh.append(name)
         if theirs is None or not by_agent or theirs.shape[1:] != shape[1:] or "inputs" in name:
             return leaf
-        both = min(len(theirs), shape[0])
+        both = min(len(theirs), leaf.shape[1])
         fresh[-1] += f" (but for {both} agents)"
         return np.concatenate(
             [np.broadcast_to(theirs[:both], (len(leaf), both, *shape[1:])), leaf[:, both:]], axis=1
