@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -233,6 +235,12 @@ class Onlooker(RunFolder):
 
     def clean(self) -> None:
         """Nothing."""
+
+
+def default_folder(name: str) -> Path:
+    """Where a run goes that nobody named a folder for."""
+    slug = re.sub(r"[^\w.-]+", "-", name)  # tasks have slashes or colons
+    return Path("runs") / f"{slug}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def outward_links(path: Path) -> list[Path]:
