@@ -37,7 +37,7 @@ class Envs:
             installed.add_row(name, point.value)
         _console.print(table, families, *([installed] if others else []))
         for point in hidden:
-            _console.print(f"not reached, because its name is taken: {point.name} of {point.value}")
+            _console.say(f"not reached, because its name is taken: {point.name} of {point.value}")
         _console.print(
             "random, reference: mean returns of the random policy and of a good one, the bounds of "
             f"normalised scores (version {BOUNDS_VERSION}).\n"
@@ -60,8 +60,8 @@ class CheckEnv:
         from marsrl.envs.registry import make_unchecked
 
         for note in check_env(make_unchecked(self.task)):
-            _console.print(f"note: {note}", highlight=False, markup=False)
-        _console.print(f"{self.task} keeps to the interface", highlight=False)
+            _console.say(f"note: {note}")
+        _console.say(f"{self.task} keeps to the interface")
 
 
 def _short(value: float) -> str:

@@ -47,5 +47,5 @@ class Compare:
             else:
                 train(config, run, ConsoleMonitor(_console))
         compare([out / name for name in self.objectives], out)
-        _console.print((out / "table.md").read_text(), markup=False, highlight=False)
-        _console.print(f"wrote {out / 'table.md'} and {out / 'comparison.png'}")
+        _console.say((out / "table.md").read_text())
+        _console.say(f"wrote {out / 'table.md'} and {out / 'comparison.png'}")

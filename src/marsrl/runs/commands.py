@@ -108,7 +108,7 @@ class Evaluate:
         if self.json:
             print(json.dumps({"step": policy.step, "returns": returns.tolist()}))  # noqa: T201 (what the user asked for or did)
             return
-        _console.print(
+        _console.say(
             f"return {returns.mean():.2f} (standard deviation {returns.std():.2f}, "
             f"{returns.min():.2f} to {returns.max():.2f}) over {self.episodes} episodes, "
             f"{'greedy' if self.greedy else 'sampled'} actions, after {policy.step:,} steps"
@@ -147,7 +147,7 @@ class Render:
         out = self.out or self.run / f"episode-{self.episode_seed}.gif"
         policy = load_policy(self.run, self.seed, self.checkpoint, trust=self.trust)
         total = render(policy, out, self.episode_seed, self.greedy, self.fps, self.every)
-        _console.print(f"return {total:.2f}; wrote {out}")
+        _console.say(f"return {total:.2f}; wrote {out}")
 
 
 @dataclass(frozen=True)
@@ -178,15 +178,14 @@ class Doctor:
         else:
             examine, repair = doctor.examine, doctor.repair
         mended, found = repair(path) if self.repair else ([], examine(path))
-        plain: Any = {"highlight": False, "markup": False, "soft_wrap": True}
         for finding in mended:
-            _console.print(f"mended: {finding.text} (--repair {finding.remedy})", **plain)
+            _console.say(f"mended: {finding.text} (--repair {finding.remedy})")
         for finding in found:
             able = "--repair " if finding.mend else ""
-            _console.print(f"wrong: {finding.text} ({able}{finding.remedy})", **plain)
+            _console.say(f"wrong: {finding.text} ({able}{finding.remedy})")
         if found:
             raise UserError(f"{path}: {len(found)} of its parts are not as they should be")
-        _console.print(f"{path} is sound", **plain)
+        _console.say(f"{path} is sound")
 
     def _check_installation(self) -> None:
         """Prints versions and devices, and runs one tiny update."""
@@ -200,7 +199,7 @@ class Doctor:
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             train(tiny, Path(folder) / "run")
-        _console.print("one update, evaluation and checkpoint: fine")
+        _console.say("one update, evaluation and checkpoint: fine")
 
 
 def _monitor() -> Monitor:
@@ -227,14 +226,14 @@ def _draw(result: Result, policy: Policy) -> None:
 
     for seed, score in result.final_return.items():
         known = f"{score:.2f}" if math.isfinite(score) else "not finite"
-        _console.print(f"seed {seed}: return {known} (best checkpoint, 10x the episodes)")
+        _console.say(f"seed {seed}: return {known} (best checkpoint, 10x the episodes)")
     with _only_said("learning curve"):
-        _console.print(f"learning curve: {learning_curve(result.path)}")
+        _console.say(f"learning curve: {learning_curve(result.path)}")
     gif = result.path / "episode.gif"
     if isinstance(policy.env, Drawable) and not gif.exists():
         with _only_said("trained team"):
             render(policy, gif)
-            _console.print(f"trained team: {gif}")
+            _console.say(f"trained team: {gif}")
 
 
 @contextlib.contextmanager
@@ -244,4 +243,4 @@ def _only_said(name: str) -> Iterator[None]:
         yield
     except Exception as error:  # drawing is the environment's own code
         why = str(error) if isinstance(error, UserError) else reason(error)
-        _console.print(f"{name}: not drawn: {why}", highlight=False, markup=False, soft_wrap=True)
+        _console.say(f"{name}: not drawn: {why}")
