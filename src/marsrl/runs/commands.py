@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _console = PlainConsole()
 
+Log = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[tensorboard] [wandb] [csv] [mlflow]")]
+
 
 @dataclass(frozen=True)
 class Train:
@@ -35,6 +37,8 @@ class Train:
     config: tyro.conf.OmitArgPrefixes[Config] = Config()
     out: Path | None = None
     """Run folder, which must not exist; default: runs/TASK-OBJECTIVE-TIME."""
+    log: Log = ()
+    """Where else its log goes: tensorboard, wandb, csv, mlflow."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
@@ -44,7 +48,7 @@ class Train:
         default = default_folder(f"{self.config.task}-{self.config.objective}")
         with self.processes.joined():
             out = self.out or Path(from_first(lambda: str(default)))  # its time is process 0's
-            _finish(train(self.config, out, _monitor()))
+            _finish(train(self.config, out, _monitor(), followers=self.log))
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Resume:
     run: RunPath
     restart: bool = False
     """Begin anew; what the run has come to is set aside in a folder inside it."""
+    log: Log | None = None
+    """Where else its log goes from now on; default: as before."""
     trust: Trust = False
     """Run code that the folder names: a task or objective module:factory."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
@@ -63,7 +69,10 @@ class Resume:
         from marsrl.runs.runner import resume
 
         with self.processes.joined():
-            _finish(resume(self.run, _monitor(), restart=self.restart, trust=self.trust))
+            result = resume(
+                self.run, _monitor(), restart=self.restart, trust=self.trust, followers=self.log
+            )
+            _finish(result)
 
 
 @dataclass(frozen=True)

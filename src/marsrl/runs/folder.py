@@ -14,6 +14,7 @@ from typing import Any, Self
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import TEMPORARY, remove, sync, temporary, write_beside
+from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
 from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.records import DamagedError, from_file, to_file, unchecked
@@ -24,12 +25,17 @@ METRICS = "metrics.jsonl"
 
 
 class RunFolder:
-    """The files of one run: config.json, status.json, metrics.jsonl, checkpoints/."""
+    """The files of one run: config.json, status.json, metrics.jsonl, checkpoints/.
+
+    Attributes:
+        followers: are told the rows of the log.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.log = Log(path / METRICS)
+        self.followers: Followers = NOBODY
 
     @staticmethod
     def check_free(path: Path) -> None:
@@ -177,6 +183,7 @@ class RunFolder:
         aside.mkdir()
         for path in old:
             path.rename(aside / path.name)
+        begin_anew(self.path, aside)
         return aside
 
     def leftovers(self) -> list[Path]:
@@ -195,6 +202,7 @@ class RunFolder:
     def append(self, rows: list[Row]) -> None:
         """Appends rows to metrics.jsonl; what is not finite becomes null."""
         self.log.append(rows)
+        self.followers.append(rows)
 
     def rows(self) -> Iterator[Row]:
         """The sound rows of metrics.jsonl; a last line that a crash cut off is left out."""
@@ -203,6 +211,7 @@ class RunFolder:
     def replace_log(self, content: bytes) -> None:
         """Puts the log as a checkpoint remembers it in place of the one that is there."""
         self.log.replace(content)
+        self.followers.start(list(self.rows()))
 
     def _write(self, name: str, content: Row) -> None:
         write_beside(self.path / name, to_file(content))

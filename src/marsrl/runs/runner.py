@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,7 @@ from marsrl.objectives import Objective
 from marsrl.runs import actors, pending
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
 from marsrl.runs.folder import METRICS, Onlooker, RunFolder
+from marsrl.runs.followers import Follower, choose, following
 from marsrl.runs.lock import Lock
 from marsrl.runs.machine import Row, describe_machine, peak_memory_mb
 from marsrl.runs.monitor import Monitor, Silent
@@ -61,6 +62,7 @@ def train(
     out: str | Path,
     monitor: Monitor | None = None,
     env: Environment | None = None,
+    followers: Sequence[str | Follower] = (),
 ) -> Result:
     """Trains all seeds of a configuration into a new run folder.
 
@@ -71,6 +73,8 @@ def train(
         out: the run folder, which must not exist, or be empty.
         monitor: who watches; default: nobody.
         env: the environment, if it is not the one that `config.task` names.
+        followers: who is told the rows of its log: tensorboard, wandb, csv, mlflow, or a `Follower`
+            of yours. The run goes on without one that fails.
 
     Raises:
         UserError: an unknown task, an environment that does not keep to the interface, a folder
@@ -79,13 +83,14 @@ def train(
     """
     out = Path(out)
     _agree(out, config)
+    chosen = _chosen(followers)
     from_first(lambda: RunFolder.check_free(out))
     program = Program(config, _environment(config, env))
     monitor = _monitor(monitor)
     seconds = _compile(program, monitor)
     from_first(lambda: RunFolder.create(out, config))
     with _writing(out) as lock:
-        return _run(program, out, monitor, seconds, lock)
+        return _run(program, out, monitor, seconds, lock, chosen)
 
 
 def resume(
@@ -96,6 +101,7 @@ def resume(
     restart: bool = False,
     objective: Objective | None = None,
     trust: bool = False,
+    followers: Sequence[str | Follower] | None = None,
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
@@ -111,6 +117,7 @@ def resume(
         restart: begin anew; what the run has come to is set aside in a folder inside it.
         objective: likewise, in place of the one that the configuration names.
         trust: whether to run code that the folder names: a task or objective `module:factory`.
+        followers: as for `train`, from now on; default: those that it has.
 
     Raises:
         UserError: not a run folder, code in it that is not trusted, a configuration other than the
@@ -121,6 +128,7 @@ def resume(
     """
     path = Path(path)
     folder = RunFolder.open(path)
+    chosen = None if followers is None else _chosen(followers)
     with _writing(path) as lock:
         monitor = _monitor(monitor)
         if restart:
@@ -139,7 +147,7 @@ def resume(
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
-        return _run(program, path, monitor, _compile(program, monitor), lock)
+        return _run(program, path, monitor, _compile(program, monitor), lock, chosen)
 
 
 @contextlib.contextmanager
@@ -196,12 +204,26 @@ def _monitor(monitor: Monitor | None) -> Monitor:
     return monitor if monitor and is_first() else Silent()
 
 
+def _chosen(followers: Sequence[str | Follower]) -> dict[str, Follower]:
+    """The followers, which process 0 has; if they cannot be had, no process goes on."""
+    from_first(lambda: list(choose(followers)))
+    return choose(followers) if is_first() else {}
+
+
 def _run(
-    program: Program, path: Path, monitor: Monitor, compile_seconds: float, lock: Lock
+    program: Program,
+    path: Path,
+    monitor: Monitor,
+    compile_seconds: float,
+    lock: Lock,
+    followers: dict[str, Follower] | None,
 ) -> Result:
     """Runs to the end; process 0 writes the folder, the others look on."""
-    folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
-    return _Run(program, folder, monitor, compile_seconds, lock).go()
+    if not is_first():
+        return _Run(program, Onlooker.open(path), monitor, compile_seconds, lock).go()
+    folder = RunFolder.open(path)
+    with following(followers, path, program.config, monitor.message) as folder.followers:
+        return _Run(program, folder, monitor, compile_seconds, lock).go()
 
 
 class _Run:
