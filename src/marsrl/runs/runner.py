@@ -31,6 +31,7 @@ from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective
 from marsrl.runs import pending
 from marsrl.runs.folder import Onlooker, RunFolder
+from marsrl.runs.followers import Follower, choose, following
 from marsrl.runs.lock import Lock
 from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.member import Member, Result
@@ -46,6 +47,7 @@ def train(
     monitor: Monitor | None = None,
     env: Environment | None = None,
     objective: Objective | None = None,
+    followers: Sequence[str | Follower] = (),
 ) -> Result:
     """Trains all seeds of a configuration into a new run folder.
 
@@ -58,13 +60,15 @@ def train(
         env: the environment, if it is not the one that `config.task` names.
         objective: likewise, if it is not the one that `config.objective` names; it must be passed
             to `resume` again.
+        followers: who is told the rows of its log: tensorboard, wandb, csv, mlflow, or a `Follower`
+            of yours. The run goes on without one that fails.
 
     Raises:
         UserError: an unknown task, an environment that does not keep to the interface, a folder
             that exists or cannot be written, a run that does not fit into memory, or processes
             that do not run the same.
     """
-    (result,) = train_together([config], [out], monitor, env, objective)
+    (result,) = train_together([config], [out], monitor, env, objective, followers)
     return result
 
 
@@ -74,6 +78,7 @@ def train_together(
     monitor: Monitor | None = None,
     env: Environment | None = None,
     objective: Objective | None = None,
+    followers: Sequence[str | Follower] = (),
 ) -> list[Result]:
     """Trains several configurations side by side in one program, each into a folder of its own.
 
@@ -86,6 +91,7 @@ def train_together(
         monitor: who watches; default: nobody.
         env: see `train`.
         objective: see `train`; all have its trust region.
+        followers: see `train`; each run has its own of them.
 
     Raises:
         UserError: as `train`, or they cannot share a program.
@@ -94,6 +100,7 @@ def train_together(
     for config, folder in zip(configs, folders, strict=True):
         _agree(folder, config)
         from_first(partial(RunFolder.check_free, folder))
+    chosen = [_chosen(followers) for _ in configs]
     first, *others = configs
     program = Program(first, _environment(first, env), objective, others)
     if first.init_from is not None:
@@ -108,7 +115,7 @@ def train_together(
         for config, folder in zip(configs, folders, strict=True):
             from_first(partial(RunFolder.create, folder, config))
             locks.append(stack.enter_context(_writing(folder)))
-        return _run(program, configs, folders, monitor, seconds, locks)
+        return _run(program, configs, folders, monitor, seconds, locks, chosen)
 
 
 def resume(
@@ -120,6 +127,7 @@ def resume(
     objective: Objective | None = None,
     trust: bool = False,
     total_steps: int | None = None,
+    followers: Sequence[str | Follower] | None = None,
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
@@ -139,6 +147,7 @@ def resume(
             the end of the run (step sizes, `ent_coef_end`, `eps_end`) then goes to the new end, as
             if it had been meant from here on: step sizes that had come to 0 rise again.
             Evaluations go on at the distance that they had.
+        followers: as for `train`, from now on; default: those that it has.
 
     Raises:
         UserError: not a run folder, code in it that is not trusted, a configuration other than the
@@ -149,6 +158,7 @@ def resume(
     """
     path = Path(path)
     folder = RunFolder.open(path)
+    chosen = None if followers is None else _chosen(followers)
     with _writing(path) as lock:
         monitor = _monitor(monitor)
         if restart:
@@ -174,7 +184,8 @@ def resume(
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
-        (result,) = _run(program, [config], [path], monitor, _compile(program, monitor), [lock])
+        seconds = _compile(program, monitor)
+        (result,) = _run(program, [config], [path], monitor, seconds, [lock], [chosen])
         return result
 
 
@@ -262,6 +273,12 @@ def _monitor(monitor: Monitor | None) -> Monitor:
     return monitor if monitor and is_first() else Silent()
 
 
+def _chosen(followers: Sequence[str | Follower]) -> dict[str, Follower]:
+    """The followers, which process 0 has; if they cannot be had, no process goes on."""
+    from_first(lambda: list(choose(followers)))
+    return choose(followers) if is_first() else {}
+
+
 def _run(
     program: Program,
     configs: Sequence[Config],
@@ -269,14 +286,20 @@ def _run(
     monitor: Monitor,
     compile_seconds: float,
     locks: Sequence[Lock],
+    followers: Sequence[dict[str, Follower] | None],
 ) -> list[Result]:
-    """Runs to the end; process 0 writes the folders, the others look on."""
-    folder, members, start = RunFolder if is_first() else Onlooker, [], 0
-    for config, path, lock in zip(configs, paths, locks, strict=True):
-        seeds = slice(start, start + len(config.seeds))
-        members.append(Member(config, folder.open(path), lock, monitor, seeds))
-        start = seeds.stop
-    return _Loop(program, members, monitor, compile_seconds).go()
+    """Runs to the end; process 0 writes the folders and tells the followers, the others look on."""
+    members, start = [], 0
+    with contextlib.ExitStack() as stack:
+        for config, path, lock, mine in zip(configs, paths, locks, followers, strict=True):
+            folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
+            if is_first():
+                told = following(mine, path, config, monitor.message)
+                folder.followers = stack.enter_context(told)
+            seeds = slice(start, start + len(config.seeds))
+            members.append(Member(config, folder, lock, monitor, seeds))
+            start = seeds.stop
+        return _Loop(program, members, monitor, compile_seconds).go()
 
 
 def _transferred(config: Config, weights: ActorCritic) -> tuple[ActorCritic, str]:
