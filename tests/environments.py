@@ -11,11 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.config import Config
-from marsrl.learner.algorithm import Algorithm, make_algorithm
+from marsrl.envs.base import Environment
+from marsrl.learner.algorithm import Algorithm, make_algorithm, networks_of
 from marsrl.learner.experience import RolloutState
 from marsrl.learner.networks import ActorCritic, Networks
 from marsrl.learner.rollout import rollout
 from marsrl.learner.update import Learner, init_learner
+from marsrl.runs.actors import Layout
+from marsrl.runs.policy import Policy
 from marsrl.types import Array, Box, Discrete, EnvSpec, TimeStep
 
 NEVER = 1_000_000
@@ -155,3 +158,10 @@ def prepare(config: Config, env: Scripted, seed: int = 0) -> Start:
     reset_key, key = jax.random.split(jax.random.key(seed), (2, config.num_envs))
     state = RolloutState(key, jax.jit(algorithm.env.reset)(reset_key), *carries)
     return Start(algorithm, Learner(weights, opt_states), state)
+
+
+def untrained_policy(env: Environment, config: Config, step: int = 0, dtype="float32") -> Policy:
+    """A policy of random weights on an environment."""
+    networks = networks_of(config, env.spec)
+    weights, layout = random_weights(networks).actor, Layout(env.spec, dtype)
+    return Policy(networks, weights, layout, config, config.seeds[0], step, lambda: env)

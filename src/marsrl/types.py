@@ -9,7 +9,7 @@ Shape legend, used in every docstring of the package:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import jax
@@ -83,6 +83,41 @@ class EnvSpec:
     max_steps: int
     shared_reward: bool
     metrics: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"action": {"kind": _KINDS[type(self.action)], **asdict(self.action)}}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> EnvSpec:
+        """The inverse of `to_dict`, with lists as tuples.
+
+        Raises:
+            KeyError, TypeError: it is none. Values are not looked at.
+        """
+        action = {name: _tuples(value) for name, value in values["action"].items()}
+        kind = {name: space for space, name in _KINDS.items()}[action.pop("kind")]
+        known = {f.name: _tuples(values[f.name]) for f in fields(EnvSpec) if f.name != "action"}
+        return EnvSpec(action=kind(**action), **known)
+
+
+_KINDS = {Discrete: "discrete", Box: "box"}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Observation(NamedTuple):
+    """The part of a `TimeStep` that a policy reads, for whoever has no environment.
+
+    Attributes:
+        obs: (..., N, *obs_shape).
+        action_mask: (..., N, A) bool.
+    """
+
+    obs: Array
+    action_mask: Array
 
 
 class TimeStep(NamedTuple):

@@ -40,7 +40,7 @@ from marsrl.learner.update import (
 )
 from marsrl.learner.values import Returns
 from marsrl.objectives import Objective
-from marsrl.types import Array, Key
+from marsrl.types import Array, EnvSpec, Key
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def make_algorithm(
     rest = 0.0 if config.anneal_lr else None
     return Algorithm(
         env=VectorEnv(env),
-        networks=networks_of(config, env),
+        networks=networks_of(config, env.spec),
         objective=objective or config.make_objective(),
         optimizer=make_optimizer(config.max_grad_norm),
         sampling=Sampling(
@@ -262,10 +262,10 @@ def make_algorithm(
     )
 
 
-def networks_of(config: Config, env: Environment) -> Networks:
+def networks_of(config: Config, spec: EnvSpec) -> Networks:
     """The networks that a configuration asks for on an environment."""
     return make_networks(
-        env.spec,
+        spec,
         config.width,
         config.core,
         config.critic,

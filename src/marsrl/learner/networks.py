@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from marsrl.distributions import Distribution, distribution
 from marsrl.learner.modules import Actor, Carry, Core, Critic
 from marsrl.learner.moments import Moments, layer_standardize, no_moments, standardize
-from marsrl.types import Array, EnvSpec, Key, PyTree, TimeStep
+from marsrl.types import Array, EnvSpec, Key, Observation, PyTree, TimeStep
 
 CriticView = Literal["state", "obs", "both"]
 InputNorm = Literal["none", "running", "layer"]
@@ -214,7 +214,7 @@ class Networks:
         return carries, distribution(self.spec.action, action_params, action_mask)
 
     def act_once(
-        self, weights: Weights, carry: Carry, time_step: TimeStep, first: Array
+        self, weights: Weights, carry: Carry, time_step: TimeStep | Observation, first: Array
     ) -> tuple[Carry, Distribution]:
         """The policy for one time step (B, ...): the carry after it, the distribution over (B, N).
 

@@ -353,7 +353,8 @@ class _Run:
             "diverged": {str(seed): step for seed, step in self.diverged.items()},
             "not_finite": {str(seed): text for seed, text in self.not_finite.items()},
         }
-        files = {actors.FILE: actors.pack(gather(state.learner.weights.actor))}
+        layout = actors.layout_of(self.program.env.spec, state.rollout.vector.time_step)
+        files = {actors.FILE: actors.pack(gather(state.learner.weights.actor), layout)}
         if is_first():
             files[METRICS] = self.folder.log.content()
         if waiting:
