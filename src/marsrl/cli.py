@@ -70,7 +70,7 @@ class Resume:
     restart: bool = False
     """Begin anew; what the run has come to is set aside in a folder inside it."""
     trust: Trust = False
-    """Run code that the folder names: a task or objective module:factory."""
+    """Run code that the folder names: a task, objective or network module:factory."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
@@ -99,7 +99,7 @@ class Evaluate:
     json: bool = False
     """Print JSON instead of a sentence."""
     trust: Trust = False
-    """Run code that the folder names: a task module:factory."""
+    """Run code that the folder names: a task or network module:factory."""
 
     def __call__(self) -> None:
         """Evaluates and prints."""
@@ -150,7 +150,7 @@ class Render:
     every: int | None = None
     """Draw every n-th step; default: as many as make 250 frames at most."""
     trust: Trust = False
-    """Run code that the folder names: a task module:factory."""
+    """Run code that the folder names: a task or network module:factory."""
 
     def __call__(self) -> None:
         """Renders and prints where."""

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -102,7 +103,8 @@ class Run:
     wait: bool = False
     """Stay until the jobs that others train are done too, and go on with what they leave."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Run objectives `module:factory` that the store names and the suite here does not."""
+    """Run objectives and networks `module:factory` that the store names and the suite here does
+    not."""
 
     def __call__(self) -> None:
         """Trains, and says what became of it; exit code 1 if a job failed, 3 if others train some.
@@ -116,6 +118,9 @@ class Run:
             for objective in store_suite(store).objectives:
                 mine = self.trust or objective in named.objectives
                 check_trusted("objective", objective, store / "suite.toml", mine)
+            for network in _networks(store_suite(store)):
+                mine = self.trust or network in _networks(named)
+                check_trusted("network", network, store / "suite.toml", mine)
         suite = adopt(named, store)
         for name in self.retrain:
             check_choice("retrain", name, suite.objectives)
@@ -293,6 +298,12 @@ class Restore:
         written, kept, unfinished = restore(read(self.results), self.store)
         _say(f"restored {len(written)} jobs; {self.store} had begun {len(kept)} others itself")
         _say(f"{unfinished} runs are left to train, see: marsrl bench status {self.store}")
+
+
+def _networks(suite: Suite) -> set[str]:
+    """The own networks that a suite's settings name."""
+    pairs = product(suite.tasks, suite.objectives)
+    return {name for pair in pairs if (name := suite.config(*pair).network)}
 
 
 def _say(text: str) -> None:

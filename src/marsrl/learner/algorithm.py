@@ -274,6 +274,9 @@ def networks_of(config: Config, spec: EnvSpec) -> Networks:
         config.actor_norm,
         config.critic_norm,
         config.value_norm,
+        config.depth,
+        config.activation,
+        config.network,
     )
 
 

@@ -147,10 +147,10 @@ def load_policy(
         seed: which training; default: the one whose evaluation was best.
         checkpoint: "best" (by evaluation return), "latest", or a number of environment steps.
         env: the environment, if it was not one that the run's configuration names.
-        trust: whether to run code that the folder names, if its task is a `module:factory`.
+        trust: whether to run code that the folder names: a task or network `module:factory`.
 
     Raises:
-        UserError: not a run folder, or no such seed or checkpoint.
+        UserError: not a run folder, a network that is not trusted, or no such seed or checkpoint.
     """
     folder = RunFolder.open(Path(run))
     config = folder.config()
@@ -164,6 +164,7 @@ def load_policy(
         check_trusted("task", config.task, Path(run) / "config.json", trust)
         return make(config.task, **config.task_settings)
 
+    check_trusted("network", config.network or "", Path(run) / "config.json", trust)
     layout = _layout(folder) if env is None else None
     if layout is None:  # a run of an old version, or without a checkpoint
         env = make_env()

@@ -110,7 +110,8 @@ def resume(
         expected: what the configuration must be; what it names is then trusted.
         restart: begin anew; what the run has come to is set aside in a folder inside it.
         objective: likewise, in place of the one that the configuration names.
-        trust: whether to run code that the folder names: a task or objective `module:factory`.
+        trust: whether to run code that the folder names: a task, objective or network
+            `module:factory`.
 
     Raises:
         UserError: not a run folder, code in it that is not trusted, a configuration other than the
@@ -136,6 +137,7 @@ def resume(
             check_trusted("task", config.task, source, trust)
         if objective is None:
             check_trusted("objective", config.objective, source, trust)
+        check_trusted("network", config.network or "", source, trust)
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
