@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -97,6 +97,22 @@ class Scripted:
             return option != ((t + agent) % self.action.size)[:, None]
         last = (agent == self.num_agents - 1)[:, None]
         return ~(last & (option == self.action.size - 1))
+
+
+@dataclass(frozen=True)
+class Pictured(Scripted):
+    """`Scripted`, seen as small pictures: uint8 (H, W, C)."""
+
+    shape: tuple[int, int, int] = (5, 4, 2)
+
+    @property
+    def spec(self) -> EnvSpec:
+        return replace(super().spec, obs_shape=self.shape)
+
+    def at(self, clock: Clock) -> TimeStep:
+        now = super().at(clock)
+        shades = jnp.resize(now.obs, (self.num_agents, *self.shape))
+        return now._replace(obs=(127 + 120 * shades).astype(jnp.uint8))
 
 
 class Start(NamedTuple):

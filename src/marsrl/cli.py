@@ -1,4 +1,4 @@
-"""The command line: train, resume, evaluate, render, compare, bench, envs, check-env, doctor."""
+"""The command line: train, resume, evaluate, render, export, compare, bench, envs and checks."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from marsrl.devices.distributed import Processes, from_first
 from marsrl.errors import Interrupted, UserError, check_int, printable, reason, shown
 from marsrl.presets import preset
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
+from marsrl.takeaway.commands import Export
 
 if TYPE_CHECKING:
     from marsrl.runs.policy import Policy
@@ -313,6 +314,7 @@ def _commands(args: list[str]) -> Any:
         | Resume
         | Evaluate
         | Render
+        | Export
         | Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
         | Bench
         | Envs

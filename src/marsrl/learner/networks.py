@@ -190,10 +190,11 @@ class Networks:
 
     def actor_input(self, obs: Array) -> Array:
         """What the actor reads, before it is standardised: (L, B, N, F)."""
-        return _flat(obs, 3)
+        return _flat(as_float(obs), 3)
 
     def critic_input(self, obs: Array, global_state: Array) -> Array:
         """What the critic reads, before it is standardised: (L, B, F), or (L, B, N, F)."""
+        obs, global_state = as_float(obs), as_float(global_state)
         if self.critic_view == "state":
             return _flat(global_state, 2)
         if self.critic_view == "obs":
@@ -344,6 +345,13 @@ def make_networks(
     how = architecture("actor", parts["obs"], ids)
     actor = of_agents(Actor(spec.action, how, ids, parts["obs"], state_std), N)
     return Networks(spec, actor, critic, critic_view, actor_norm, critic_norm, value_norm)
+
+
+def as_float(x: Array) -> Array:
+    """What networks read of observations that are no floats: uint8, of a picture, from 0 to 1."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
 def _standardized(x: Array, how: InputNorm, moments: Moments | tuple[()]) -> Array:
