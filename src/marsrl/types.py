@@ -67,8 +67,8 @@ class EnvSpec:
 
     Attributes:
         num_agents: `N`.
-        obs_shape: shape of one agent's observation.
-        state_shape: shape of the global state.
+        obs_shape: shape of one agent's observation; that of a picture, (H, W, C), is convolved.
+        state_shape: shape of the global state, likewise.
         action: the action space, the same for every agent.
         max_steps: the horizon, the most steps that an episode can have; it may be truncated sooner.
         shared_reward: True if all agents always receive the same reward: the critic is then the
@@ -124,8 +124,9 @@ class TimeStep(NamedTuple):
     """What an environment returns: unbatched, and with leading axes after `vmap`.
 
     Attributes:
-        obs: (N, *obs_shape) float32.
-        global_state: (*state_shape,) float32; not repeated per agent.
+        obs: (N, *obs_shape) float32, or whole numbers or bool, which networks read as float32
+            (uint8 divided by 255).
+        global_state: (*state_shape,), likewise; not repeated per agent.
         action_mask: (N, A) bool. Discrete: the legal actions, at least one per agent. Continuous:
             the dimensions that exist for this agent (the others are padding).
         agent_mask: (N,) bool. False: dead or padded, takes no part in any loss or mean.

@@ -143,14 +143,13 @@ class Body(nn.Module):
 
     def _shaped(self, x: Array) -> Array:
         """Inputs (..., F) as pictures, if they are, with ids (if any) appended to the last axis."""
-        ids = jnp.broadcast_to(jnp.eye(self.num_ids), (*x.shape[:-1], self.num_ids))
         if len(self.parts) == 1 and is_picture(self.parts[0]):
-            height, width, _ = shape = self.parts[0]
-            x = x.reshape((*x.shape[:-1], *shape))
-            ids = jnp.broadcast_to(
-                ids[..., None, None, :], (*x.shape[:-3], height, width, self.num_ids)
-            )
-        return jnp.concatenate([x, ids], axis=-1) if self.num_ids else x
+            x = x.reshape((*x.shape[:-1], *self.parts[0]))
+        if not self.num_ids:
+            return x
+        ids = jnp.eye(self.num_ids)
+        ids = ids.reshape((self.num_ids, *(1,) * (x.ndim - 4), self.num_ids))
+        return jnp.concatenate([x, jnp.broadcast_to(ids, (*x.shape[:-1], self.num_ids))], axis=-1)
 
 
 def is_picture(shape: Shape) -> bool:

@@ -23,12 +23,8 @@ def architecture_of(policy: Policy) -> dict[str, Any]:
     Raises:
         UserError: it is a network of a user's own.
     """
+    _check_built_in(policy)
     config, spec = policy.config, policy.layout.spec
-    if config.network is not None:
-        raise UserError(
-            f"the network of this run is {shown(config.network)}, which only --to stablehlo can "
-            "export: onnx and torch are for the built-in ones"
-        )
     return {
         "core": config.core,
         "width": config.width,
@@ -56,7 +52,11 @@ def arrays_of(policy: Policy) -> Arrays:
       `gru.recurrent_bias` (H,): gates r, z, n side by side
     - `hidden.*`, `head.*`: after the core
     - `spread.log_std` (A,) or (N, A); `spread.kernel`, `spread.bias` if it depends on what is seen
+
+    Raises:
+        UserError: it is a network of a user's own.
     """
+    _check_built_in(policy)
     config, moments = policy.config, policy.actor.inputs
     params = jax.tree.map(np.asarray, policy.actor.params["params"])
     body = params["Body_0"]
@@ -90,3 +90,11 @@ def arrays_of(policy: Policy) -> Arrays:
             raw = jnp.asarray(params["log_std"])
             arrays["spread.log_std"] = np.asarray(bounded(raw, *LOG_STD_RANGE))
     return arrays
+
+
+def _check_built_in(policy: Policy) -> None:
+    if policy.config.network is not None:
+        raise UserError(
+            f"the network of this run is {shown(policy.config.network)}, which only --to stablehlo "
+            "can export: onnx and torch are for the built-in ones"
+        )
