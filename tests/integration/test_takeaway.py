@@ -1,6 +1,8 @@
 """Exported teams on real tasks: 1,000 recorded steps each, and the command from run to folder."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -48,7 +50,15 @@ TINY = (
 )
 
 
-def test_from_a_run_to_a_folder(tmp_path):
+WITHOUT_US = """
+import runpy, sys
+for name in ("jax", "marsrl", "flax", "torch"): sys.modules[name] = None
+runpy.run_path("taken/play.py", run_name="__main__")
+"""
+
+
+def test_from_a_run_to_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     pytest.importorskip("onnxruntime")
     commands = [
         TINY,
@@ -71,6 +81,10 @@ def test_from_a_run_to_a_folder(tmp_path):
     }
     contract = json.loads((tmp_path / "taken" / "contract.json").read_text())
     assert contract["trained"]["task"] == "paxmen/4ag"
+    played = subprocess.run(
+        [sys.executable, "-c", WITHOUT_US], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert json.loads(played.stdout)["same_actions"] == 160, played.stderr
     reasons = ("taken exists", "onnx", "no seed 5", "no checkpoint '7'", "not a run folder")
     for (code, _, err, programs), why in zip([again, *refused], reasons, strict=True):
         assert (code, programs) == (2, 0)
