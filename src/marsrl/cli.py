@@ -23,6 +23,7 @@ from marsrl.errors import Interrupted, UserError, printable, reason, shown
 from marsrl.presets import preset
 from marsrl.report.commands import Compare
 from marsrl.runs.commands import Doctor, Evaluate, Render, Resume, Train
+from marsrl.takeaway.commands import Export
 
 
 def _commands(args: list[str]) -> Any:
@@ -40,6 +41,7 @@ def _commands(args: list[str]) -> Any:
         | Envs
         | CheckEnv
         | Doctor
+        | Export
     )
 
 

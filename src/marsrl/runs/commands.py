@@ -53,15 +53,17 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with an interrupted run, exactly where its last checkpoint left off."""
+    """Go on with an interrupted run, exactly where it stopped; or beyond its end."""
 
     run: RunPath
     restart: bool = False
     """Begin anew; what the run has come to is set aside in a folder inside it."""
+    total_steps: int | None = None
+    """Train up to so many steps, also if the run has finished; default: as it was meant."""
     log: Log | None = None
     """Where else its log goes from now on; default: as before."""
     trust: Trust = False
-    """Run code that the folder names: a task or objective module:factory."""
+    """Run code that the folder names: a task, objective or network module:factory."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
@@ -70,7 +72,12 @@ class Resume:
 
         with self.processes.joined():
             result = resume(
-                self.run, _monitor(), restart=self.restart, trust=self.trust, followers=self.log
+                self.run,
+                _monitor(),
+                restart=self.restart,
+                trust=self.trust,
+                total_steps=self.total_steps,
+                followers=self.log,
             )
             _finish(result)
 
@@ -93,7 +100,7 @@ class Evaluate:
     json: bool = False
     """Print JSON instead of a sentence."""
     trust: Trust = False
-    """Run code that the folder names: a task module:factory."""
+    """Run code that the folder names: a task or network module:factory."""
 
     def __call__(self) -> None:
         """Evaluates and prints."""
@@ -144,7 +151,7 @@ class Render:
     every: int | None = None
     """Draw every n-th step; default: as many as make 250 frames at most."""
     trust: Trust = False
-    """Run code that the folder names: a task module:factory."""
+    """Run code that the folder names: a task or network module:factory."""
 
     def __call__(self) -> None:
         """Renders and prints where."""

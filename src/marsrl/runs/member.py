@@ -24,7 +24,7 @@ from marsrl.runs.folder import METRICS, RunFolder
 from marsrl.runs.lock import Lock
 from marsrl.runs.machine import Row
 from marsrl.runs.monitor import Monitor
-from marsrl.types import PyTree
+from marsrl.types import EnvSpec, PyTree
 
 
 class Result(NamedTuple):
@@ -50,6 +50,7 @@ class Member:
 
     Args:
         config: the run's.
+        spec: of the environment.
         folder: where it is written.
         lock: that this process holds.
         monitor: who watches.
@@ -57,9 +58,16 @@ class Member:
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, lock: Lock, monitor: Monitor, seeds: slice
+        self,
+        config: Config,
+        spec: EnvSpec,
+        folder: RunFolder,
+        lock: Lock,
+        monitor: Monitor,
+        seeds: slice,
     ) -> None:
         self.config = config
+        self.spec = spec
         self.folder = folder
         self.lock = lock
         self.monitor = monitor
@@ -148,7 +156,8 @@ class Member:
             "diverged": {str(seed): step for seed, step in self.diverged.items()},
             "not_finite": {str(seed): text for seed, text in self.not_finite.items()},
         }
-        files = {actors.FILE: actors.pack(gather(state.learner.weights.actor))}
+        layout = actors.layout_of(self.spec, state.rollout.vector.time_step)
+        files = {actors.FILE: actors.pack(gather(state.learner.weights.actor), layout)}
         if is_first():
             files[METRICS] = self.folder.log.content()
         if waiting:

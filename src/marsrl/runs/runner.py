@@ -142,7 +142,8 @@ def resume(
         expected: what the configuration must be; what it names is then trusted.
         restart: begin anew; what the run has come to is set aside in a folder inside it.
         objective: likewise, in place of the one that the configuration names.
-        trust: whether to run code that the folder names: a task or objective `module:factory`.
+        trust: whether to run code that the folder names: a task, objective or network
+            `module:factory`.
         total_steps: train a finished or interrupted run up to so many steps. What goes evenly to
             the end of the run (step sizes, `ent_coef_end`, `eps_end`) then goes to the new end, as
             if it had been meant from here on: step sizes that had come to 0 rise again.
@@ -179,6 +180,7 @@ def resume(
             )
         if objective is None:
             check_trusted("objective", config.objective, source, trust)
+        check_trusted("network", config.network or "", source, trust)
         if total_steps is not None:
             config = _extended(folder, config, total_steps)
         _agree(path, config)
@@ -297,7 +299,7 @@ def _run(
                 told = following(mine, path, config, monitor.message)
                 folder.followers = stack.enter_context(told)
             seeds = slice(start, start + len(config.seeds))
-            members.append(Member(config, folder, lock, monitor, seeds))
+            members.append(Member(config, program.env.spec, folder, lock, monitor, seeds))
             start = seeds.stop
         return _Loop(program, members, monitor, compile_seconds).go()
 
