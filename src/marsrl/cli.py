@@ -1,4 +1,4 @@
-"""The command line: train, resume, evaluate, render, compare, bench, envs, check-env, doctor."""
+"""The command line: train, resume, evaluate, render, compare, bench, tune, envs, doctor, ..."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from marsrl.devices.distributed import Processes, from_first
 from marsrl.errors import Interrupted, UserError, check_int, printable, reason, shown
 from marsrl.presets import preset
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
+from marsrl.tune.commands import Tune, default_tune
 
 if TYPE_CHECKING:
     from marsrl.runs.policy import Policy
@@ -315,6 +316,7 @@ def _commands(args: list[str]) -> Any:
         | Render
         | Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
         | Bench
+        | Annotated[Tune, tyro.conf.subcommand("tune", default=default_tune(task, args))]
         | Envs
         | CheckEnv
         | Doctor
@@ -366,7 +368,7 @@ def _run(args: list[str]) -> None:
         print(f"marsrl {version('marsrl')}")  # noqa: T201 (what the user asked for or did)
         return
     command = parse(_commands(args), args, __doc__ or "")
-    if not isinstance(command, Bench):  # its processes use JAX, it does not
+    if not isinstance(command, Bench | Tune):  # their processes use JAX, they do not
         configure_jax()
     command()
 
