@@ -21,7 +21,7 @@ from marsrl.bench.process import claim_gpus, default_workers, on_gpu
 from marsrl.config import Config
 from marsrl.errors import Interrupted, UserError
 from marsrl.tune.plan import Study, Tuning
-from marsrl.tune.scores import WORST, Measured, combine, measure
+from marsrl.tune.scores import WORST, Measured, Score, combine, measure
 from marsrl.tune.studies import Begun, Counts, Studies
 
 _LOOK = 0.5  # seconds between two looks at a run that trains
@@ -197,7 +197,8 @@ class _Trial:
     """
 
     def __init__(self, begun: Begun, tuning: Tuning) -> None:
-        self._begun, self._kind = begun, tuning.score
+        self._begun = begun
+        self._kind: Score = tuning.score
         self._ended: list[float] = []
         self._steps = 0
         self._last = sum(job.config.num_evaluations for job in begun.jobs)
