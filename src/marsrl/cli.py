@@ -28,6 +28,7 @@ from marsrl.commandline import parse
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.devices.distributed import Processes, from_first
+from marsrl.devices.startup import configure_jax
 from marsrl.errors import Interrupted, UserError, check_int, printable, reason, shown
 from marsrl.presets import preset
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
@@ -395,18 +396,6 @@ def _kept_traceback(args: list[str]) -> str:
     except OSError as error:
         return f"its traceback could not be kept: {error}"
     return f"for a bug report: {path}"
-
-
-def configure_jax() -> None:
-    """One device per core, and compiled programs kept between starts."""
-    import jax
-
-    from marsrl.devices import sharding
-
-    sharding.use_cpu_cores()
-    cache = os.environ.get("MARSRL_CACHE", Path.home() / ".cache" / "marsrl")
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many are small
 
 
 def _short(value: float) -> str:

@@ -158,7 +158,8 @@ class Config:
             nearest = min(self.mesh_shapes, key=lambda size: abs(size - devices))
             raise UserError(
                 f"devices = {devices} cannot share {len(self.seeds)} seeds and {self.env_blocks} "
-                f"blocks of environments evenly; the nearest that can is {nearest}"
+                f"blocks of environments evenly; the nearest that can is {nearest}",
+                "devices",
             )
         _require("ent_coef_end", self.ent_coef_end, (self.ent_coef_end or 0) >= 0, "0 or greater")
 
@@ -185,11 +186,11 @@ class Config:
                 expected = f"at most {LONGEST} printable characters"
             else:
                 fits, expected = abs(value) < 2**63, "a finite number below 2**63"
-            _require(f"task_settings: {name}", value, fits, expected)
+            _require(f"task_settings: {name}", value, fits, expected, "task_settings")
         try:
             check_objective(self.objective, self.eps_low, self.eps_high)
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UserError(str(error), "objective") from error
         if self.objective in OBJECTIVES:
             self._check_end_region(self.make_objective())
         else:
@@ -199,22 +200,25 @@ class Config:
         if self.eps_end is None:
             return
         if self.eps_low is not None:
-            raise UserError(f"eps_end = {self.eps_end!r} is not for {self.objective}, without eps")
+            text = f"eps_end = {self.eps_end!r} is not for {self.objective}, without eps"
+            raise UserError(text, "eps_end")
         try:
             objective.resized(self.eps_end / self.eps)
         except ValueError as error:
-            raise UserError(f"eps_end = {self.eps_end!r}: {error}") from error
+            raise UserError(f"eps_end = {self.eps_end!r}: {error}", "eps_end") from error
 
     def _check_counters(self) -> None:
         """Checks what is counted or indexed in 32 bits on the device."""
         steps = self.steps_per_update
-        _require("num_envs x rollout_length", steps, steps <= _INT32, f"at most {_INT32:,}")
+        expected = f"at most {_INT32:,}"
+        _require("num_envs x rollout_length", steps, steps <= _INT32, expected, "num_envs")
         passes = self.num_updates * self.update_epochs * self.num_minibatches
         if passes > _INT32:
             most = _INT32 // (self.update_epochs * self.num_minibatches) * steps
             raise UserError(
                 f"total_steps = {self.total_steps} needs {passes:,} steps of the optimiser, which "
-                f"counts them to {_INT32:,}; nearest: {most}"
+                f"counts them to {_INT32:,}; nearest: {most}",
+                "total_steps",
             )
 
     @property
@@ -282,7 +286,9 @@ class Config:
         try:
             return make_objective(self.objective, self.eps, self.eps_low, self.eps_high)
         except ValueError as error:
-            raise UserError(str(error)) from error
+            size = "eps" if self.eps_low is None else "eps_low"
+            named = self.objective in OBJECTIVES  # of these, only the size can be wrong by now
+            raise UserError(str(error), size if named else "objective") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -300,7 +306,8 @@ class Config:
         names = [f.name for f in fields(Config)]
         for key in values:
             if key not in names:
-                raise UserError(f"unknown setting {shown(key)}{near_misses(key, names)}")
+                text = f"unknown setting {shown(key)}{near_misses(key, names)}"
+                raise UserError(text, key if isinstance(key, str) else None)
         return Config(**values)
 
 
@@ -375,9 +382,8 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
         expected = str(hint) if get_origin(hint) else getattr(hint, "__name__", str(hint))
         if get_origin(hint) is Literal:
             expected = f"one of {', '.join(get_args(hint))}{closest(value, get_args(hint))}"
-        raise UserError(
-            f"{name} = {shown(value)} has the wrong type, expected {expected}"
-        ) from error
+        text = f"{name} = {shown(value)} has the wrong type, expected {expected}"
+        raise UserError(text, name) from error
 
 
 def _check_size(name: str, value: Any, hint: Any) -> None:
@@ -390,9 +396,9 @@ def _check_size(name: str, value: Any, hint: Any) -> None:
         _require(name, value, finite, f"finite and at most {_MAX_FLOAT:g}")
 
 
-def _require(name: str, value: Any, ok: bool, expected: str) -> None:
+def _require(name: str, value: Any, ok: bool, expected: str, field: str | None = None) -> None:
     if not ok:
-        raise UserError(f"{name} = {shown(value)} must be {expected}")
+        raise UserError(f"{name} = {shown(value)} must be {expected}", field or name)
 
 
 def _require_divides(name: str, part: int, whole_name: str, whole: int) -> None:
@@ -400,5 +406,6 @@ def _require_divides(name: str, part: int, whole_name: str, whole: int) -> None:
         nearest = min(_divisors(whole), key=lambda d: abs(d - part))
         raise UserError(
             f"{name} = {part} does not divide {whole_name} = {whole}; the nearest that does is "
-            f"{nearest}"
+            f"{nearest}",
+            name,
         )

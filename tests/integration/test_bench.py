@@ -38,6 +38,11 @@ SUITE = Suite("tiny", ("paxmen/4ag",), ("mars",), (0, 1), SETTINGS)
 WAIT = 90.0  # seconds, for what takes a few
 
 
+def batched(words):
+    """The words of a worker's command line, a configuration and a folder at a time."""
+    return zip(words[::2], words[1::2], strict=True)
+
+
 def wait_for(condition):
     deadline = time.monotonic() + WAIT
     while not (found := condition()):
@@ -51,18 +56,19 @@ def wait_for(condition):
 # Writes what the real worker leaves, and notes that it ran; `what` may make it crash or hang first.
 PRETEND = """
 import json, pathlib, sys, time
-folder, what, seeds = pathlib.Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-notes = folder.with_suffix(".notes")
-before = len(notes.read_text().splitlines()) if notes.exists() else 0
-with notes.open("a") as file: file.write("started\\n")
-if what == "hang": time.sleep(600)
-if what == "crash" or what == "crash once" and before == 0:
-    sys.exit("some words\\n\\nno luck\\n")
-time.sleep(0.3)
-folder.mkdir(exist_ok=True)
-seeds = {str(seed): {"status": "finished", "step": 9} for seed in seeds}
-status = {"status": "finished", "step": 9, "seeds": seeds}
-(folder / "status.json").write_text(json.dumps(status))
+for folder, what, seeds in json.loads(sys.argv[1]):
+    folder = pathlib.Path(folder)
+    notes = folder.with_suffix(".notes")
+    before = len(notes.read_text().splitlines()) if notes.exists() else 0
+    with notes.open("a") as file: file.write("started\\n")
+    if what == "hang": time.sleep(600)
+    if what == "crash" or what == "crash once" and before == 0:
+        sys.exit("some words\\n\\nno luck\\n")
+    time.sleep(0.3)
+    folder.mkdir(exist_ok=True)
+    seeds = {str(seed): {"status": "finished", "step": 9} for seed in seeds}
+    status = {"status": "finished", "step": 9, "seeds": seeds}
+    (folder / "status.json").write_text(json.dumps(status))
 """
 
 
@@ -71,9 +77,10 @@ def pretend(monkeypatch):
     """Replaces workers by ones of which `pretend[objective]` says what they do."""
     what = {}
 
-    def start(config, words, path, environment, output, held):
-        words = [*words, what.get(config.objective, "finish"), json.dumps(config.seeds)]
-        command = [sys.executable, "-c", PRETEND, *words]
+    def start(words, path, environment, output, held):
+        runs = [(json.loads(config), folder) for config, folder in batched(words)]
+        plain = [(folder, what.get(c["objective"], "finish"), c["seeds"]) for c, folder in runs]
+        command = [sys.executable, "-c", PRETEND, json.dumps(plain)]
         return subprocess.Popen(command, stdout=output, stderr=output, pass_fds=held, text=True)
 
     monkeypatch.setattr(launch, "start_worker", start)
@@ -119,13 +126,13 @@ def test_a_crash_is_tried_once_more_and_the_others_go_on(jobs, pretend):
 
 
 def test_a_failure_says_the_reason_and_not_advice(tmp_path, monkeypatch, capsys):
-    def fail(config, folder):
+    def fail(configs, folders):
         error = ValueError("loss is a string\nof two lines")
         error.add_note("--------------------\nFor simplicity, JAX has removed its internal frames")
         raise error
 
     monkeypatch.setattr(worker, "_train", fail)
-    monkeypatch.setattr("marsrl.cli.configure_jax", lambda: None)
+    monkeypatch.setattr("marsrl.devices.startup.configure_jax", lambda: None)
     monkeypatch.setattr(sys, "argv", ["worker", "{}", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as end:
         worker.main()
@@ -236,7 +243,7 @@ def test_an_interruption_ends_the_processes(jobs, pretend):
 def test_a_killed_worker_names_the_signal(jobs, pretend, monkeypatch):
     killed = "import os; os.kill(os.getpid(), 9)"
 
-    def start(config, words, path, environment, output, held):
+    def start(words, path, environment, output, held):
         return subprocess.Popen([sys.executable, "-c", killed], pass_fds=held, text=True)
 
     monkeypatch.setattr(launch, "start_worker", start)
@@ -278,13 +285,13 @@ def test_workers_share_the_gpus_and_their_memory(workers, places, jobs, two_gpus
     found = []
     together = threading.Barrier(len(places))
 
-    def start(job, path, environment, stop):
+    def start(batch, path, environment, stop):
         if len(found) < len(places):  # all places are in use once
             found.append((environment["CUDA_VISIBLE_DEVICES"], *list(environment.values())[1:]))
             together.wait(WAIT)
-        return launch.Outcome(job, "done")
+        return [launch.Outcome(job, "done") for job in batch]
 
-    monkeypatch.setattr(launch, "train_job", start)
+    monkeypatch.setattr(launch, "train_batch", start)
     launch.run_local(jobs, workers, lambda outcome: None)
     assert sorted(found) == places
 
@@ -292,7 +299,7 @@ def test_workers_share_the_gpus_and_their_memory(workers, places, jobs, two_gpus
 def test_a_trial_sees_one_gpu_as_a_job_does(two_gpus, jobs, monkeypatch):
     seen = []
 
-    def start(config, words, path, environment, output):
+    def start(words, path, environment, output):
         seen.append(environment)
         told = 'print(\'{"seconds": 1.0, "peak_memory_mb": 2.0}\')'
         return subprocess.Popen([sys.executable, "-c", told], stdout=output, text=True)
@@ -340,15 +347,16 @@ def test_what_somebody_else_put_there_is_not_used(squat, tmp_path, monkeypatch):
 def test_a_job_of_ray_keeps_the_gpu_that_ray_gave_it(jobs, monkeypatch):
     found = []
 
-    def train(job, path, environment):
+    def train(batch, path, environment):
         found.append(environment)
-        return launch.Outcome(job, "done")
+        return [launch.Outcome(job, "done") for job in batch]
 
-    monkeypatch.setattr(cluster, "train_job", train)
+    monkeypatch.setattr(cluster, "train_batch", train)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     for gpus in (0.5, 0):
-        assert cluster._train(jobs[0].config.to_dict(), "x", ".", gpus) == ("done", 0.0, "")
+        plain = [(jobs[0].config.to_dict(), "x", jobs[0].label)]
+        assert cluster._train(plain, ".", gpus) == [("x", "done", 0.0, "")]
     half = {"CUDA_VISIBLE_DEVICES": "3", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
     assert found == [half, {}]
 

@@ -255,10 +255,10 @@ def test_runs_of_another_configuration_are_strays(tmp_path):
     other = suite_of(settings={"total_steps": 2000})
     begin(plan(other, tmp_path)[0])
     begin(plan(suite_of(), tmp_path)[0])
-    cell = cell_folder(tmp_path, other.config("lbf/10x10-3p-3f", "mars"))
+    cell = cell_folder(tmp_path, "mars", other.config("lbf/10x10-3p-3f", "mars"))
     assert strays(suite_of(), tmp_path) == [cell]
     assert strays(other, tmp_path) == [
-        cell_folder(tmp_path, suite_of().config(other.tasks[0], "mars"))
+        cell_folder(tmp_path, "mars", suite_of().config(other.tasks[0], "mars"))
     ]
 
 

@@ -63,7 +63,7 @@ def test_a_changed_objective_is_not_gone_on_with(folder, job):
     note_source(job, folder)
     job.folder.mkdir()
     check_sources([job], folder)
-    assert not set_aside(job, folder)  # it has not changed
+    assert not set_aside(job, folder, "mine:f")  # it has not changed
     (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))
     with pytest.raises(UserError, match=r"mine:f has changed since .*; train it .*--retrain"):
         check_sources([job], folder)
@@ -71,16 +71,16 @@ def test_a_changed_objective_is_not_gone_on_with(folder, job):
     lock = FileLock(job.lock)
     lock.take()
     with pytest.raises(UserError, match="is being written by process"):
-        set_aside(job, folder)
+        set_aside(job, folder, "mine:f")
     lock.release()
-    assert set_aside(job, folder)
+    assert set_aside(job, folder, "mine:f")
     assert not job.folder.exists()
     assert [path.name for path in job.folder.parent.iterdir()] == ["seeds-0.retired-1"]
     check_sources([job], folder)
     note_source(job, folder)
     assert recorded(job) == source_digest("mine:f", folder)
     job.folder.mkdir()
-    assert not set_aside(job, folder)  # the same command again
+    assert not set_aside(job, folder, "mine:f")  # the same command again
 
 
 def test_a_note_that_was_damaged_tells_nothing(folder, job):

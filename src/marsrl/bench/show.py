@@ -99,7 +99,7 @@ def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:
     cells: dict[tuple[str, str], Counter[str]] = {}
     shares: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
-        cell = job.config.task, job.config.objective
+        cell = job.config.task, job.label
         for seed, state in seed_states(job).items():
             if seed in suite.seeds:
                 cells.setdefault(cell, Counter())[state.status] += 1
