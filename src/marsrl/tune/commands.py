@@ -12,10 +12,12 @@ from typing import Annotated
 
 import tyro
 
+from marsrl.bench.labels import settings_of
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.envs.adapters import require
+from marsrl.envs.tasks import TASKS, Bounds, family_of
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.presets import preset
 from marsrl.trust import check_trusted
@@ -131,7 +133,9 @@ class Tune:
             raise UserError(f"objectives = {shown(names)} must be different ones")
         configs = {x: [dataclasses.replace(self.config, objective=x)] for x in names}
         space = self._space(configs)
-        studies = [Study(x, x, None, tuple(configs[x]), space.of(x)) for x in names]
+        task = TASKS.get(self.config.task)
+        bounds = (Bounds(task.low, task.high) if task else None,)
+        studies = [Study(x, x, None, tuple(configs[x]), bounds, space.of(x)) for x in names]
         return self._tuning(studies)
 
     def _of_suite(self, suite: Suite) -> Tuning:
@@ -157,7 +161,11 @@ class Tune:
             for name in names
         }
         space = self._space(configs)
-        studies = [Study(name, name, None, tuple(configs[name]), space.of(name)) for name in names]
+        for name in names:
+            if own := set(settings_of(name)) & set(space.of(name)):
+                raise UserError(f"{name} has {min(own)} by its name, so it cannot be tuned")
+        bounds = tuple(map(suite.bounds_of, suite.tasks))
+        studies = [Study(x, x, None, tuple(configs[x]), bounds, space.of(x)) for x in names]
         if self.per_family:
             studies = [part for study in studies for part in _by_family(study)]
         return self._tuning(studies, suite.to_toml())
@@ -210,15 +218,18 @@ def default_tune(task: str, args: Sequence[str]) -> Tune:
 
 
 def _by_family(study: Study) -> list[Study]:
-    families = dict.fromkeys(config.task.partition("/")[0] for config in study.configs)
+    families: dict[str, list[int]] = {}
+    for i, config in enumerate(study.configs):
+        families.setdefault(family_of(config.task), []).append(i)
     return [
         dataclasses.replace(
             study,
             name=f"{study.name}/{family}",
             family=family,
-            configs=tuple(c for c in study.configs if c.task.partition("/")[0] == family),
+            configs=tuple(study.configs[i] for i in places),
+            bounds=tuple(study.bounds[i] for i in places),
         )
-        for family in families
+        for family, places in families.items()
     ]
 
 

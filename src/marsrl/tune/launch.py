@@ -15,13 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from marsrl.bench.launch import Outcome, train_job
+from marsrl.bench.launch import Outcome, train_batch
 from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, default_workers, on_gpu
-from marsrl.config import Config
+from marsrl.envs.tasks import family_of
 from marsrl.errors import Interrupted, UserError
 from marsrl.tune.plan import Study, Tuning
-from marsrl.tune.scores import WORST, Measured, Score, combine, measure
+from marsrl.tune.scores import WORST, Measured, Score, combine, measure, num_steps
 from marsrl.tune.studies import Begun, Counts, Studies
 
 _LOOK = 0.5  # seconds between two looks at a run that trains
@@ -88,7 +88,7 @@ def check_tasks(tuning: Tuning) -> None:
     Raises:
         UserError: one cannot be made.
     """
-    configs = {_family(c): c for study in tuning.studies for c in study.configs}
+    configs = {family_of(c.task): c for study in tuning.studies for c in study.configs}
     tasks = [(config.task, config.task_settings) for config in configs.values()]
     process = subprocess.run(
         [sys.executable, "-P", "-c", _MAKE, str(Path.cwd()), json.dumps(tasks)],
@@ -112,10 +112,6 @@ try:
 except UserError as error:
     sys.exit(str(error))
 """
-
-
-def _family(config: Config) -> str:
-    return config.task if ":" in config.task else config.task.partition("/")[0]
 
 
 class _Launcher:
@@ -148,42 +144,48 @@ class _Launcher:
         trial = _Trial(begun, self._tuning)
         for job in begun.jobs:
             outcome = self._attempt(job, trial)
+            if outcome.status == "failed":
+                return self._fail(begun, outcome.reason)
             if outcome.status == "done":
                 trial.look()
-            if trial.verdict or outcome.status == "failed":
+            if trial.verdict:
                 break
             if outcome.status != "done":
-                return
+                return None
             trial.next()
-        else:
-            trial.verdict = "scored"
-        self._tell(begun, trial, outcome)
+        return self._end(begun, trial)
 
     def _attempt(self, job: Job, trial: _Trial) -> Outcome:
         """Trains one run, and ends it as soon as its trial is hopeless."""
         stop = threading.Event()
         with ThreadPoolExecutor(1) as pool:  # a process dies with the thread that started it
-            future = pool.submit(train_job, job, str(Path.cwd()), self._place, stop)
-            while not wait([future], _LOOK).done:
-                if self._stop.is_set() or trial.look():
-                    stop.set()
-        return future.result()
+            future = pool.submit(train_batch, [job], str(Path.cwd()), self._place, stop)
+            try:
+                while not wait([future], _LOOK).done:
+                    if self._stop.is_set() or trial.look():
+                        stop.set()
+            except BaseException:
+                stop.set()
+                raise
+        (outcome,) = future.result()
+        return outcome
 
-    def _tell(self, begun: Begun, trial: _Trial, outcome: Outcome) -> None:
-        status = "failed" if outcome.status == "failed" else trial.verdict
-        score, reason = trial.score, ""
-        if status == "failed":
-            score, reason = WORST, outcome.reason
-            if begun.is_start:
-                raise UserError(f"the settings to start from cannot be trained: {reason}")
-        elif status == "diverged":
-            score, reason = WORST, "diverged"
-        elif score == WORST:
-            reason = "no finite return"
-        if status == "pruned":
+    def _fail(self, begun: Begun, reason: str) -> None:
+        if begun.is_start:  # it stays as it is, for whoever mends what was wrong
+            raise UserError(f"the settings to start from cannot be trained: {reason}")
+        self._studies.end(begun, WORST, reason)
+        self._tell(begun, "failed", WORST, reason)
+
+    def _end(self, begun: Begun, trial: _Trial) -> None:
+        score = WORST if trial.verdict == "diverged" else trial.score
+        if trial.verdict == "pruned":
             self._studies.prune(begun)
         else:
-            self._studies.end(begun, score, reason)
+            no_score = trial.verdict or "no finite return"
+            self._studies.end(begun, score, no_score if score == WORST else "")
+        self._tell(begun, trial.verdict or "scored", score)
+
+    def _tell(self, begun: Begun, status: str, score: float, reason: str = "") -> None:
         counts = self._studies.counts(begun.study)
         self._report(Ended(begun.study, begun.trial.number, status, score, reason, counts))
 
@@ -192,7 +194,7 @@ class _Trial:
     """A trial while it trains: what it came to, and whether it is hopeless.
 
     Attributes:
-        verdict: scored, pruned or diverged, once that is known.
+        verdict: pruned or diverged, if it is hopeless.
         score: as far as it came, over its tasks so far.
     """
 
@@ -201,7 +203,7 @@ class _Trial:
         self._kind: Score = tuning.score
         self._ended: list[float] = []
         self._steps = 0
-        self._last = sum(job.config.num_evaluations for job in begun.jobs)
+        self._last = sum(num_steps(job.config) for job in begun.jobs)
         self._reported = 0
         self._measured = Measured()
         self.verdict = ""
@@ -228,7 +230,7 @@ class _Trial:
     def next(self) -> None:
         """Goes on to the next task."""
         self._ended.append(combine(self._measured.evaluations, self._kind))
-        self._steps += self._begun.jobs[len(self._ended) - 1].config.num_evaluations
+        self._steps += num_steps(self._begun.jobs[len(self._ended) - 1].config)
         self._reported = 0
 
 

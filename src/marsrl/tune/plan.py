@@ -15,10 +15,11 @@ from typing import Any, Literal, get_args
 from marsrl.bench.locks import store_lock
 from marsrl.bench.plan import Job
 from marsrl.config import Config
+from marsrl.envs.tasks import Bounds
 from marsrl.errors import UserError, check_choice, check_int, shown
 from marsrl.files import write_beside
 from marsrl.runs.records import from_file, to_file
-from marsrl.tune.scores import Bounds, Score, bounds_of
+from marsrl.tune.scores import Score
 from marsrl.tune.space import (
     Dimensions,
     Space,
@@ -46,6 +47,7 @@ class Study:
         objective: what a suite calls it.
         family: of the tasks; None if they may be of any.
         configs: one for each task, with what is not tuned.
+        bounds: of the scores on each task; None where scores are returns.
         dimensions: what is tuned.
     """
 
@@ -53,12 +55,8 @@ class Study:
     objective: str
     family: str | None
     configs: tuple[Config, ...]
+    bounds: tuple[Bounds | None, ...]
     dimensions: Dimensions
-
-    @property
-    def bounds(self) -> tuple[Bounds | None, ...]:
-        """Of the scores on each task."""
-        return tuple(bounds_of(config.task) for config in self.configs)
 
     def trial_configs(self, chosen: dict[str, Any]) -> tuple[Config, ...]:
         """What a trial with these choices trains."""
@@ -128,8 +126,8 @@ class Tuning:
         place = self.trial_folder(folder, study, number)
         configs = study.trial_configs(chosen)
         if len(configs) == 1:
-            return [Job(configs[0], place)]
-        return [Job(config, place / _slug(config.task)) for config in configs]
+            return [Job(configs[0], place, study.objective)]
+        return [Job(config, place / _slug(config.task), study.objective) for config in configs]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -139,6 +137,7 @@ class Tuning:
                 "objective": study.objective,
                 "family": study.family,
                 "configs": [config.to_dict() for config in study.configs],
+                "bounds": [list(x) if x else None for x in study.bounds],
                 "space": to_toml(Space(study.dimensions)),
             }
             for study in self.studies
@@ -160,6 +159,7 @@ class Tuning:
                     study["objective"],
                     study["family"],
                     tuple(map(Config.from_dict, study["configs"])),
+                    tuple(Bounds(*x) if x else None for x in study["bounds"]),
                     space_from(study["space"], ()).shared,
                 )
                 for study in values["studies"]
@@ -203,7 +203,8 @@ def adopt(tuning: Tuning, folder: Path) -> Tuning:
     Raises:
         UserError: it has another one, or something else.
     """
-    if folder.exists() and not is_search(folder) and any(folder.iterdir()):
+    others = [p for p in folder.glob("*") if p.name != TRIALS]  # another process may just make it
+    if others and not is_search(folder):
         raise UserError(f"{folder} exists and is no search for settings; choose another --out")
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     with store_lock(folder / TRIALS):
@@ -230,9 +231,9 @@ def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
     if names[0] != names[1]:
         return f"set of studies ({shown(names[0])}, now {shown(names[1])})"
     for before, now in zip(old["studies"], new["studies"], strict=True):
-        for part in ("configs", "space"):
+        for part, name in (("configs", "set of fixed values"), ("space", "space")):
             if before[part] != now[part]:
-                return f"{'space' if part == 'space' else 'set of fixed values'} for {now['name']}"
+                return f"{name} for {now['name']}"
     return "set of studies"
 
 

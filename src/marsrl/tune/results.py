@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from marsrl.bench.locks import store_lock
+from marsrl.bench.toml import to_toml
 from marsrl.files import write_beside
 from marsrl.presets import preset
 from marsrl.reading import parse_toml
@@ -144,18 +144,6 @@ def to_csv(tuning: Tuning, trials: list[Trial]) -> str:
     return text.getvalue()
 
 
-def toml(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
-    """Nested tables as TOML; what is None is left out, for TOML has no such value."""
-    plain = {k: v for k, v in values.items() if not isinstance(v, dict) and v is not None}
-    text = "".join(
-        f"{_key(name)} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in plain.items()
-    )
-    if text and path:
-        text = f"[{'.'.join(map(_key, path))}]\n{text}"
-    tables = [toml(v, (*path, k)) for k, v in values.items() if isinstance(v, dict) and v]
-    return "\n".join(part for part in (text, *tables) if part)
-
-
 _STATES = {"COMPLETE": "scored", "PRUNED": "pruned", "RUNNING": "running"}
 
 
@@ -212,10 +200,12 @@ def _run_text(tuning: Tuning, trial: Trial) -> str:
     values = {
         name: value
         for name, value in config.to_dict().items()
-        if name != "seeds" and (value != usual[name] or name in trial.settings)
+        if name != "seeds"
+        and value is not None  # TOML has no such value
+        and (value != usual[name] or name in trial.settings)
     }
     first = {"task": config.task, "objective": config.objective}
-    return f"{_comment(tuning, [trial])}{toml(first | values)}"
+    return f"{_comment(tuning, [trial])}{to_toml(first | values)}"
 
 
 def _suite_text(tuning: Tuning, best: dict[str, Trial]) -> str:
@@ -225,23 +215,16 @@ def _suite_text(tuning: Tuning, best: dict[str, Trial]) -> str:
     for trial in best.values():
         study = trial.study
         fixed = [name for name in tuning.fixed if name not in PROTOCOL]
-        own = {name: getattr(study.configs[0], name) for name in fixed} | trial.settings
+        own = {name: getattr(study.configs[0], name) for name in fixed}
+        own = {name: value for name, value in own.items() if value is not None} | trial.settings
         table = tables.setdefault(study.objective, {})
         if study.family is not None:
             table = table.setdefault("family", {}).setdefault(study.family, {})
         table |= own
-    return f"{_comment(tuning, list(best.values()))}{toml(values)}"
+    return f"{_comment(tuning, list(best.values()))}{to_toml(values)}"
 
 
 def _comment(tuning: Tuning, best: list[Trial]) -> str:
     lines = [f"Found by marsrl tune. {describe(tuning)}"]
     lines += [f"{t.study.name}: trial {t.number}, score {t.score:.4g}" for t in best]
     return "".join(f"# {line}\n" for line in lines)
-
-
-def _key(name: str) -> str:
-    return (
-        name
-        if name.replace("_", "").isalnum() and name.isascii()
-        else json.dumps(name, ensure_ascii=False)
-    )

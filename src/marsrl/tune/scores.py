@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from marsrl.bench.progress import read_json
 from marsrl.config import Config
-from marsrl.envs.tasks import TASKS
+from marsrl.envs.tasks import Bounds
 from marsrl.runs.folder import METRICS, STATUS
 from marsrl.runs.log import Log
 from marsrl.runs.machine import Row
@@ -18,8 +18,6 @@ WORST = -math.inf
 """The score of a trial that failed or diverged."""
 
 Score = Literal["last", "auc", "best"]
-Bounds = tuple[float, float]
-"""The returns that are scores 0 and 1."""
 
 
 class Measured(NamedTuple):
@@ -37,11 +35,6 @@ class Measured(NamedTuple):
     diverged: bool = False
     kl: float = math.nan
     seconds: float = 0.0
-
-
-def bounds_of(task: str) -> Bounds | None:
-    """The bounds of a task of the benchmark; None for any other, whose scores are its returns."""
-    return (TASKS[task].low, TASKS[task].high) if task in TASKS else None
 
 
 def measure(folder: Path, config: Config, bounds: Bounds | None) -> Measured:
@@ -63,6 +56,11 @@ def measure(folder: Path, config: Config, bounds: Bounds | None) -> Measured:
     )
 
 
+def num_steps(config: Config) -> int:
+    """How many evaluations a whole run has after the one before training."""
+    return min(config.num_evaluations, config.num_updates)
+
+
 def combine(evaluations: Sequence[float], kind: Score) -> float:
     """The score of evaluations so far: the last one, their mean, or the best of them."""
     if not evaluations:
@@ -81,7 +79,7 @@ def _evaluations(
             value = row.get("return")
             by_step.setdefault(row["step"], {})[row["seed"]] = WORST if value is None else value
     complete = [values for _, values in sorted(by_step.items()) if set(values) == set(seeds)]
-    low, high = bounds or (0.0, 1.0)
+    low, high = bounds or Bounds(0.0, 1.0)
     return tuple((sum(values.values()) / len(values) - low) / (high - low) for values in complete)
 
 

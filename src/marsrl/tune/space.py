@@ -316,13 +316,9 @@ def check_space(dimensions: Dimensions, config: Config) -> None:
             f"{MOST_COMBINATIONS:,}; use ranges for some of them"
         )
     first = {name: dim.ends()[0] for name, dim in free(dimensions).items()}
-    cases = [dict(zip(choices, x, strict=True)) for x in itertools.product(*choices.values())]
-    cases += [
-        {name: end}
-        for name, dim in dimensions.items()
-        if isinstance(dim, Uniform)
-        for end in dim.ends()
-    ]
+    ranges = [(name, dim) for name, dim in dimensions.items() if isinstance(dim, Uniform)]
+    cases = [{name: end} for name, dim in ranges for end in dim.ends()]
+    cases += [dict(zip(choices, x, strict=True)) for x in itertools.product(*choices.values())]
     for case in cases:
         tried = settings(dimensions, first | case)
         if reason := _refusal(config, tried):

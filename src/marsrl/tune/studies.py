@@ -17,7 +17,7 @@ from marsrl.bench.plan import Job
 from marsrl.envs.adapters import require
 from marsrl.tune import space
 from marsrl.tune.plan import TRIALS, Study, Tuning
-from marsrl.tune.scores import WORST
+from marsrl.tune.scores import WORST, num_steps
 
 JOURNAL = "journal.log"
 _RETRIED = "retry of"
@@ -139,7 +139,7 @@ class Studies:
     def _pruner(self, study: Study) -> Any:
         """Its steps are evaluations, of all tasks of a trial one after another."""
         pruners = self._optuna.pruners
-        steps = sum(config.num_evaluations for config in study.configs)
+        steps = sum(map(num_steps, study.configs))
         if self._tuning.pruner == "median":
             return pruners.MedianPruner(n_startup_trials=_LEAST_STARTUP, n_warmup_steps=steps // 4)
         if self._tuning.pruner == "halving":
