@@ -1,4 +1,4 @@
-"""The command line: train, resume, evaluate, render, compare, bench, envs, check-env, doctor."""
+"""The command line: it names the commands, which live in the rooms of what they do."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from marsrl.presets import preset
 from marsrl.report.commands import Compare
 from marsrl.runs.commands import Doctor, Evaluate, Render, Resume, Train
 from marsrl.takeaway.commands import Export
+from marsrl.tune.commands import Tune, default_tune
 
 
 def _commands(args: list[str]) -> Any:
@@ -38,6 +39,7 @@ def _commands(args: list[str]) -> Any:
         | Render
         | Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
         | Bench
+        | Annotated[Tune, tyro.conf.subcommand("tune", default=default_tune(task, args))]
         | Envs
         | CheckEnv
         | Doctor
@@ -90,7 +92,7 @@ def _run(args: list[str]) -> None:
         print(f"marsrl {version('marsrl')}")  # noqa: T201 (what the user asked for or did)
         return
     command = parse(_commands(args), args, __doc__ or "")
-    if not isinstance(command, Bench):  # its processes use JAX, it does not
+    if not isinstance(command, Bench | Tune):  # their processes use JAX, they do not
         configure_jax()
     command()
 
