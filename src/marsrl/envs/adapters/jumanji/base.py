@@ -126,12 +126,12 @@ def load_environments() -> ModuleType:
 @contextmanager
 def _outside_a_notebook() -> Iterator[None]:
     """Hides IPython: jumanji would switch a notebook's pictures to a backend that few have."""
-    names: dict[str, Any] = builtins.__dict__
-    hidden = {name: names.pop(name) for name in ("__IPYTHON__",) if name in names}
+    there = builtins.__dict__.pop("__IPYTHON__", None)
     try:
         yield
     finally:
-        names.update(hidden)
+        if there is not None:
+            builtins.__dict__["__IPYTHON__"] = there
 
 
 def make_game(kind: Any, generator: Any, time_limit: int) -> Any:
