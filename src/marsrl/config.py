@@ -13,7 +13,7 @@ import numpy as np
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from marsrl.errors import UserError, closest, near_misses, shown
-from marsrl.loading import LONGEST
+from marsrl.loading import LONGEST, is_code
 from marsrl.objectives import (
     OBJECTIVES,
     Objective,
@@ -49,6 +49,8 @@ class Config:
     """One independent training per seed, all in one program."""
     total_steps: int = 2_500_000
     """Environment steps per seed (not times agents), rounded up to whole updates."""
+    init_from: str | None = None
+    """Start from parameters of another run, RUN[:SEED][@CHECKPOINT]; default: fresh ones."""
 
     num_envs: int = 128
     """Environments per seed."""
@@ -65,6 +67,12 @@ class Config:
     """Recurrent or feed-forward networks."""
     width: int = 64
     """Units of every hidden layer and of the GRU."""
+    depth: int = 1
+    """Hidden layers before the core; one more follows it."""
+    activation: Literal["relu", "tanh", "gelu", "silu"] = "relu"
+    """Of the hidden layers."""
+    network: str | None = None
+    """Your own module:factory, in place of the hidden layers and the core."""
     critic: Literal["state", "obs", "both"] = "state"
     """What the critic sees: the global state, each agent's observation (IPPO), or both."""
     share_parameters: bool = True
@@ -203,6 +211,11 @@ class Config:
             else:
                 fits, expected = abs(value) < 2**63, "a finite number below 2**63"
             _require(f"task_settings: {name}", value, fits, expected, "task_settings")
+        expected = "module:factory or path/file.py:factory"
+        _require("network", self.network, self.network is None or is_code(self.network), expected)
+        path = self.init_from
+        right = path is None or (0 < len(path) <= _LONGEST_PATH and path.isprintable())
+        _require("init_from", path, right, f"a path of at most {_LONGEST_PATH} characters")
         try:
             check_objective(self.objective, self.eps_low, self.eps_high)
         except ValueError as error:
@@ -350,6 +363,7 @@ _FLOATS = (float, float | None)
 _WHOLE = (int, int | None)
 _INT32 = 2**31 - 1
 _MAX_SEEDS = 10_000
+_LONGEST_PATH = 4096
 _MAX_FLOAT = 1e9  # far from what overflows in float32, also squared
 _MOST = {
     "total_steps": 10**13,
@@ -358,6 +372,7 @@ _MOST = {
     "chunk_length": 10**6,
     "reset_pool": 10**4,
     "width": 2**16,
+    "depth": 100,
     "update_epochs": 10**4,
     "num_evaluations": 10**5,
     "eval_episodes": 10**5,
@@ -371,6 +386,7 @@ _POSITIVE = (
     "reset_pool",
     "reward_scale",
     "width",
+    "depth",
     "update_epochs",
     "num_minibatches",
     "max_grad_norm",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import NEVER, Scripted
+from environments import NEVER, Pictured, Scripted
 from marsrl.bench.rows import EPISODE_COLUMNS
 from marsrl.config import Config
 from marsrl.envs.check import NonconformingEnvironment, check_env
@@ -47,6 +47,10 @@ def failures(env, **options) -> tuple[str, ...]:
 )
 def test_a_sound_environment_passes(env):
     check_env(env)
+
+
+def test_a_picture_of_bytes_passes_with_a_note():
+    assert check_env(Pictured()) == ("obs is uint8: networks read it as float32, divided by 255",)
 
 
 @dataclass(frozen=True)

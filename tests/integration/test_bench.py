@@ -231,7 +231,7 @@ def test_a_job_that_another_launcher_leaves_is_gone_on_with(tmp_path, pretend, m
 
 def test_the_lock_of_a_launcher_that_is_gone_is_taken_over(jobs, pretend, monkeypatch):
     """Where the file system's own locks do nothing, too."""
-    monkeypatch.setattr("marsrl.runs.lock._flock", lambda descriptor: True)
+    monkeypatch.setattr("marsrl.runs.lock.flock", lambda descriptor: True)
     mars, *_ = jobs
     mars.folder.parent.mkdir(parents=True)
     code = (

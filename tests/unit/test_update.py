@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import NEVER, Scripted, prepare, small_config
+from environments import NEVER, Pictured, Scripted, prepare, small_config
 from marsrl.learner import update as update_module
 from marsrl.learner.experience import Experience, Steps
 from marsrl.learner.metrics import Tally, merged, summed
@@ -40,6 +40,13 @@ CASES = {
     ),
     "layer-norm": ({"core": "ff", "actor_norm": "layer", "critic_norm": "layer"}, Scripted()),
     "state-std": ({"state_std": True, "actor_norm": "running"}, BOX),
+    "pictures": ({"core": "ff", "critic": "both", "actor_norm": "running"}, Pictured()),
+    "deep": ({"depth": 2, "activation": "tanh"}, Scripted()),
+    "own": ({"network": "own_networks:make", "chunk_length": 4}, Scripted()),
+    "own-ff-separate-pictures": (
+        {"network": "own_networks:make_ff", "share_parameters": False, "critic": "obs"},
+        Pictured(),
+    ),
     "stops-early": ({"kl_stop": 1e-9, "update_epochs": 3}, Scripted()),
 }
 

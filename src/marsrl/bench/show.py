@@ -109,7 +109,8 @@ def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:
                 if state.status == "running":
                     shares.setdefault(cell, []).append(state.step / job.config.total_steps)
 
-    def text(*cell: str) -> str:
+    def text(task: str, label: str) -> str:
+        cell = task, label
         parts = [f"{n} {status}" for status, n in cells[cell].items()]
         if running := shares.get(cell):
             parts.append(f"({sum(running) / len(running):.0%})")

@@ -40,7 +40,7 @@ from marsrl.learner.update import (
 )
 from marsrl.learner.values import Returns
 from marsrl.objectives import Objective
-from marsrl.types import Array, Key
+from marsrl.types import Array, EnvSpec, Key
 
 
 class TrainState(NamedTuple):
@@ -196,7 +196,7 @@ def make_algorithm(
     objective = objective or config.make_objective()
     return Algorithm(
         env=VectorEnv(env),
-        networks=networks_of(config, env),
+        networks=networks_of(config, env.spec),
         objective=objective,
         optimizer=make_optimizer(config.max_grad_norm),
         sampling=Sampling(
@@ -226,10 +226,10 @@ def make_algorithm(
     )
 
 
-def networks_of(config: Config, env: Environment) -> Networks:
+def networks_of(config: Config, spec: EnvSpec) -> Networks:
     """The networks that a configuration asks for on an environment."""
     return make_networks(
-        env.spec,
+        spec,
         config.width,
         config.core,
         config.critic,
@@ -238,6 +238,9 @@ def networks_of(config: Config, env: Environment) -> Networks:
         config.actor_norm,
         config.critic_norm,
         config.value_norm,
+        config.depth,
+        config.activation,
+        config.network,
     )
 
 

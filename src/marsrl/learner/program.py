@@ -30,7 +30,7 @@ from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
 from marsrl.learner.algorithm import TrainState, make_algorithm
 from marsrl.learner.metrics import Metrics
-from marsrl.learner.networks import Weights
+from marsrl.learner.networks import ActorCritic, Weights
 from marsrl.learner.schedule import Hyperparameters, check_shared, hyperparameters
 from marsrl.objectives import Objective
 from marsrl.types import Array
@@ -174,6 +174,11 @@ class Program:
         )
         stats = self._evaluate(actor, *self._evaluation_args(batch))
         return jax.tree.map(lambda x: x[:, : self.config.eval_episodes], gather(stats))
+
+    def with_weights(self, state: TrainState, weights: ActorCritic) -> TrainState:
+        """The states with other weights, NumPy arrays (S, ...)."""
+        placed = jax.tree.map(lambda x: put(self._mesh, x, SEEDS), weights)
+        return state._replace(learner=state.learner._replace(weights=placed))
 
     def _init_one(self, seed: Array, index: Array) -> TrainState:
         return self.algorithm.init(jax.random.key(seed), index)

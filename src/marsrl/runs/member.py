@@ -13,6 +13,7 @@ import numpy as np
 from marsrl.config import Config
 from marsrl.devices.distributed import from_first, is_first
 from marsrl.devices.sharding import gather
+from marsrl.devices.system import peak_memory_mb
 from marsrl.envs.vector import EpisodeStats
 from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics
@@ -21,9 +22,9 @@ from marsrl.runs import actors, pending
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
 from marsrl.runs.folder import METRICS, RunFolder
 from marsrl.runs.lock import Lock
-from marsrl.runs.machine import Row, peak_memory_mb
+from marsrl.runs.machine import Row
 from marsrl.runs.monitor import Monitor
-from marsrl.types import PyTree
+from marsrl.types import EnvSpec, PyTree
 
 
 class Result(NamedTuple):
@@ -49,6 +50,7 @@ class Member:
 
     Args:
         config: the run's.
+        spec: of the environment.
         folder: where it is written.
         lock: that this process holds.
         monitor: who watches.
@@ -56,9 +58,16 @@ class Member:
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, lock: Lock, monitor: Monitor, seeds: slice
+        self,
+        config: Config,
+        spec: EnvSpec,
+        folder: RunFolder,
+        lock: Lock,
+        monitor: Monitor,
+        seeds: slice,
     ) -> None:
         self.config = config
+        self.spec = spec
         self.folder = folder
         self.lock = lock
         self.monitor = monitor
@@ -147,7 +156,8 @@ class Member:
             "diverged": {str(seed): step for seed, step in self.diverged.items()},
             "not_finite": {str(seed): text for seed, text in self.not_finite.items()},
         }
-        files = {actors.FILE: actors.pack(gather(state.learner.weights.actor))}
+        layout = actors.layout_of(self.spec, state.rollout.vector.time_step)
+        files = {actors.FILE: actors.pack(gather(state.learner.weights.actor), layout)}
         if is_first():
             files[METRICS] = self.folder.log.content()
         if waiting:

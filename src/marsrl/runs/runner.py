@@ -26,16 +26,18 @@ from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import Interrupted, UserError
 from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics, merged
-from marsrl.learner.networks import Weights
+from marsrl.learner.networks import ActorCritic, Weights
 from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective
 from marsrl.runs import pending
 from marsrl.runs.folder import Onlooker, RunFolder
+from marsrl.runs.followers import Follower, choose, following
 from marsrl.runs.lock import Lock
 from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor, Silent
 from marsrl.runs.signals import Signals
+from marsrl.runs.transfer import read_source, transferred
 from marsrl.trust import check_trusted
 
 
@@ -45,6 +47,7 @@ def train(
     monitor: Monitor | None = None,
     env: Environment | None = None,
     objective: Objective | None = None,
+    followers: Sequence[str | Follower] = (),
 ) -> Result:
     """Trains all seeds of a configuration into a new run folder.
 
@@ -57,13 +60,15 @@ def train(
         env: the environment, if it is not the one that `config.task` names.
         objective: likewise, if it is not the one that `config.objective` names; it must be passed
             to `resume` again.
+        followers: who is told the rows of its log: tensorboard, wandb, csv, mlflow, or a `Follower`
+            of yours. The run goes on without one that fails.
 
     Raises:
         UserError: an unknown task, an environment that does not keep to the interface, a folder
             that exists or cannot be written, a run that does not fit into memory, or processes
             that do not run the same.
     """
-    (result,) = train_together([config], [out], monitor, env, objective)
+    (result,) = train_together([config], [out], monitor, env, objective, followers)
     return result
 
 
@@ -73,6 +78,7 @@ def train_together(
     monitor: Monitor | None = None,
     env: Environment | None = None,
     objective: Objective | None = None,
+    followers: Sequence[str | Follower] = (),
 ) -> list[Result]:
     """Trains several configurations side by side in one program, each into a folder of its own.
 
@@ -85,6 +91,7 @@ def train_together(
         monitor: who watches; default: nobody.
         env: see `train`.
         objective: see `train`; all have its trust region.
+        followers: see `train`; each run has its own of them.
 
     Raises:
         UserError: as `train`, or they cannot share a program.
@@ -93,8 +100,14 @@ def train_together(
     for config, folder in zip(configs, folders, strict=True):
         _agree(folder, config)
         from_first(partial(RunFolder.check_free, folder))
+    chosen = [_chosen(followers) for _ in configs]
     first, *others = configs
     program = Program(first, _environment(first, env), objective, others)
+    if first.init_from is not None:
+        shapes = jax.tree.map(
+            lambda x: np.zeros(x.shape, x.dtype), program.template.learner.weights
+        )
+        _transferred(first, shapes)  # so that what cannot be taken is refused now
     monitor = _monitor(monitor)
     seconds = _compile(program, monitor)
     with contextlib.ExitStack() as stack:
@@ -102,7 +115,7 @@ def train_together(
         for config, folder in zip(configs, folders, strict=True):
             from_first(partial(RunFolder.create, folder, config))
             locks.append(stack.enter_context(_writing(folder)))
-        return _run(program, configs, folders, monitor, seconds, locks)
+        return _run(program, configs, folders, monitor, seconds, locks, chosen)
 
 
 def resume(
@@ -113,6 +126,8 @@ def resume(
     restart: bool = False,
     objective: Objective | None = None,
     trust: bool = False,
+    total_steps: int | None = None,
+    followers: Sequence[str | Follower] | None = None,
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
 
@@ -127,17 +142,24 @@ def resume(
         expected: what the configuration must be; what it names is then trusted.
         restart: begin anew; what the run has come to is set aside in a folder inside it.
         objective: likewise, in place of the one that the configuration names.
-        trust: whether to run code that the folder names: a task or objective `module:factory`.
+        trust: whether to run code that the folder names: a task, objective or network
+            `module:factory`.
+        total_steps: train a finished or interrupted run up to so many steps. What goes evenly to
+            the end of the run (step sizes, `ent_coef_end`, `eps_end`) then goes to the new end, as
+            if it had been meant from here on: step sizes that had come to 0 rise again.
+            Evaluations go on at the distance that they had.
+        followers: as for `train`, from now on; default: those that it has.
 
     Raises:
         UserError: not a run folder, code in it that is not trusted, a configuration other than the
-            expected one, a run that does not fit into memory, no checkpoint in it can be restored,
-            an ended run without any, a run that another process writes, or processes that do not
-            run the same.
+            expected one, fewer steps than it has trained, a run that does not fit into memory, no
+            checkpoint in it can be restored, an ended run without any, a run that another process
+            writes, or processes that do not run the same.
         Interrupted: a signal has ended it.
     """
     path = Path(path)
     folder = RunFolder.open(path)
+    chosen = None if followers is None else _chosen(followers)
     with _writing(path) as lock:
         monitor = _monitor(monitor)
         if restart:
@@ -158,10 +180,14 @@ def resume(
             )
         if objective is None:
             check_trusted("objective", config.objective, source, trust)
+        check_trusted("network", config.network or "", source, trust)
+        if total_steps is not None:
+            config = _extended(folder, config, total_steps)
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
-        (result,) = _run(program, [config], [path], monitor, _compile(program, monitor), [lock])
+        seconds = _compile(program, monitor)
+        (result,) = _run(program, [config], [path], monitor, seconds, [lock], [chosen])
         return result
 
 
@@ -187,6 +213,23 @@ def _writing(path: Path) -> Iterator[Lock]:
         yield lock
     finally:
         lock.release()
+
+
+def _extended(folder: RunFolder, config: Config, total_steps: int) -> Config:
+    """The configuration of a run that is to train up to so many steps, which its folder notes."""
+    reached = from_first(folder.reached)
+    longer = replace(config, total_steps=total_steps)
+    distance = config.num_updates / config.num_evaluations
+    evaluations = max(1, round(longer.num_updates / distance))
+    longer = replace(longer, num_evaluations=min(evaluations, longer.num_updates))
+    if longer.num_updates * longer.steps_per_update < reached:
+        raise UserError(
+            f"total_steps = {total_steps}, expected more than {reached}, which {folder.path} has "
+            "trained already"
+        )
+    if longer != config:
+        from_first(partial(folder.extend, longer, reached))
+    return longer
 
 
 def _tell_versions(begun: Row, monitor: Monitor) -> None:
@@ -232,6 +275,12 @@ def _monitor(monitor: Monitor | None) -> Monitor:
     return monitor if monitor and is_first() else Silent()
 
 
+def _chosen(followers: Sequence[str | Follower]) -> dict[str, Follower]:
+    """The followers, which process 0 has; if they cannot be had, no process goes on."""
+    from_first(lambda: list(choose(followers)))
+    return choose(followers) if is_first() else {}
+
+
 def _run(
     program: Program,
     configs: Sequence[Config],
@@ -239,14 +288,26 @@ def _run(
     monitor: Monitor,
     compile_seconds: float,
     locks: Sequence[Lock],
+    followers: Sequence[dict[str, Follower] | None],
 ) -> list[Result]:
-    """Runs to the end; process 0 writes the folders, the others look on."""
-    folder, members, start = RunFolder if is_first() else Onlooker, [], 0
-    for config, path, lock in zip(configs, paths, locks, strict=True):
-        seeds = slice(start, start + len(config.seeds))
-        members.append(Member(config, folder.open(path), lock, monitor, seeds))
-        start = seeds.stop
-    return _Loop(program, members, monitor, compile_seconds).go()
+    """Runs to the end; process 0 writes the folders and tells the followers, the others look on."""
+    members, start = [], 0
+    with contextlib.ExitStack() as stack:
+        for config, path, lock, mine in zip(configs, paths, locks, followers, strict=True):
+            folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
+            if is_first():
+                told = following(mine, path, config, monitor.message)
+                folder.followers = stack.enter_context(told)
+            seeds = slice(start, start + len(config.seeds))
+            members.append(Member(config, program.env.spec, folder, lock, monitor, seeds))
+            start = seeds.stop
+        return _Loop(program, members, monitor, compile_seconds).go()
+
+
+def _transferred(config: Config, weights: ActorCritic) -> tuple[ActorCritic, str]:
+    """The weights with those that `init_from` names, and what was taken; see `transferred`."""
+    assert config.init_from is not None
+    return transferred(weights, read_source(config.init_from), not config.share_parameters)
 
 
 class _Loop:
@@ -289,7 +350,16 @@ class _Loop:
         restored = [member.restore(self.program.template) for member in self.members]
         update, state, waiting = restored[0]
         self.step = self._steps(update)
-        return update, self.program.init() if state is None else state, waiting
+        return update, self._begin() if state is None else state, waiting
+
+    def _begin(self) -> TrainState:
+        """The states before the first update, fresh or from another run's parameters."""
+        state = self.program.init()
+        if self.config.init_from is None:
+            return state
+        weights, text = _transferred(self.config, gather(state.learner.weights))
+        self.monitor.message(text)
+        return self.program.with_weights(state, weights)
 
     @property
     def _all_diverged(self) -> bool:

@@ -1,0 +1,270 @@
+"""The command line of a search for settings: `marsrl tune`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from marsrl.bench.labels import settings_of
+from marsrl.bench.suite import Suite, read_suite
+from marsrl.config import Config
+from marsrl.console import PlainConsole
+from marsrl.envs.adapters import require
+from marsrl.envs.tasks import TASKS, Bounds, family_of
+from marsrl.errors import UserError, check_int, near_misses, shown
+from marsrl.presets import preset
+from marsrl.trust import check_trusted
+from marsrl.tune.launch import Ended, check_tasks, search
+from marsrl.tune.plan import FILE, Pruner, Sampler, Study, Tuning, adopt, is_search, read_tuning
+from marsrl.tune.results import BEST, best_of, write_results
+from marsrl.tune.scores import Score
+from marsrl.tune.space import Space, default_space, read_space
+from marsrl.tune.studies import Studies
+
+SEEDS = (100, 101)
+"""Tuning seeds: no suite reports on them, and `marsrl train` does not use them by itself."""
+_TRIALS = 32
+_WITH_FOLDER = ("trials", "workers", "report", "trust")
+_OTHERS_TRAIN = 3  # exit code, as that of `marsrl bench run`
+
+_console = PlainConsole(highlight=False)
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Find settings for a task, or for each objective of a suite; needs marsrl[tune].
+
+    Any setting that is given is fixed; the others of the search space are tuned. Whatever ends it,
+    `marsrl tune FOLDER` goes on.
+    """
+
+    source: Annotated[
+        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SUITE|FILE.toml|FOLDER]")
+    ] = None
+    """A suite, whose objectives get equal effort, or a search to go on with; default: --task."""
+    config: tyro.conf.OmitArgPrefixes[Config] = Config(seeds=SEEDS)
+    objectives: tuple[str, ...] = ()
+    """Several objectives, or some of a suite's, with the same trials, seeds and space each."""
+    trials: int | None = None
+    """How many, of each objective; the first has the settings as they are. Default: 32, or as many
+    as FOLDER was to have."""
+    sampler: Sampler = "tpe"
+    """What chooses settings: a model of what was good so far, chance, or a grid."""
+    pruner: Pruner = "median"
+    """What ends hopeless trials: below the median, not among the best third, or nothing."""
+    score: Score = "last"
+    """What counts: the last evaluation, the mean of all (area under the curve), or the best."""
+    space: Path | None = None
+    """A space file (docs/tuning.md); default: eps, step sizes, epochs, minibatches, entropy,
+    width."""
+    per_family: bool = False
+    """Of a suite: settings for each family, instead of one setting for all tasks."""
+    workers: int | None = None
+    """Trials at a time; default: one per GPU if there are any, else one per core."""
+    sampler_seed: int = 0
+    """Seed of the sampler's choices."""
+    out: Path | None = None
+    """Folder of the search; default: runs/tune-TASK-TIME."""
+    report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Only write table, figures and best settings of FOLDER again."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run code that FOLDER names: a task or objective module:factory."""
+    given: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+
+    def __call__(self) -> None:
+        """Trains what is missing; exit code 3 if others train some of it."""
+        if self.workers is not None:
+            check_int("workers", self.workers, 1, most=10_000)
+        require("optuna", "tune")
+        folder = Path(self.source) if self.source is not None else None
+        if folder is not None and folder.is_dir():
+            tuning = self._go_on(folder)
+        elif self.report:
+            raise UserError(f"--report needs the FOLDER of a search, with its {FILE}")
+        else:
+            tuning, folder = self._begin()
+        finished = True
+        if not self.report:
+            _tell_plan(tuning, folder)
+            finished = search(tuning, folder, self.workers, _tell)
+        self._finish(tuning, folder, finished)
+
+    def _go_on(self, folder: Path) -> Tuning:
+        tuning = read_tuning(folder)
+        if other := [name for name in self.given if name not in _WITH_FOLDER]:
+            raise UserError(
+                f"{folder} says what it tunes: --{other[0].replace('_', '-')} cannot change it; "
+                f"expected none but {', '.join(f'--{name}' for name in _WITH_FOLDER)}"
+            )
+        if not self.report:
+            for config in (config for study in tuning.studies for config in study.configs):
+                check_trusted("task", config.task, folder / FILE, self.trust)
+                check_trusted("objective", config.objective, folder / FILE, self.trust)
+            if self.trials is not None:
+                tuning = dataclasses.replace(tuning, trials=self.trials)
+                tuning.check()
+                tuning = adopt(tuning, folder)
+        return tuning
+
+    def _begin(self) -> tuple[Tuning, Path]:
+        if self.source is None:
+            tuning, name = self._of_task(), self.config.task
+        else:
+            suite = read_suite(self.source)
+            tuning, name = self._of_suite(suite), suite.name
+        tuning.check()
+        folder = self.out or _default_folder(name)
+        if not is_search(folder):
+            check_tasks(tuning)
+        return adopt(tuning, folder), folder
+
+    def _of_task(self) -> Tuning:
+        if self.per_family:
+            raise UserError("--per-family is of a suite, and none was named")
+        names = self.objectives or (self.config.objective,)
+        if len(set(names)) < len(names):
+            raise UserError(f"objectives = {shown(names)} must be different ones")
+        configs = {x: [dataclasses.replace(self.config, objective=x)] for x in names}
+        space = self._space(configs)
+        task = TASKS.get(self.config.task)
+        bounds = (Bounds(task.low, task.high) if task else None,)
+        studies = [Study(x, x, None, tuple(configs[x]), bounds, space.of(x)) for x in names]
+        return self._tuning(studies)
+
+    def _of_suite(self, suite: Suite) -> Tuning:
+        for name in ("task", "objective"):
+            if name in self.given:
+                other = (
+                    "the suite names its tasks" if name == "task" else "choose with --objectives"
+                )
+                raise UserError(f"--{name} is not for a suite: {other}")
+        if shared := set(self.config.seeds) & set(suite.seeds):
+            raise UserError(
+                f"seeds {sorted(shared)} are among those that {suite.name} reports on "
+                f"{suite.seeds}; tuning needs others, such as {_free_seeds(suite)}"
+            )
+        for name in self.objectives:
+            if name not in suite.objectives:
+                closest = near_misses(name, suite.objectives)
+                raise UserError(f"{suite.name} has no objective {shown(name)}{closest}")
+        names = self.objectives or suite.objectives
+        fixed = {name: getattr(self.config, name) for name in (*self._fixed, "seeds")}
+        configs = {
+            name: [dataclasses.replace(suite.config(task, name), **fixed) for task in suite.tasks]
+            for name in names
+        }
+        space = self._space(configs)
+        for name in names:
+            if own := set(settings_of(name)) & set(space.of(name)):
+                raise UserError(f"{name} has {min(own)} by its name, so it cannot be tuned")
+        bounds = tuple(map(suite.bounds_of, suite.tasks))
+        studies = [Study(x, x, None, tuple(configs[x]), bounds, space.of(x)) for x in names]
+        if self.per_family:
+            studies = [part for study in studies for part in _by_family(study)]
+        return self._tuning(studies, suite.to_toml())
+
+    def _space(self, configs: dict[str, list[Config]]) -> Space:
+        if self.space is None:
+            return default_space(configs, self._fixed)
+        return read_space(self.space, configs)
+
+    @property
+    def _fixed(self) -> tuple[str, ...]:
+        """Settings of a run that were given, but for the seeds."""
+        known = [f.name for f in dataclasses.fields(Config) if f.name != "seeds"]
+        return tuple(name for name in self.given if name in known)
+
+    def _tuning(self, studies: Sequence[Study], suite: str | None = None) -> Tuning:
+        return Tuning(
+            tuple(studies),
+            _TRIALS if self.trials is None else self.trials,
+            self.sampler,
+            self.pruner,
+            self.score,
+            self.sampler_seed,
+            tuple(name for name in self._fixed if name not in studies[0].dimensions),
+            suite,
+        )
+
+    def _finish(self, tuning: Tuning, folder: Path, finished: bool) -> None:
+        trials = write_results(tuning, folder, Studies(tuning, folder))
+        for study in tuning.studies:
+            best = best_of(trials, study)
+            found = f"trial {best.number}, {_numbers(best.settings)}" if best else "no trial yet"
+            score = f" score {best.score:.4g}" if best else ""
+            _say(f"{study.name}:{score} {found}")
+        _say(f"trials: {folder / 'trials.md'}")
+        if (folder / BEST).exists():
+            use = "bench run {} --store STORE" if tuning.suite else "train --config {}"
+            _say(f"best settings; try them on other seeds: marsrl {use.format(folder / BEST)}")
+        if not finished:
+            _say(f"others train the rest, see: marsrl tune {folder} --report")
+            raise SystemExit(_OTHERS_TRAIN)
+
+
+def default_tune(task: str, args: Sequence[str]) -> Tune:
+    """The command before its words are read: its task's preset, and which options are given."""
+    words = {re.sub(r"^no-", "", a[2:].partition("=")[0]) for a in args if a.startswith("--")}
+    names = [f.name for kind in (Config, Tune) for f in dataclasses.fields(kind)]
+    given = tuple(name for name in names if name.replace("_", "-") in words)
+    return Tune(config=preset(task, seeds=SEEDS), given=given)
+
+
+def _by_family(study: Study) -> list[Study]:
+    families: dict[str, list[int]] = {}
+    for i, config in enumerate(study.configs):
+        families.setdefault(family_of(config.task), []).append(i)
+    return [
+        dataclasses.replace(
+            study,
+            name=f"{study.name}/{family}",
+            family=family,
+            configs=tuple(study.configs[i] for i in places),
+            bounds=tuple(study.bounds[i] for i in places),
+        )
+        for family, places in families.items()
+    ]
+
+
+def _free_seeds(suite: Suite) -> str:
+    least = max(*SEEDS, *suite.seeds) + 1
+    return f"--seeds {least} {least + 1}"
+
+
+def _tell_plan(tuning: Tuning, folder: Path) -> None:
+    studies = ", ".join(study.name for study in tuning.studies)
+    goal = tuning.goal(tuning.studies[0])
+    _say(f"{folder}: {goal} trials each of {studies}")
+
+
+def _tell(ended: Ended) -> None:
+    score = f"{ended.score:.4g}" if ended.status in ("scored", "pruned") else "counts as the worst"
+    reason = f" ({ended.reason})" if ended.reason else ""
+    counts = ended.counts
+    _say(
+        f"{ended.study.name} {ended.number}: {ended.status}, {score}{reason}; "
+        f"{counts.ended} of {counts.goal} trials"
+    )
+
+
+def _numbers(settings: dict[str, object]) -> str:
+    return ", ".join(
+        f"{name} = {value:.3g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in settings.items()
+    )
+
+
+def _say(text: str) -> None:
+    _console.print(text, soft_wrap=True, markup=False)
+
+
+def _default_folder(name: str) -> Path:
+    slug = re.sub(r"[^\w.-]+", "-", name)
+    return Path("runs") / f"tune-{slug}-{datetime.now():%Y%m%d-%H%M%S}"

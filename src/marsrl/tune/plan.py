@@ -1,0 +1,241 @@
+"""A search for settings: its studies, what each of their trials trains, and where.
+
+A search is a folder: `tuning.json` says what it is, `journal.log` is Optuna's, and `trials/` has
+the run folder of each trial: `trials/7`; `trials/STUDY/7` if there are several studies, and
+`trials/STUDY/7/TASK` if a trial trains several tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from marsrl.bench.locks import store_lock
+from marsrl.bench.plan import Job
+from marsrl.config import Config
+from marsrl.envs.tasks import Bounds
+from marsrl.errors import UserError, check_choice, check_int, shown
+from marsrl.files import write_beside
+from marsrl.runs.records import from_file, to_file
+from marsrl.tune.scores import Score
+from marsrl.tune.space import (
+    Dimensions,
+    Space,
+    check_space,
+    grid_size,
+    settings,
+    space_from,
+    to_toml,
+)
+
+FILE = "tuning.json"
+TRIALS = "trials"
+MOST_TRIALS = 10_000
+
+Sampler = Literal["tpe", "random", "grid"]
+Pruner = Literal["median", "halving", "none"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The search for one objective's settings, on one task or several.
+
+    Attributes:
+        name: of the study: the objective, and its family if each family has its own.
+        objective: what a suite calls it.
+        family: of the tasks; None if they may be of any.
+        configs: one for each task, with what is not tuned.
+        bounds: of the scores on each task; None where scores are returns.
+        dimensions: what is tuned.
+    """
+
+    name: str
+    objective: str
+    family: str | None
+    configs: tuple[Config, ...]
+    bounds: tuple[Bounds | None, ...]
+    dimensions: Dimensions
+
+    def trial_configs(self, chosen: dict[str, Any]) -> tuple[Config, ...]:
+        """What a trial with these choices trains."""
+        values = settings(self.dimensions, chosen)
+        return tuple(Config.from_dict(config.to_dict() | values) for config in self.configs)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A search: studies that all get the same number of trials.
+
+    Attributes:
+        studies: one for each objective, or objective and family.
+        trials: of each study; a grid has as many as it has points.
+        sampler: what chooses the settings of a trial.
+        pruner: what ends hopeless trials.
+        score: which evaluations count.
+        sampler_seed: of the sampler's choices.
+        fixed: settings that the search was told not to tune.
+        suite: of which the tasks are, as the TOML of its file; None for a task by itself.
+    """
+
+    studies: tuple[Study, ...]
+    trials: int
+    sampler: Sampler
+    pruner: Pruner
+    score: Score
+    sampler_seed: int
+    fixed: tuple[str, ...] = ()
+    suite: str | None = None
+
+    def check(self) -> None:
+        """Refuses what could not be searched, before anything starts.
+
+        Raises:
+            UserError: with what is wrong.
+        """
+        check_int("trials", self.trials, 1, most=MOST_TRIALS)
+        check_int("sampler_seed", self.sampler_seed, 0, 2**31 - 1)
+        for name, kinds in (("sampler", Sampler), ("pruner", Pruner), ("score", Score)):
+            check_choice(name, getattr(self, name), get_args(kinds))
+        for study in self.studies:
+            for config in study.configs:
+                check_space(study.dimensions, config)
+            if len(study.configs) > 1 and None in study.bounds:
+                unknown = study.configs[study.bounds.index(None)].task
+                raise UserError(f"{shown(unknown)} has no bounds of scores to average it with")
+            points = grid_size(study.dimensions)
+            if self.sampler == "grid" and points > self.trials:
+                raise UserError(
+                    f"the grid of {study.name} has {points:,} points, more than --trials "
+                    f"{self.trials}; narrow the space, give its ranges fewer points, or say "
+                    f"--trials {points}"
+                )
+
+    def goal(self, study: Study) -> int:
+        """How many trials the study is to have."""
+        return grid_size(study.dimensions) if self.sampler == "grid" else self.trials
+
+    def trial_folder(self, folder: Path, study: Study, number: int) -> Path:
+        """The folder of a trial: its run folder, or one with a run folder for each task."""
+        place = folder / TRIALS
+        return (place if len(self.studies) == 1 else place / _slug(study.name)) / str(number)
+
+    def jobs(self, folder: Path, study: Study, number: int, chosen: dict[str, Any]) -> list[Job]:
+        """What a trial trains, one job for each task."""
+        place = self.trial_folder(folder, study, number)
+        configs = study.trial_configs(chosen)
+        if len(configs) == 1:
+            return [Job(configs[0], place, study.objective)]
+        return [Job(config, place / _slug(config.task), study.objective) for config in configs]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        studies = [
+            {
+                "name": study.name,
+                "objective": study.objective,
+                "family": study.family,
+                "configs": [config.to_dict() for config in study.configs],
+                "bounds": [list(x) if x else None for x in study.bounds],
+                "space": to_toml(Space(study.dimensions)),
+            }
+            for study in self.studies
+        ]
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return {"studies": studies} | plain | {"fixed": list(self.fixed)}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Tuning:
+        """The inverse of `to_dict`.
+
+        Raises:
+            UserError: something in it is unknown or impossible.
+        """
+        try:
+            studies = tuple(
+                Study(
+                    study["name"],
+                    study["objective"],
+                    study["family"],
+                    tuple(map(Config.from_dict, study["configs"])),
+                    tuple(Bounds(*x) if x else None for x in study["bounds"]),
+                    space_from(study["space"], ()).shared,
+                )
+                for study in values["studies"]
+            )
+            plain: Any = {name: values[name] for name in _PLAIN}
+            plain["fixed"] = tuple(plain["fixed"])
+            return Tuning(studies, **plain)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"it is no search for settings: {error!r}") from error
+
+
+_PLAIN = ("trials", "sampler", "pruner", "score", "sampler_seed", "fixed", "suite")
+
+
+def is_search(folder: Path) -> bool:
+    """Whether there is a search in a folder."""
+    return (folder / FILE).is_file()
+
+
+def read_tuning(folder: Path) -> Tuning:
+    """The search of a folder.
+
+    Raises:
+        UserError: there is none, or it was edited or damaged.
+    """
+    if not is_search(folder):
+        raise UserError(f"{folder} has no search for settings: it has no {FILE}")
+    try:
+        return Tuning.from_dict(from_file(folder / FILE))
+    except UserError as error:
+        start = "" if str(folder / FILE) in str(error) else f"{folder / FILE}: "
+        raise UserError(f"{start}{error}") from error
+
+
+def adopt(tuning: Tuning, folder: Path) -> Tuning:
+    """Makes a search a folder's, or joins the one that it has, which may get more trials by it.
+
+    Returns:
+        The search that the folder has now.
+
+    Raises:
+        UserError: it has another one, or something else.
+    """
+    others = [p for p in folder.glob("*") if p.name != TRIALS]  # another process may just make it
+    if others and not is_search(folder):
+        raise UserError(f"{folder} exists and is no search for settings; choose another --out")
+    (folder / TRIALS).mkdir(parents=True, exist_ok=True)
+    with store_lock(folder / TRIALS):
+        content = tuning.to_dict()
+        if is_search(folder):
+            old = read_tuning(folder).to_dict()
+            other = [key for key in content if key != "trials" and content[key] != old[key]]
+            if other:
+                raise UserError(
+                    f"{folder} searches with another {_difference(other[0], old, content)}; choose "
+                    f"another --out, or go on with: marsrl tune {folder}"
+                )
+            content["trials"] = max(old["trials"], content["trials"])
+            if content == old:
+                return Tuning.from_dict(old)
+        write_beside(folder / FILE, to_file(content))
+    return Tuning.from_dict(content)
+
+
+def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+    if key != "studies":
+        return f"{key} ({shown(old[key])}, now {shown(new[key])})"
+    names = [[study["name"] for study in values["studies"]] for values in (old, new)]
+    if names[0] != names[1]:
+        return f"set of studies ({shown(names[0])}, now {shown(names[1])})"
+    for before, now in zip(old["studies"], new["studies"], strict=True):
+        for part, name in (("configs", "set of fixed values"), ("space", "space")):
+            if before[part] != now[part]:
+                return f"{name} for {now['name']}"
+    return "set of studies"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w-]+", "-", name)  # no dots: a run's log has the same name with another end

@@ -1,0 +1,230 @@
+"""The results of a search: the best settings as TOML, and a table of its trials."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from marsrl.bench.locks import store_lock
+from marsrl.bench.toml import to_toml
+from marsrl.files import write_beside
+from marsrl.presets import preset
+from marsrl.reading import parse_toml
+from marsrl.tune.plan import TRIALS, Study, Tuning
+from marsrl.tune.scores import WORST, measure
+from marsrl.tune.space import PROTOCOL, free, settings
+from marsrl.tune.studies import Studies, failure_of
+
+BEST = "best.toml"
+
+
+class Trial(NamedTuple):
+    """A trial that counts: one that has ended, or trains.
+
+    Attributes:
+        study: of the trial.
+        number: in its study.
+        state: scored, pruned, failed or running.
+        score: what it came to; of a pruned one until then; NaN if nothing yet.
+        kl: mean divergence of an update, over its tasks; NaN if not measured.
+        seconds: that its runs took.
+        settings: that were chosen for it.
+        reason: why it has no score.
+    """
+
+    study: Study
+    number: int
+    state: str
+    score: float
+    kl: float
+    seconds: float
+    settings: dict[str, Any]
+    reason: str
+
+
+def read_trials(tuning: Tuning, folder: Path, studies: Studies) -> list[Trial]:
+    """All trials of a search, in the order of studies and numbers; those tried again, once."""
+    return [
+        _trial(tuning, folder, study, trial)
+        for study in tuning.studies
+        for trial in studies.trials(study)
+        if trial.state.name in _STATES
+    ]
+
+
+def best_of(trials: Iterable[Trial], study: Study) -> Trial | None:
+    """The trial of a study with the highest score, the first of equals; None if none has one."""
+    scored = [t for t in trials if t.study is study and t.state == "scored" and t.score > WORST]
+    return max(scored, key=lambda t: t.score, default=None)
+
+
+def write_results(tuning: Tuning, folder: Path, studies: Studies) -> list[Trial]:
+    """Writes table and best settings of what there is, and draws it.
+
+    Returns:
+        The trials.
+    """
+    from marsrl.tune.figures import draw
+
+    trials = read_trials(tuning, folder, studies)
+    importances = {study.name: studies.importances(study) for study in tuning.studies}
+    with store_lock(folder / TRIALS):  # several processes may end at once
+        write_beside(folder / "trials.md", to_markdown(tuning, trials, importances).encode())
+        write_beside(folder / "trials.csv", to_csv(tuning, trials).encode())
+        for name, text in best_files(tuning, trials).items():
+            write_beside(folder / name, text.encode())
+        draw(trials, importances, folder)
+    return trials
+
+
+def best_files(tuning: Tuning, trials: list[Trial]) -> dict[str, str]:
+    """Name -> text of the files with the best settings; none if no trial has a score.
+
+    Of a task by itself `best.toml` has the settings of one run, which `marsrl train --config`
+    reads, with the best objective; several objectives have a file each besides. Of a suite it is
+    the suite with a table for each objective.
+    """
+    best = {study.name: trial for study in tuning.studies if (trial := best_of(trials, study))}
+    if not best:
+        return {}
+    if tuning.suite is not None:
+        return {BEST: _suite_text(tuning, best)}
+    texts = {name: _run_text(tuning, trial) for name, trial in best.items()}
+    top = max(best, key=lambda name: best[name].score)
+    several = len(tuning.studies) > 1
+    each = {f"best-{name.replace('/', '-')}.toml": text for name, text in texts.items()}
+    return {BEST: texts[top]} | (each if several else {})
+
+
+def to_markdown(
+    tuning: Tuning, trials: list[Trial], importances: Mapping[str, Mapping[str, float]]
+) -> str:
+    """A table for each study, the best trial first."""
+    parts = [f"# Trials\n\n{describe(tuning)}"]
+    for study in tuning.studies:
+        mine = sorted((t for t in trials if t.study is study), key=_rank)
+        names = list(mine[0].settings) if mine else []
+        head = ["trial", "score", "KL x 10^4", "minutes", *names, ""]
+        lines = [f"## {study.name}", "", _row(head), _row(["---"] * len(head))]
+        lines += [_row(_cells(trial, names)) for trial in mine]
+        shares = ", ".join(f"{k} {v:.0%}" for k, v in importances.get(study.name, {}).items())
+        parts.append("\n".join(lines) + (f"\n\nImportance: {shares}" if shares else ""))
+    return "\n\n".join(parts) + "\n"
+
+
+def describe(tuning: Tuning) -> str:
+    """What was searched, in a sentence."""
+    first = tuning.studies[0]
+    tasks = list(dict.fromkeys(config.task for s in tuning.studies for config in s.configs))
+    where = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
+    scores = "return" if first.bounds[0] is None else "normalised score"
+    kinds = {"last": "last evaluation", "auc": "mean of the evaluations", "best": "best evaluation"}
+    seeds = ", ".join(map(str, first.configs[0].seeds))
+    return (
+        f"{tuning.goal(first)} trials of each study ({tuning.sampler}, pruning: {tuning.pruner}) "
+        f"on {where}; score: {scores} of the {kinds[tuning.score]}, mean over the tuning seeds "
+        f"{seeds}."
+    )
+
+
+def to_csv(tuning: Tuning, trials: list[Trial]) -> str:
+    """All trials with full precision, a row each."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.settings))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["study", "trial", "state", "score", "kl", "seconds", *names, "reason"])
+    for t in trials:
+        values = [t.settings.get(name, "") for name in names]
+        row = [t.study.name, t.number, t.state, t.score, t.kl, t.seconds, *values, t.reason]
+        writer.writerow(["" if isinstance(x, float) and math.isnan(x) else x for x in row])
+    return text.getvalue()
+
+
+_STATES = {"COMPLETE": "scored", "PRUNED": "pruned", "RUNNING": "running"}
+
+
+def _trial(tuning: Tuning, folder: Path, study: Study, trial: Any) -> Trial:
+    state, reason = _STATES[trial.state.name], failure_of(trial)
+    whole = not set(free(study.dimensions)) - set(trial.params)
+    jobs = tuning.jobs(folder, study, trial.number, trial.params) if whole else []
+    measured = [measure(j.folder, j.config, b) for j, b in zip(jobs, study.bounds, strict=False)]
+    kls = [m.kl for m in measured if math.isfinite(m.kl)]
+    return Trial(
+        study,
+        trial.number,
+        "failed" if reason else state,
+        math.nan if trial.value is None else trial.value,
+        sum(kls) / len(kls) if kls else math.nan,
+        sum(m.seconds for m in measured),
+        settings(study.dimensions, trial.params) if whole else dict(trial.params),
+        reason,
+    )
+
+
+def _rank(trial: Trial) -> tuple[int, float]:
+    """Scored ones first, the best before the others."""
+    order = ("scored", "running", "pruned", "failed")
+    return order.index(trial.state), -trial.score if math.isfinite(trial.score) else math.inf
+
+
+def _cells(trial: Trial, names: list[str]) -> list[str]:
+    score = f"{trial.score:.4g}" if math.isfinite(trial.score) else "worst"
+    return [
+        str(trial.number),
+        "" if math.isnan(trial.score) else score,
+        f"{trial.kl * 1e4:.3g}" if math.isfinite(trial.kl) else "",
+        f"{trial.seconds / 60:.1f}",
+        *(_short(trial.settings.get(name, "")) for name in names),
+        "" if trial.state == "scored" else trial.reason.replace("|", "/") or trial.state,
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _run_text(tuning: Tuning, trial: Trial) -> str:
+    """The settings of a task's best trial, as far as they are not its preset's."""
+    config = trial.study.trial_configs(
+        {k: trial.settings[k] for k in free(trial.study.dimensions)}
+    )[0]
+    usual = preset(config.task).to_dict()
+    values = {
+        name: value
+        for name, value in config.to_dict().items()
+        if name != "seeds"
+        and value is not None  # TOML has no such value
+        and (value != usual[name] or name in trial.settings)
+    }
+    first = {"task": config.task, "objective": config.objective}
+    return f"{_comment(tuning, [trial])}{to_toml(first | values)}"
+
+
+def _suite_text(tuning: Tuning, best: dict[str, Trial]) -> str:
+    """The suite with the best settings of each objective."""
+    values = parse_toml(tuning.suite or "")
+    tables = values.setdefault("objective", {})
+    for trial in best.values():
+        study = trial.study
+        fixed = [name for name in tuning.fixed if name not in PROTOCOL]
+        own = {name: getattr(study.configs[0], name) for name in fixed}
+        own = {name: value for name, value in own.items() if value is not None} | trial.settings
+        table = tables.setdefault(study.objective, {})
+        if study.family is not None:
+            table = table.setdefault("family", {}).setdefault(study.family, {})
+        table |= own
+    return f"{_comment(tuning, list(best.values()))}{to_toml(values)}"
+
+
+def _comment(tuning: Tuning, best: list[Trial]) -> str:
+    lines = [f"Found by marsrl tune. {describe(tuning)}"]
+    lines += [f"{t.study.name}: trial {t.number}, score {t.score:.4g}" for t in best]
+    return "".join(f"# {line}\n" for line in lines)

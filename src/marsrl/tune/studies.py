@@ -1,0 +1,266 @@
+"""Optuna's studies in the folder of a search, which any number of processes share.
+
+Optuna's journal says what was tried; the lock `N.claim` beside a trial's folder says whether the
+process that trains it lives. The trial of one that does not is marked as failed and its choices are
+queued again: whoever takes them goes on with its runs, from their checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from marsrl.bench.locks import FileLock, is_locked, store_lock
+from marsrl.bench.plan import Job
+from marsrl.envs.adapters import require
+from marsrl.tune import space
+from marsrl.tune.plan import TRIALS, Study, Tuning
+from marsrl.tune.scores import WORST, num_steps
+
+JOURNAL = "journal.log"
+_RETRIED = "retry of"
+_START = "start"
+_FAILURE = "failure"
+_LEAST_STARTUP, _MOST_STARTUP = 4, 10
+
+
+class Begun(NamedTuple):
+    """A trial that this process is to train.
+
+    Attributes:
+        study: of the trial.
+        trial: Optuna's.
+        jobs: what it trains, one after another.
+        claim: its lock, to be released once it has ended.
+    """
+
+    study: Study
+    trial: Any
+    jobs: list[Job]
+    claim: FileLock
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it is the first of its study, or takes that up again."""
+        return self.trial.user_attrs.get(_START, False)
+
+
+class Counts(NamedTuple):
+    """How far a study has come.
+
+    Attributes:
+        ended: trials with a score, or pruned.
+        running: trials that processes train, these or others.
+        goal: trials that it is to have.
+    """
+
+    ended: int
+    running: int
+    goal: int
+
+    @property
+    def begun(self) -> int:
+        """Those that need not be begun any more."""
+        return self.ended + self.running
+
+
+class Studies:
+    """The studies of a search; may be used by several threads."""
+
+    def __init__(self, tuning: Tuning, folder: Path) -> None:
+        self._tuning, self._folder = tuning, folder
+        self._optuna = require("optuna", "tune")
+        self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
+        journal = folder / JOURNAL
+        with store_lock(folder):
+            _mend(journal)
+        storages = self._optuna.storages
+        backend = storages.journal.JournalFileBackend(str(journal), lock_obj=_JournalLock(folder))
+        storage = storages.JournalStorage(backend)
+        with store_lock(folder / TRIALS):  # or two processes would both begin
+            self._studies = {study.name: self._open(study, storage) for study in tuning.studies}
+
+    def begin(self) -> Begun | None:
+        """The next trial, of the study that has the fewest; None if all have been begun."""
+        with store_lock(self._folder / TRIALS):
+            self._bury()
+            counts = [(study, self.counts(study)) for study in self._tuning.studies]
+            left = [(c.begun, study) for study, c in counts if c.begun < c.goal]
+            if not left:
+                return None
+            return self._ask(min(left, key=lambda x: x[0])[1])
+
+    def end(self, begun: Begun, score: float, failure: str = "") -> None:
+        """Tells the score of a trial; `WORST` and why, if it has none."""
+        if failure:
+            begun.trial.set_user_attr(_FAILURE, failure)
+        self._studies[begun.study.name].tell(begun.trial, score)
+
+    def prune(self, begun: Begun) -> None:
+        """Tells that a trial was ended as hopeless."""
+        state = self._optuna.trial.TrialState.PRUNED
+        self._studies[begun.study.name].tell(begun.trial, state=state)
+
+    def counts(self, study: Study) -> Counts:
+        """How far a study has come."""
+        states = Counter(trial.state.name for trial in self.trials(study))
+        ended = states["COMPLETE"] + states["PRUNED"]
+        return Counts(ended, states["RUNNING"], self._tuning.goal(study))
+
+    def trials(self, study: Study) -> list[Any]:
+        """Optuna's records of a study, in their order."""
+        return self._studies[study.name].get_trials(deepcopy=False)
+
+    def importances(self, study: Study) -> dict[str, float]:
+        """How much each setting matters for being among the best tenth, in shares of 1.
+
+        By PED-ANOVA (Watanabe et al., IJCAI 2023); the largest first, none if too little is known.
+        """
+        importance = self._optuna.importance
+        scores = {trial.value for trial in self.trials(study) if _is_scored(trial)}
+        if len(scores) < _LEAST_STARTUP:
+            return {}
+        evaluator = importance.PedAnovaImportanceEvaluator()
+        return importance.get_param_importances(self._studies[study.name], evaluator=evaluator)
+
+    def _open(self, study: Study, storage: Any) -> Any:
+        named: Any = {"storage": storage, "study_name": study.name, "pruner": self._pruner(study)}
+        if study.name in {known.study_name for known in storage.get_all_studies()}:
+            opened = self._optuna.load_study(**named)
+        else:
+            opened = self._optuna.create_study(**named, direction="maximize")
+        if self._tuning.sampler != "grid" and not opened.get_trials(deepcopy=False):
+            start = space.start(study.dimensions, study.configs[0])
+            opened.enqueue_trial(start, {_START: True})
+        return opened
+
+    def _pruner(self, study: Study) -> Any:
+        """Its steps are evaluations, of all tasks of a trial one after another."""
+        pruners = self._optuna.pruners
+        steps = sum(map(num_steps, study.configs))
+        if self._tuning.pruner == "median":
+            return pruners.MedianPruner(n_startup_trials=_LEAST_STARTUP, n_warmup_steps=steps // 4)
+        if self._tuning.pruner == "halving":
+            return pruners.SuccessiveHalvingPruner(max(1, steps // 9), 3)
+        return pruners.NopPruner()
+
+    def _sampler(self, number: int) -> Any:
+        """A sampler of its own for each trial: what it chooses depends on the trials alone."""
+        samplers = self._optuna.samplers
+        seed = (self._tuning.sampler_seed + 1_000_003 * number) % 2**32
+        if self._tuning.sampler != "tpe":
+            return samplers.RandomSampler(seed=seed)
+        startup = min(max(self._tuning.trials // 3, _LEAST_STARTUP), _MOST_STARTUP)
+        return samplers.TPESampler(seed=seed, n_startup_trials=startup)
+
+    def _ask(self, study: Study) -> Begun:
+        opened, trials = self._studies[study.name], self.trials(study)
+        waiting = any(trial.state.name == "WAITING" for trial in trials)
+        if self._tuning.sampler == "grid" and not waiting:
+            taken = [_choices(trial) for trial in trials]
+            points = space.grid(study.dimensions)
+            point = next(point for point in points if point not in taken)
+            opened.enqueue_trial(point, {_START: not taken})
+        opened.sampler = self._sampler(len(trials))
+        dims = space.free(study.dimensions)
+        trial = opened.ask({name: dim.distribution() for name, dim in dims.items()})
+        place = self._place(study, trial.number)
+        claim = FileLock(_claim(place))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        claim.take()
+        self._take_over(study, trial)
+        jobs = self._tuning.jobs(self._folder, study, trial.number, trial.params)
+        return Begun(study, trial, jobs, claim)
+
+    def _take_over(self, study: Study, trial: Any) -> None:
+        """Makes the runs of the trial that this one retries its own."""
+        place, trials = self._place(study, trial.number), self.trials(study)
+        before = trial.user_attrs.get(_RETRIED)
+        while before is not None:
+            old = self._place(study, before)
+            if old.exists():
+                for suffix in (".log", ".source"):
+                    if old.with_suffix(suffix).exists():
+                        old.with_suffix(suffix).rename(place.with_suffix(suffix))
+                old.rename(place)
+                return
+            before = trials[before].user_attrs.get(_RETRIED)  # it had not come to this
+
+    def _bury(self) -> None:
+        """Fails the trials of processes that are gone, and queues their choices again."""
+        for study in self._tuning.studies:
+            trials = self.trials(study)
+            queued = {trial.user_attrs.get(_RETRIED) for trial in trials}
+            for trial in trials:
+                if trial.state.name != "RUNNING" or self._is_alive(study, trial):
+                    continue
+                opened = self._studies[study.name]
+                if trial.number not in queued:  # or this was as far as a process came before
+                    start = trial.user_attrs.get(_START, False)
+                    opened.enqueue_trial(_choices(trial), {_RETRIED: trial.number, _START: start})
+                opened.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+                _claim(self._place(study, trial.number)).unlink(missing_ok=True)
+
+    def _is_alive(self, study: Study, trial: Any) -> bool:
+        """Whether the process that took a trial lives, or one that trains a run of it."""
+        place = self._place(study, trial.number)
+        locks = [_claim(place), *(job.lock for job in self._jobs(study, trial))]
+        return any(map(is_locked, locks))
+
+    def _jobs(self, study: Study, trial: Any) -> list[Job]:
+        if set(space.free(study.dimensions)) - set(trial.params):  # it had not been begun
+            return []
+        return self._tuning.jobs(self._folder, study, trial.number, trial.params)
+
+    def _place(self, study: Study, number: int) -> Path:
+        return self._tuning.trial_folder(self._folder, study, number)
+
+
+def failure_of(trial: Any) -> str:
+    """Why a trial has no score; empty if it has one, or none yet."""
+    return trial.user_attrs.get(_FAILURE, "")
+
+
+def _is_scored(trial: Any) -> bool:
+    return trial.state.name == "COMPLETE" and trial.value > WORST
+
+
+def _choices(trial: Any) -> dict[str, Any]:
+    """What a trial trains with, also if it waits in the queue."""
+    return trial.system_attrs.get("fixed_params", {}) | trial.params
+
+
+def _claim(place: Path) -> Path:
+    return place.with_suffix(".claim")
+
+
+class _JournalLock:
+    """The lock under which Optuna appends to its journal: that of the folder.
+
+    Optuna's own is a link that outlives a killed process by half a minute.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held = ExitStack()
+
+    def acquire(self) -> bool:
+        """Waits for it."""
+        self._held.enter_context(store_lock(self._folder))
+        return True
+
+    def release(self) -> None:
+        """Gives it back."""
+        self._held.close()
+
+
+def _mend(journal: Path) -> None:
+    """Takes off a last line that a crash of the machine cut off: Optuna would append to it."""
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        journal.write_bytes(whole)
