@@ -768,7 +768,7 @@ def test_a_real_store_is_collected(uninterrupted):
 def test_a_sweep_on_a_task_of_your_own_is_trained_and_reported(run, tmp_path, capsys):
     """Its points share a process; the results go there and back without the task's code."""
     (run.root / "arena.py").write_text(
-        "from marsrl.envs.paxmen import PaxMen\n\n\ndef make():\n    return PaxMen(num_agents=3)\n"
+        "from marsrl.envs.paxmen import PaxMen\n\n\ndef make():\n    return PaxMen()\n"
     )
     suite = dataclasses.replace(
         SUITE,
