@@ -17,7 +17,8 @@ from pathlib import Path
 
 _SHAPE = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: "\n"}
 _NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
-_TRAINS_NOTHING = {"bench", "report", "tune", "cli", "commandline", "console", "__main__"}
+_TRAINS_NOTHING = {"bench", "report", "tune", "takeaway", "commands", "cli", "commandline",
+                   "console", "__main__"}  # fmt: skip
 """Modules and packages of marsrl that change no number of a run."""
 
 
@@ -51,7 +52,7 @@ def library_digest() -> str:
     return _digest(
         (str(path), (root / path).read_text(errors="replace"))
         for path in paths
-        if path.parts[0].removesuffix(".py") not in _TRAINS_NOTHING
+        if _TRAINS_NOTHING.isdisjoint(path.with_suffix("").parts)
     )
 
 

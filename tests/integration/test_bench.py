@@ -26,6 +26,7 @@ from marsrl.bench.results import collect
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.cli import main
 from marsrl.config import Config
+from marsrl.digest import library_digest
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.runs import runner
@@ -156,29 +157,20 @@ def test_a_job_that_somebody_has_is_left_out_of_its_batch(tmp_path, pretend):
     assert [(o.job, o.status) for o in outcomes] == [(jobs[0], "locked"), (jobs[1], "done")]
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_new_runs_train_together_and_others_go_on(tmp_path, monkeypatch, together):
+def test_new_runs_train_together_and_others_go_on(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(runner, "train", lambda config, folder, _: calls.append(("train", folder)))
-    monkeypatch.setattr(
-        runner, "resume", lambda folder, _, expected: calls.append(("resume", folder))
-    )
-    monkeypatch.setattr(
-        runner,
-        "train_together",
-        (lambda configs, folders, _: calls.append(("together", *folders))) if together else None,
-        raising=False,
-    )
-    folders = [tmp_path / name for name in "abc"]
-    (folders[1] / "checkpoints" / "1").mkdir(parents=True)
-    configs = [Config(seeds=(0,), gamma=gamma) for gamma in (0.9, 0.8, 0.7)]
+    for name in ("train_together", "resume"):
+        monkeypatch.setattr(
+            runner, name, lambda *args, name=name, **_: calls.append((name, *args[:-1]))
+        )
+    a, b, c = folders = [tmp_path / name for name in "abc"]
+    (b / "checkpoints" / "1").mkdir(parents=True)
+    first, second, third = configs = [Config(seeds=(0,), gamma=gamma) for gamma in (0.9, 0.8, 0.7)]
     worker._train(configs, folders)
-    new = [("together", folders[0], folders[2])]
-    alone = [("train", folders[0]), ("train", folders[2])]
-    assert calls == [("resume", folders[1]), *(new if together else alone)]
+    assert calls == [("resume", b), ("train_together", [first, third], [a, c])]
     calls.clear()
-    worker._train(configs[:1], folders[:1])
-    assert calls == [("train", folders[0])]
+    worker._train([second], [b])
+    assert calls == [("resume", b)]
 
 
 def test_a_failure_says_the_reason_and_not_advice(tmp_path, monkeypatch, capsys):
@@ -497,6 +489,83 @@ def test_the_store_is_run_by_its_commands(tmp_path, pretend, monkeypatch, capsys
     assert "small: 2 jobs, 2 runs, 3,840 environment steps; 2 jobs left, of unknown length" in out
 
 
+SWEEP = """
+name = "sweep"
+tasks = ["paxmen/4ag", "mine.py:make"]
+objectives = ["mars", "mappo"]
+seeds = [0]
+points_per_job = 2
+[objective.mars]
+gamma = 0.9
+[sweep]
+eps = [0.1, 0.2]
+[bounds."mine.py:make"]
+low = 0
+high = 1
+"""
+
+
+def test_a_sweep_is_run_by_the_commands(tmp_path, pretend, monkeypatch, capsys):
+    (tmp_path / "sweep.toml").write_text(SWEEP)
+    (tmp_path / "mine.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.chdir(tmp_path)
+
+    def bench(*words):
+        code = 0
+        try:
+            main(["bench", *words])
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        return code, " ".join((said.out + said.err).split())
+
+    code, out = bench("plan", "sweep.toml", "--no-measure")
+    assert (code, "sweep: 8 jobs, 8 runs" in out) == (0, True)
+    code, out = bench("run", "sweep.toml", "--store", "store")
+    assert (code, "8 done" in out) == (0, True)
+    labels = ("mars@eps=0.1", "mars@eps=0.2", "mappo@eps=0.1", "mappo@eps=0.2")
+    assert store_suite(tmp_path / "store").objectives == labels
+    code, out = bench("status", "store")
+    assert all(label in out for label in labels)
+    code, out = bench("add", "mars@eps=0.4", "--store", "store")
+    assert (code, "mars@eps=0.4 works" in out) == (0, True)
+    code, out = bench("add", "mars@eps=0.40", "--store", "store")
+    assert (code, "have the same settings on every task" in out) == (2, True)
+    pax = [j for j in plan(store_suite(tmp_path / "store"), tmp_path / "store")
+           if j.config.task == "paxmen/4ag"]  # fmt: skip
+    assert (pax[-1].label, pax[-1].config.eps, pax[-1].config.gamma) == ("mars@eps=0.4", 0.4, 0.9)
+    (tmp_path / "mine.py").write_text("raise SystemExit('it ran, changed')")
+    code, out = bench("run", "sweep.toml", "--store", "store")
+    assert (code, "mine.py:make has changed since" in out) == (2, True)
+    code, out = bench("run", "sweep.toml", "--store", "store", "--retrain", "mine.py:makes")
+    assert (code, "did you mean mine.py:make" in out) == (2, True)
+    code, out = bench("run", "sweep.toml", "--store", "store", "--retrain", "mine.py:make")
+    assert (code, out.count("set aside"), "6 done" in out) == (0, 4, True)
+    code, out = bench("run", "sweep.toml", "--store", "store", "--retrain", "mars@eps=0.2")
+    assert (code, out.count("set aside"), "2 done" in out) == (0, 2, True)
+    code, out = bench("remove", "mars@eps=0.4", "--store", "store")
+    assert (code, store_suite(tmp_path / "store").objectives) == (0, labels)
+    (tmp_path / "other.toml").write_text(SWEEP.replace('"mine.py:make"]', '"smax/2s3z"]', 1))
+    code, out = bench("run", "other.toml", "--store", "store")
+    assert (code, "suite.toml names the task 'mine.py:make'" in out) == (2, True)
+
+
+def test_runs_are_not_mixed_with_those_of_other_code_unasked(jobs, pretend, tmp_path, capsys):
+    suite = tmp_path / "small.toml"
+    suite.write_text(store_suite(tmp_path).to_toml())
+    jobs[0].folder.mkdir(parents=True)
+    content = {"config": jobs[0].config.to_dict(), "versions": {"marsrl code": "0123"}}
+    (jobs[0].folder / "config.json").write_text(json.dumps(content))
+    words = ["bench", "run", str(suite), "--store", str(tmp_path)]
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert "were begun with other code: marsrl code 0123, here" in capsys.readouterr().err
+    assert not jobs[1].folder.exists()
+    main([*words, "--mixed"])
+    assert "3 done" in capsys.readouterr().out
+
+
 def test_a_store_of_other_settings_is_not_trained_anew(tmp_path, pretend, capsys):
     suite = Suite("small", ("paxmen/4ag",), ("mars",), (0,), SETTINGS)
     (job,) = plan(suite, tmp_path / "store")
@@ -693,3 +762,34 @@ def test_a_real_store_is_collected(uninterrupted):
     finals = [row for row in results.episodes.to_pylist() if row["phase"] == "final"]
     assert Counter(row["seed"] for row in finals) == {0: 20, 1: 20}
     assert results.curves.num_rows == 2 * (60 + 13)
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_task_of_your_own_is_trained_and_reported(run, tmp_path, capsys):
+    """Its points share a process; the results go there and back without the task's code."""
+    (run.root / "arena.py").write_text(
+        "from marsrl.envs.paxmen import PaxMen\n\n\ndef make():\n    return PaxMen()\n"
+    )
+    suite = dataclasses.replace(
+        SUITE,
+        tasks=("arena:make",),
+        objectives=("mars@eps=0.1", "mars@eps=0.4"),
+        bounds={"arena:make": {"low": -10.0, "high": 50.0}},
+        points_per_job=2,
+    )
+    (run.root / "sweep.toml").write_text(suite.to_toml())
+    assert run("sweep", "sweep.toml").wait(WAIT) == 0
+    results = collect(run.root / "sweep")
+    assert {(r.objective, r.status) for r in results.runs} == {
+        (x, "done") for x in suite.objectives
+    }
+    assert {run.versions["marsrl code"] for run in results.runs} == {library_digest()}
+    main(["bench", "report", str(run.root / "sweep"), "--out", str(tmp_path / "page")])
+    out = capsys.readouterr().out
+    assert "arena (1)" in out
+    assert "mars@eps=0.4" in out
+    main(["bench", "restore", str(tmp_path / "page"), "--store", str(tmp_path / "again")])
+    assert collect(tmp_path / "again").runs == results.runs
+    main(["bench", "export", str(tmp_path / "again"), str(tmp_path / "theirs.json")])
+    theirs = json.loads((tmp_path / "theirs.json").read_text())
+    assert set(theirs["arena"]["make"]) == set(suite.objectives)

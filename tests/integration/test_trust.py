@@ -117,6 +117,7 @@ COMMANDS = {
     "bench plan nano --store store --no-measure": None,
     "bench restore results --store restored": None,
     "bench run tiny.toml --store store": "objective 'evil:make'",
+    "bench run tiny.toml --store tasks": "task 'evil.py:make'",
     "bench status restored": None,
 }
 
@@ -128,9 +129,12 @@ def outcomes(tmp_path_factory):
     foreign_run(root / "run", **FOREIGN)
     for name in ("mars", "mappo"):
         foreign_run(root / "both" / name, **FOREIGN)
-    suite = Suite("theirs", ("paxmen/4ag",), ("mars", "evil:make"), (0,))
-    (root / "store").mkdir()
-    (root / "store" / "suite.toml").write_text(suite.to_toml())
+    tasks, bounds = ("paxmen/4ag", "evil.py:make"), {"evil.py:make": {"low": 0, "high": 1}}
+    theirs = ("mars", "evil:make", "evil:make@eps=0.4")
+    for name, objectives in (("store", theirs), ("tasks", ("mars",))):
+        suite = Suite("theirs", tasks, objectives, (0,), bounds=bounds)
+        (root / name).mkdir()
+        (root / name / "suite.toml").write_text(suite.to_toml())
     (root / "tiny.toml").write_text(
         Suite("theirs", ("paxmen/4ag",), ("mars",), (0,), {"total_steps": 64}).to_toml()
     )

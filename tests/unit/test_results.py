@@ -788,6 +788,34 @@ def test_an_objective_with_two_sources_is_two(jobs, tmp_path):
         collect(tmp_path)
 
 
+# --- methods and own tasks ------------------------------------------------------------------------
+
+
+def test_methods_and_own_tasks_go_there_and_back(tmp_path):
+    suite = dataclasses.replace(
+        SUITE,
+        tasks=("mine:make", "lbf/10x10-3p-3f"),
+        objectives=("mars@eps=0.1", "mars@wide", "mappo"),
+        objective_settings={"mars@wide": {"eps": 0.9}},
+        bounds={"mine:make": {"low": 0.0, "high": 4.0}},
+    )
+    store = tmp_path / "store"
+    for job in plan(adopt(suite, store), store):
+        Folder(job).write()
+    results = collect(store)
+    assert {run.objective for run in results.runs} == set(suite.objectives)
+    assert {(row["family"], row["objective"]) for row in results.curves.to_pylist()} == {
+        (family, label) for family in ("mine", "lbf") for label in suite.objectives
+    }
+    again = tmp_path / "again"
+    restored(results, tmp_path / "page", again)
+    assert collect(again).runs == results.runs
+    rows = {row.task: row for row in summarize_benchmark(results).rows}
+    assert (rows["mine:make"].low, rows["mine:make"].high) == (0.0, 4.0)
+    data = to_marl_eval(results)
+    assert set(data["mine"]["make"]) == set(suite.objectives)
+
+
 # --- the doctor -----------------------------------------------------------------------------------
 
 
