@@ -97,7 +97,7 @@ def without_jax(modules):
 
 
 def test_objectives_and_reports_need_no_jax():
-    modules = ["marsrl.objectives", *within("report"), *within("bench")]
+    modules = ["marsrl.objectives", *within("report"), *within("bench"), *within("tune")]
     assert {"marsrl.report.stats", "marsrl.bench.commands"} <= set(modules)
     result = without_jax(modules)
     assert result.returncode == 0, result.stderr

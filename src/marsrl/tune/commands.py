@@ -211,9 +211,9 @@ class Tune:
 
 def default_tune(task: str, args: Sequence[str]) -> Tune:
     """The command before its words are read: its task's preset, and which options are given."""
-    words = {re.sub(r"^no-", "", a[2:].partition("=")[0]) for a in args if a.startswith("--")}
+    words = {a[2:].partition("=")[0].replace("-", "_") for a in args if a.startswith("--")}
     names = [f.name for kind in (Config, Tune) for f in dataclasses.fields(kind)]
-    given = tuple(name for name in names if name.replace("_", "-") in words)
+    given = tuple(name for name in names if {name, f"no_{name}"} & words)
     return Tune(config=preset(task, seeds=SEEDS), given=given)
 
 
