@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults lint bench lock clean
+.PHONY: demo test faults lint bench docs dist lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/marsrl train
@@ -27,6 +27,13 @@ bench: $(VENV)/.installed-test  ## every table of docs/speed.md but the long cur
 	$(BIN)/python benchmarks/env_speed.py --json runs/bench/environments.json
 	$(BIN)/python benchmarks/reset_speed.py --json runs/bench/resets.json
 
+docs: $(VENV)/.installed-test  ## the site, into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: $(VENV)/.installed-test  ## wheel and sdist, into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11+ is needed"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,4 +52,4 @@ lock:  ## pins for every supported Python, from the bounds in pyproject.toml; ne
 		--extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .cache site dist

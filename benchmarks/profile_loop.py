@@ -21,7 +21,6 @@ the recorded updates took than the others.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import statistics
 import sys
@@ -37,6 +36,7 @@ import tyro
 
 from marsrl.compiler import compiler_options
 from marsrl.config import Config
+from marsrl.devices.system import core_ids, stay_on
 from marsrl.envs.registry import make
 from marsrl.errors import UserError
 from marsrl.learner.algorithm import make_algorithm
@@ -157,7 +157,7 @@ def recorded(folder: Path, parts: dict[str, str]) -> Counter[str]:
 
 def measure(config: Config, updates: int) -> dict[str, Any]:
     """The profile of one configuration, in a process that is fresh."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    stay_on(core_ids()[0])
     start_jax()
     step, state = named_update(config)
     update = updating(lambda state: step(state)[0], state)

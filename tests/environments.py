@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -11,11 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.config import Config
-from marsrl.learner.algorithm import Algorithm, make_algorithm
+from marsrl.envs.base import Environment
+from marsrl.learner.algorithm import Algorithm, make_algorithm, networks_of
 from marsrl.learner.experience import RolloutState
 from marsrl.learner.networks import ActorCritic, Networks
 from marsrl.learner.rollout import rollout
 from marsrl.learner.update import Learner, init_learner
+from marsrl.runs.actors import Layout
+from marsrl.runs.policy import Policy
 from marsrl.types import Array, Box, Discrete, EnvSpec, TimeStep
 
 NEVER = 1_000_000
@@ -96,6 +99,22 @@ class Scripted:
         return ~(last & (option == self.action.size - 1))
 
 
+@dataclass(frozen=True)
+class Pictured(Scripted):
+    """`Scripted`, seen as small pictures: uint8 (H, W, C)."""
+
+    shape: tuple[int, int, int] = (5, 4, 2)
+
+    @property
+    def spec(self) -> EnvSpec:
+        return replace(super().spec, obs_shape=self.shape)
+
+    def at(self, clock: Clock) -> TimeStep:
+        now = super().at(clock)
+        shades = jnp.resize(now.obs, (self.num_agents, *self.shape))
+        return now._replace(obs=(127 + 120 * shades).astype(jnp.uint8))
+
+
 class Start(NamedTuple):
     """All that a rollout and an update need, before the first of either."""
 
@@ -155,3 +174,10 @@ def prepare(config: Config, env: Scripted, seed: int = 0) -> Start:
     reset_key, key = jax.random.split(jax.random.key(seed), (2, config.num_envs))
     state = RolloutState(key, jax.jit(algorithm.env.reset)(reset_key), *carries)
     return Start(algorithm, Learner(weights, opt_states), state)
+
+
+def untrained_policy(env: Environment, config: Config, step: int = 0, dtype="float32") -> Policy:
+    """A policy of random weights on an environment."""
+    networks = networks_of(config, env.spec)
+    weights, layout = random_weights(networks).actor, Layout(env.spec, dtype)
+    return Policy(networks, weights, layout, config, config.seeds[0], step, lambda: env)

@@ -8,6 +8,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -15,6 +16,10 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from marsrl.errors import UserError, closest, near_misses, printable, shown
+
+Trust = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")]
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 _HELP = {"-h", "-H", "--help", "--help-verbose"}
 _LONGEST_WORD = 4096  # of a command line: longer than any path

@@ -4,17 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
 from marsrl.errors import printable
 
+_WIDE = 10_000  # columns of a pipe or a file, in which nothing is wrapped
+
 
 class PlainConsole(Console):
-    """A console that obeys neither markup nor control characters in what it prints."""
+    """A console that obeys neither markup nor control characters in what it prints.
+
+    On a terminal, and where COLUMNS is set, tables fit its width; elsewhere they are as wide as
+    they need.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, **settings)
+
+    def say(self, text: str) -> None:
+        """Prints a text whose lines stay lines, however long they are."""
+        self.print(text, highlight=False, soft_wrap=True)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines."""
+        if self.is_terminal or self._width is not None:  # asked for, or COLUMNS
+            return super().size
+        return ConsoleDimensions(_WIDE, 25)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
 
     def render_str(self, text: str, **settings: Any) -> Text:
         """Every string that is printed comes by here, the cells of tables too."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from marsrl.types import Array, Bound, Box, Discrete, Key
 
-_ILLEGAL_LOGIT = -1e9  # finite, so that neither log-probabilities nor gradients meet inf - inf
+ILLEGAL_LOGIT = -1e9  # finite, so that neither log-probabilities nor gradients meet inf - inf
 _HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 
 
@@ -63,17 +63,22 @@ class Categorical(NamedTuple):
     logits: Array
     mask: Array
 
+    @property
+    def masked_logits(self) -> Array:
+        """(..., A), `ILLEGAL_LOGIT` where an action is illegal."""
+        return jnp.where(self.mask, self.logits, ILLEGAL_LOGIT)
+
     def _log_probs(self) -> Array:
-        return jax.nn.log_softmax(jnp.where(self.mask, self.logits, _ILLEGAL_LOGIT))
+        return jax.nn.log_softmax(self.masked_logits)
 
     def sample(self, key: Key) -> Array:
         """(...) int32."""
         noise = _draw(jax.random.gumbel, key, self.logits.shape)
-        return jnp.argmax(jnp.where(self.mask, self.logits, _ILLEGAL_LOGIT) + noise, axis=-1)
+        return jnp.argmax(self.masked_logits + noise, axis=-1)
 
     def mode(self) -> Array:
         """(...) int32."""
-        return jnp.argmax(jnp.where(self.mask, self.logits, _ILLEGAL_LOGIT), axis=-1)
+        return jnp.argmax(self.masked_logits, axis=-1)
 
     def log_prob(self, action: Array) -> Array:
         """(...) for (...) int actions."""

@@ -16,7 +16,7 @@ def check_trusted(kind: str, name: str, source: Path, trust: bool) -> None:
     """Refuses a name out of a file that means code of somebody's, unless it is trusted.
 
     Args:
-        kind: what messages call it: task or objective.
+        kind: what messages call it: task, objective or network.
         name: as the file has it.
         source: the file.
         trust: whether a person has said so in this call.

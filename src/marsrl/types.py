@@ -9,7 +9,7 @@ Shape legend, used in every docstring of the package:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import jax
@@ -67,8 +67,8 @@ class EnvSpec:
 
     Attributes:
         num_agents: `N`.
-        obs_shape: shape of one agent's observation.
-        state_shape: shape of the global state.
+        obs_shape: shape of one agent's observation; that of a picture, (H, W, C), is convolved.
+        state_shape: shape of the global state, likewise.
         action: the action space, the same for every agent.
         max_steps: the horizon, the most steps that an episode can have; it may be truncated sooner.
         shared_reward: True if all agents always receive the same reward: the critic is then the
@@ -84,13 +84,49 @@ class EnvSpec:
     shared_reward: bool
     metrics: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"action": {"kind": _KINDS[type(self.action)], **asdict(self.action)}}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> EnvSpec:
+        """The inverse of `to_dict`, with lists as tuples.
+
+        Raises:
+            KeyError, TypeError: it is none. Values are not looked at.
+        """
+        action = {name: _tuples(value) for name, value in values["action"].items()}
+        kind = {name: space for space, name in _KINDS.items()}[action.pop("kind")]
+        known = {f.name: _tuples(values[f.name]) for f in fields(EnvSpec) if f.name != "action"}
+        return EnvSpec(action=kind(**action), **known)
+
+
+_KINDS = {Discrete: "discrete", Box: "box"}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Observation(NamedTuple):
+    """The part of a `TimeStep` that a policy reads, for whoever has no environment.
+
+    Attributes:
+        obs: (..., N, *obs_shape).
+        action_mask: (..., N, A) bool.
+    """
+
+    obs: Array
+    action_mask: Array
+
 
 class TimeStep(NamedTuple):
     """What an environment returns: unbatched, and with leading axes after `vmap`.
 
     Attributes:
-        obs: (N, *obs_shape) float32.
-        global_state: (*state_shape,) float32; not repeated per agent.
+        obs: (N, *obs_shape) float32, or whole numbers or bool, which networks read as float32
+            (uint8 divided by 255).
+        global_state: (*state_shape,), likewise; not repeated per agent.
         action_mask: (N, A) bool. Discrete: the legal actions, at least one per agent. Continuous:
             the dimensions that exist for this agent (the others are padding).
         agent_mask: (N,) bool. False: dead or padded, takes no part in any loss or mean.

@@ -3,6 +3,7 @@
 `jumanji's` means what the library itself returns; it is computed beside ours in one program.
 """
 
+import builtins
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marsrl.envs.adapters.jumanji import connector, lbf, rware
+from marsrl.envs.adapters.jumanji import base, connector, lbf, rware
 from marsrl.errors import UserError
 
 KEY = jax.random.key(7)
@@ -557,6 +558,19 @@ def test_without_jumanji_the_error_says_what_to_type(monkeypatch, make, sizes):
     monkeypatch.setitem(sys.modules, "jumanji", None)
     with pytest.raises(UserError, match=r"jumanji is not installed; .*'marsrl\[jumanji\]'"):
         make(**sizes)
+
+
+def test_jumanji_is_loaded_as_if_outside_a_notebook(monkeypatch):
+    """In one, it sets a backend of matplotlib that is a package of its own."""
+    seen = []
+    library = SimpleNamespace(environments=None)
+    monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
+    monkeypatch.setattr(
+        base, "require", lambda *_: seen.append(hasattr(builtins, "__IPYTHON__")) or library
+    )
+    base.load_environments()
+    assert seen == [False]
+    assert builtins.__IPYTHON__
 
 
 def test_import_is_light_and_starts_no_backend():

@@ -25,8 +25,10 @@ from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.results import collect
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.cli import main
+from marsrl.config import Config
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
+from marsrl.runs import runner
 from marsrl.runs.folder import RunFolder
 
 SETTINGS = {
@@ -41,6 +43,10 @@ WAIT = 90.0  # seconds, for what takes a few
 def batched(words):
     """The words of a worker's command line, a configuration and a folder at a time."""
     return zip(words[::2], words[1::2], strict=True)
+
+
+def label_of(folder):
+    return Path(folder).parent.name.rpartition("-")[0]
 
 
 def wait_for(condition):
@@ -74,12 +80,12 @@ for folder, what, seeds in json.loads(sys.argv[1]):
 
 @pytest.fixture
 def pretend(monkeypatch):
-    """Replaces workers by ones of which `pretend[objective]` says what they do."""
+    """Replaces workers by ones of which `pretend[label]` says what they do."""
     what = {}
 
     def start(words, path, environment, output, held):
         runs = [(json.loads(config), folder) for config, folder in batched(words)]
-        plain = [(folder, what.get(c["objective"], "finish"), c["seeds"]) for c, folder in runs]
+        plain = [(f, what.get(label_of(f), "finish"), config["seeds"]) for config, f in runs]
         command = [sys.executable, "-c", PRETEND, json.dumps(plain)]
         return subprocess.Popen(command, stdout=output, stderr=output, pass_fds=held, text=True)
 
@@ -123,6 +129,56 @@ def test_a_crash_is_tried_once_more_and_the_others_go_on(jobs, pretend):
     (again,) = launch.run_local([mars], 1, told.append)
     assert again.status == "done"
     assert not mars.failure.exists()
+
+
+def test_what_fails_takes_no_other_with_it(tmp_path, pretend):
+    """Of jobs that share a process, each that it leaves is tried by itself."""
+    labels = ("mars", "mars@gamma=0.9", "mars@gamma=0.8", "mappo")
+    suite = Suite("small", ("paxmen/4ag",), labels, (0,), SETTINGS)
+    pretend |= {"mars": "crash once"}
+    jobs = plan(adopt(suite, tmp_path), tmp_path)
+    told = []
+    outcomes = launch.run_local(jobs, 1, told.append, 3)
+    assert [outcome.status for outcome in outcomes] == ["done"] * 4
+    assert [starts(job) for job in jobs] == [2, 1, 1, 1]
+    assert told == outcomes
+    assert f"trains beside {jobs[0].name}: see {jobs[0].log}" in jobs[1].log.read_text()
+    assert all(map(free, jobs))
+
+
+def test_a_job_that_somebody_has_is_left_out_of_its_batch(tmp_path, pretend):
+    suite = Suite("small", ("paxmen/4ag",), ("mars", "mars@gamma=0.9"), (0,), SETTINGS)
+    jobs = plan(adopt(suite, tmp_path), tmp_path)
+    jobs[0].folder.parent.mkdir(parents=True)
+    with jobs[0].lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        outcomes = launch.run_local(jobs, 1, print, 2)
+    assert [(o.job, o.status) for o in outcomes] == [(jobs[0], "locked"), (jobs[1], "done")]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_new_runs_train_together_and_others_go_on(tmp_path, monkeypatch, together):
+    calls = []
+    monkeypatch.setattr(runner, "train", lambda config, folder, _: calls.append(("train", folder)))
+    monkeypatch.setattr(
+        runner, "resume", lambda folder, _, expected: calls.append(("resume", folder))
+    )
+    monkeypatch.setattr(
+        runner,
+        "train_together",
+        (lambda configs, folders, _: calls.append(("together", *folders))) if together else None,
+        raising=False,
+    )
+    folders = [tmp_path / name for name in "abc"]
+    (folders[1] / "checkpoints" / "1").mkdir(parents=True)
+    configs = [Config(seeds=(0,), gamma=gamma) for gamma in (0.9, 0.8, 0.7)]
+    worker._train(configs, folders)
+    new = [("together", folders[0], folders[2])]
+    alone = [("train", folders[0]), ("train", folders[2])]
+    assert calls == [("resume", folders[1]), *(new if together else alone)]
+    calls.clear()
+    worker._train(configs[:1], folders[:1])
+    assert calls == [("train", folders[0])]
 
 
 def test_a_failure_says_the_reason_and_not_advice(tmp_path, monkeypatch, capsys):
@@ -183,7 +239,7 @@ def test_a_job_that_another_launcher_leaves_is_gone_on_with(tmp_path, pretend, m
 
 def test_the_lock_of_a_launcher_that_is_gone_is_taken_over(jobs, pretend, monkeypatch):
     """Where the file system's own locks do nothing, too."""
-    monkeypatch.setattr("marsrl.runs.lock._flock", lambda descriptor: True)
+    monkeypatch.setattr("marsrl.runs.lock.flock", lambda descriptor: True)
     mars, *_ = jobs
     mars.folder.parent.mkdir(parents=True)
     code = (

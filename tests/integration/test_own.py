@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from environments import Scripted, small_config
-from marsrl import cli
+from marsrl.runs import commands
 from marsrl.runs.policy import load_policy, record_episode
 from marsrl.runs.runner import Result, train
 
@@ -59,7 +59,7 @@ def test_a_team_is_evaluated(trained, monkeypatch, capsys):
     env, run = trained
     policy = load_policy(run, env=env)
     monkeypatch.setattr("marsrl.runs.policy.load_policy", lambda *_, **__: policy)
-    cli.Evaluate(run, episodes=4, json=True)()
+    commands.Evaluate(run, episodes=4, json=True)()
     printed = json.loads(capsys.readouterr().out)
     assert printed["step"] == policy.step
     assert len(set(printed["returns"])) == 4
@@ -68,7 +68,7 @@ def test_a_team_is_evaluated(trained, monkeypatch, capsys):
 
 def test_a_picture_that_fails_is_a_line_and_the_training_is_finished(trained, capsys):
     env, run = trained
-    cli._draw(Result(run, {}, {}, {}, False), load_policy(run, env=env))
+    commands._draw(Result(run, {}, {}, {}, False), load_policy(run, env=env))
     printed = capsys.readouterr().out
     (line,) = (line for line in printed.splitlines() if "trained team" in line)
     assert line == "trained team: not drawn: draw raised ValueError: no ink [/red]"

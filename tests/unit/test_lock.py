@@ -27,7 +27,7 @@ def held(tmp_path):
 @pytest.fixture
 def without_flock(monkeypatch):
     """A file system where locks do nothing, as some of NFS's."""
-    monkeypatch.setattr(lock, "_flock", lambda descriptor: True)
+    monkeypatch.setattr(lock, "flock", lambda descriptor: True)
 
 
 def name_holder(folder, **values):

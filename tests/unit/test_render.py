@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from environments import Scripted, random_weights, small_config
+from environments import Scripted, small_config, untrained_policy
 from marsrl.errors import UserError
-from marsrl.learner.algorithm import networks_of
-from marsrl.runs.policy import Policy
 from marsrl.runs.render import render
 
 
@@ -24,8 +22,7 @@ class Drawn(Scripted):
 
 
 def policy_on(env):
-    networks = networks_of(small_config(), env)
-    return Policy(networks, random_weights(networks).actor, env, step=7)
+    return untrained_policy(env, small_config(), step=7)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -317,6 +318,12 @@ class Restore:
         _say(f"{unfinished} runs are left to train, see: marsrl bench status {self.store}")
 
 
+def _networks(suite: Suite) -> set[str]:
+    """The own networks that a suite's settings name."""
+    pairs = product(suite.tasks, suite.objectives)
+    return {name for pair in pairs if (name := suite.config(*pair).network)}
+
+
 def _say(text: str) -> None:
     _console.print(text, soft_wrap=True)
 
@@ -352,6 +359,9 @@ def _check_trusted(store: Path, named: Suite, trust: bool) -> None:
         check_trusted("objective", name, source, trust or name in objectives)
     for name in theirs.tasks:
         check_trusted("task", name, source, trust or name in named.tasks)
+    mine = _networks(named)
+    for name in _networks(theirs):
+        check_trusted("network", name, source, trust or name in mine)
 
 
 def _names(job: Job) -> dict[str, str]:

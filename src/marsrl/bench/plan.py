@@ -21,29 +21,14 @@ from marsrl.bench.labels import base_of
 from marsrl.bench.locks import store_lock
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.bench.suite_values import Table
-from marsrl.config import Config
+from marsrl.config import INPUTS, Config
 from marsrl.envs.tasks import family_of
 from marsrl.errors import UserError, near_misses, reason, shown
 from marsrl.files import write_beside
+from marsrl.objectives import OBJECTIVES
 
 T = TypeVar("T")
 _SEAL = "# checksum "
-
-TOGETHER = (
-    "eps",
-    "eps_low",
-    "eps_high",
-    "eps_end",
-    "target_kl",
-    "actor_lr",
-    "critic_lr",
-    "ent_coef",
-    "ent_coef_end",
-    "gamma",
-    "gae_lambda",
-)
-"""Settings that are inputs of the compiled program, so that runs which differ in nothing else can
-train side by side in one."""
 
 
 class Job(NamedTuple):
@@ -119,7 +104,7 @@ def job_of(store: Path, label: str, config: Config) -> Job:
 
 
 def batches(jobs: Iterable[Job], size: int) -> list[list[Job]]:
-    """Jobs that share a process: up to `size` that differ in nothing but `TOGETHER`.
+    """Jobs that share a process: up to `size` that differ in nothing but `config.INPUTS`.
 
     Each batch stands where its first job stood.
     """
@@ -333,8 +318,10 @@ def _tables_of(labels: Iterable[str], tables: dict[str, Table]) -> dict[str, Tab
 def _program(config: Config) -> str:
     """What is the same of configurations that can be inputs of one program."""
     values = config.to_dict()
+    if config.objective not in OBJECTIVES:  # whose formula may hold eps itself
+        return json.dumps(values, sort_keys=True)
     # what is off in one and on in the other makes two programs; there is always an eps
-    inputs = {name: values.get(name) is None and name != "eps" for name in TOGETHER}
+    inputs = {name: values.get(name) is None and name != "eps" for name in INPUTS}
     return json.dumps(values | inputs, sort_keys=True)
 
 

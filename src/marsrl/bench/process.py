@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import stat
@@ -16,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+from marsrl.devices.system import core_ids, flock, num_cores
 from marsrl.errors import UserError
 
 
@@ -69,7 +69,7 @@ def gpus() -> list[str]:
 
 def default_workers(devices: Sequence[str]) -> int:
     """One process for each of these GPUs; without any, one for each core."""
-    return len(devices) or len(os.sched_getaffinity(0))
+    return len(devices) or num_cores()
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def _claim_core() -> tuple[int, IO[str]]:
 
     The claim is a lock, so that other launchers of this machine, and Ray's workers, see it.
     """
-    cores = sorted(os.sched_getaffinity(0))
+    cores = core_ids()
     for core in cores:
         file = _claim_file("core", core).open("a")
         if lock(file):
@@ -160,8 +160,4 @@ def _private_folder() -> Path:
 
 def lock(file: IO[str]) -> bool:
     """Locks a file until it, and its copies in child processes, are closed; False if it is."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return flock(file.fileno())

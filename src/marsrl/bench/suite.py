@@ -76,7 +76,7 @@ class Suite:
             the others; in it tables `family` and `task`, of the same form as the suite's, over
             these. What a label makes is over everything.
         bounds: of the scores of tasks outside the benchmark, task -> low and high.
-        points_per_job: how many methods that differ in nothing but `plan.TOGETHER` one process
+        points_per_job: how many methods that differ in nothing but `config.INPUTS` one process
             trains, side by side where it can.
     """
 
@@ -110,7 +110,7 @@ class Suite:
         settings: Table = {}
         for layer in self._layers(task, method).values():
             settings |= layer
-        return preset(task, **settings | own)
+        return preset(task, **settings | own).settled()
 
     def bounds_of(self, task: str) -> Bounds:
         """The mean returns that count as scores of 0 and 1."""
@@ -258,8 +258,9 @@ class Suite:
             with under(key):
                 settings_tables(key, values.get(key, {}), names)
         own = objective_tables(values.get("objective", {}), entries, known["family"], known["task"])
+        sweep = axes("sweep", values.get("sweep", {}))
         with under("objectives"):
-            objectives = points(entries, axes("sweep", values.get("sweep", {})), own)
+            objectives = points(entries, sweep, own)
         return Suite(
             name=values["name"],
             tasks=tasks,

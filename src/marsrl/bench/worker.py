@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
-import resource
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsrl.bench.progress import read_json
+from marsrl.devices.system import die_with, peak_memory_mb, stay_on
 from marsrl.errors import Interrupted, UserError, reason
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from marsrl.runs.monitor import Monitor
 
 _MEASURED_UPDATES = 3
-_PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 def main() -> None:
@@ -40,9 +37,9 @@ def main() -> None:
     parser.add_argument("--path", help="where a user's modules are")
     args = parser.parse_args()
     if args.parent is not None:
-        _die_with(args.parent)
+        die_with(args.parent)
     if args.core is not None:
-        os.sched_setaffinity(0, {args.core})
+        stay_on(args.core)
     if args.path is not None:
         sys.path.append(args.path)
         with contextlib.suppress(OSError):  # another host, which need not have it
@@ -51,7 +48,7 @@ def main() -> None:
         from marsrl.config import Config
         from marsrl.devices.startup import configure_jax
 
-        configure_jax()
+        configure_jax(cores=None if args.core is None else 1)
         configs = [Config.from_dict(json.loads(word)) for word in args.words[::2]]
         folders = [Path(word) for word in args.words[1::2]]
         if folders:
@@ -73,14 +70,13 @@ def _train(configs: Sequence[Config], folders: Sequence[Path]) -> None:
     from rich.console import Console
 
     from marsrl.runs.monitor import ConsoleMonitor
+    from marsrl.runs.runner import train_together
 
     monitor = ConsoleMonitor(Console(width=160))
     runs = zip(configs, folders, strict=True)
     new = [(config, folder) for config, folder in runs if not _resume(config, folder, monitor)]
-    if len(new) > 1:
-        _train_together([config for config, _ in new], [folder for _, folder in new], monitor)
-    else:
-        _train_in_turn(new, monitor)
+    if new:
+        train_together([config for config, _ in new], [folder for _, folder in new], monitor)
 
 
 def _resume(config: Config, folder: Path, monitor: Monitor) -> bool:
@@ -99,24 +95,6 @@ def _resume(config: Config, folder: Path, monitor: Monitor) -> bool:
         _set_aside(folder, monitor, str(error))
         return False
     return True
-
-
-def _train_together(configs: list[Config], folders: list[Path], monitor: Monitor) -> None:
-    """Trains runs that differ only in inputs of their program side by side, where that is known."""
-    from marsrl.runs import runner
-
-    together = getattr(runner, "train_together", None)
-    if together is None:
-        _train_in_turn(zip(configs, folders, strict=True), monitor)
-    else:
-        together(configs, folders, monitor)
-
-
-def _train_in_turn(runs: Iterable[tuple[Config, Path]], monitor: Monitor) -> None:
-    from marsrl.runs.runner import train
-
-    for config, folder in runs:
-        train(config, folder, monitor)
 
 
 def _measure(config: Config) -> dict[str, float]:
@@ -144,8 +122,7 @@ def _measure(config: Config) -> dict[str, float]:
     evaluations = config.num_evaluations + FINAL_BATCHES * len(config.seeds)  # the latter at most
     seconds = init + first_update + first_evaluation + evaluations * evaluation
     seconds += (config.num_updates - 1) * sum(updates) / len(updates)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak_memory_mb": memory}
+    return {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
 
 
 def _set_aside(folder: Path, monitor: Monitor, reason: str) -> None:
@@ -155,13 +132,6 @@ def _set_aside(folder: Path, monitor: Monitor, reason: str) -> None:
         number += 1
     folder.rename(aside)
     monitor.message(f"starts anew, the old folder is now {aside.name}: {reason}")
-
-
-def _die_with(parent: int) -> None:
-    """Has the kernel kill this process when the thread that started it ends, however it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was asked
-        sys.exit(f"marsrl: process {parent}, which started this one, is gone")
 
 
 if __name__ == "__main__":

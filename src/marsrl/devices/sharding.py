@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
-import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,16 +19,21 @@ from jax.experimental import multihost_utils
 
 from marsrl.compiler import compiler_options
 from marsrl.config import Config
+from marsrl.devices.system import available_memory, num_cores
 from marsrl.errors import UserError
 from marsrl.types import PyTree
 
 
-def use_cpu_cores() -> None:
+def use_cpu_cores(most: int | None = None) -> None:
     """Lets JAX see each CPU core as a device; call it before anything touches a device.
 
     One training program keeps about one core busy, so two seeds on two cores take as long as one.
+
+    Args:
+        most: not more devices than this; default: `marsrl.devices.system.num_cores`.
     """
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    cores = num_cores() if most is None else min(most, num_cores())
+    jax.config.update("jax_num_cpu_devices", cores)
 
 
 EVERYWHERE = jax.P()
@@ -144,9 +146,8 @@ def free_memory(mesh: jax.sharding.Mesh) -> int | None:
     """
     devices = mesh.local_devices
     if devices[0].platform == "cpu":
-        info = Path("/proc/meminfo")  # Linux
-        found = re.search(r"MemAvailable: +(\d+) kB", info.read_text() if info.exists() else "")
-        return int(found[1]) * 1024 // len(devices) if found else None
+        available = available_memory()
+        return None if available is None else available // len(devices)
     stats = [device.memory_stats() for device in devices]
     return min((s["bytes_limit"] - s["bytes_in_use"] for s in stats if s), default=None)
 

@@ -1,5 +1,7 @@
 """The flax modules of actor and critic: torso, core (feed-forward or GRU) and head.
 
+Torso and core are `Body`, or a network of a user's own (`own.py`).
+
 Everything takes time-major sequences (L, B, ...). A feed-forward module is a recurrent one whose
 carry is `()`.
 """
@@ -7,15 +9,18 @@ carry is `()`.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.initializers import zeros_init
 
 from marsrl.compiler import add_bias
 from marsrl.distributions import ActionParams
 from marsrl.learner.layers import Dense, normal
+from marsrl.learner.own import Own
 from marsrl.learner.recurrent import gru
 from marsrl.types import Array, Box, Discrete
 
@@ -54,42 +59,160 @@ class GRU(nn.Module):
         return gru(inputs, carry, keep, kernel, bias)
 
 
-class Body(nn.Module):
-    """Dense, core, dense: what actor and critic have in common."""
+Activation = Literal["relu", "tanh", "gelu", "silu"]
+_ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "silu": nn.silu}
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What actor and critic are made of between their inputs and their heads.
+
+    Attributes:
+        width: units of every hidden layer and of the GRU.
+        core: feed-forward, or a GRU between the dense layers.
+        depth: dense layers before the core; one follows it.
+        activation: of these.
+        own: in the place of all that.
+    """
 
     width: int
     core: Core
+    depth: int = 1
+    activation: Activation = "relu"
+    own: Own | None = None
+
+    def initial_carry(self, *batch: int) -> Carry:
+        """The carry at the start of an episode, (*batch, ...); `()` if feed-forward."""
+        if self.own is not None:
+            carry = self.own.initial_carry(math.prod(batch))
+            return jax.tree.map(lambda c: c.reshape((*batch, *c.shape[1:])), carry)
+        return () if self.core == "ff" else jnp.zeros((*batch, self.width))
+
+
+class Body(nn.Module):
+    """Dense, core, dense: what actor and critic have in common."""
+
+    architecture: Architecture
     num_ids: int = 0
     """With N > 0, axis -2 is the agent axis and a learned row per agent is added to the first
     layer, as a one-hot id appended to the input would; its first values have variance 1/N."""
+    parts: tuple[Shape, ...] = ()
+    """Of what the inputs are made up, one after another: pictures (H, W, C) are convolved."""
 
     @nn.compact
     def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
         """(carries after each step (L, B, ..., H) or (), features (L, B, ..., width))."""
-        x = Dense(self.width, _HIDDEN_GAIN)(x)
-        if self.num_ids:
-            x = add_bias(x, self.param("agent_id", normal(1.0), (self.num_ids, self.width)))
-        x = nn.relu(x)
+        how = self.architecture
+        if how.own is not None:
+            return self._own(how.own, carry, x, first)
+        activation = _ACTIVATIONS[how.activation]
+        if any(map(is_picture, self.parts)):
+            x = Pictures(self.parts, how.activation)(x)
+        for layer in range(how.depth):
+            x = Dense(how.width, _HIDDEN_GAIN)(x)
+            if self.num_ids and not layer:
+                x = add_bias(x, self.param("agent_id", normal(1.0), (self.num_ids, how.width)))
+            x = activation(x)
         carries: Carry = ()
-        if self.core == "gru":
-            x = carries = GRU(self.width)(carry, x, first)
-        return carries, nn.relu(Dense(self.width, _HIDDEN_GAIN)(x))
+        if how.core == "gru":
+            x = carries = GRU(how.width)(carry, x, first)
+        return carries, activation(Dense(how.width, _HIDDEN_GAIN)(x))
+
+    def _own(self, own: Own, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
+        """The user's network, for which agents are further sequences."""
+        batch = x.shape[1:-1]
+
+        def folded(x: Array) -> Array:
+            return x.reshape((x.shape[0], -1, *x.shape[1 + len(batch) :]))
+
+        def unfolded(x: Array) -> Array:
+            return x.reshape((x.shape[0], *batch, *x.shape[2:]))
+
+        first = jnp.broadcast_to(first.reshape(first.shape + (1,) * (len(batch) - 1)), x.shape[:-1])
+        args = (
+            jax.tree.map(lambda c: folded(c[None])[0], carry),
+            folded(self._shaped(x)),
+            folded(first),
+        )
+        some = jax.tree.map(lambda c: c[:1], args[0]), args[1][:1, :1], args[2][:1, :1]
+        params = self.param("own", own.network.init, *some)
+        carries, features = own.network.apply(params, *args)
+        return jax.tree.map(unfolded, carries), unfolded(features)
+
+    def _shaped(self, x: Array) -> Array:
+        """Inputs (..., F) as pictures, if they are, with ids (if any) appended to the last axis."""
+        if len(self.parts) == 1 and is_picture(self.parts[0]):
+            x = x.reshape((*x.shape[:-1], *self.parts[0]))
+        if not self.num_ids:
+            return x
+        ids = jnp.eye(self.num_ids)
+        ids = ids.reshape((self.num_ids, *(1,) * (x.ndim - 4), self.num_ids))
+        return jnp.concatenate([x, jnp.broadcast_to(ids, (*x.shape[:-1], self.num_ids))], axis=-1)
+
+
+def is_picture(shape: Shape) -> bool:
+    """Whether an observation of that shape is convolved."""
+    return len(shape) == 3
+
+
+def own_shape(parts: tuple[Shape, ...], num_ids: int) -> Shape:
+    """Of what a user's network reads at each step of a sequence; ids are on the last axis."""
+    if len(parts) == 1 and is_picture(parts[0]):
+        height, width, channels = parts[0]
+        return (height, width, channels + num_ids)
+    return (sum(map(math.prod, parts)) + num_ids,)
+
+
+class Pictures(nn.Module):
+    """Convolutions (3 x 3, 32 channels) over the pictures in an input; the rest passes through.
+
+    The first keeps a picture's size; others halve it, until no side is longer than 8.
+    """
+
+    parts: tuple[Shape, ...]
+    activation: Activation
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(..., F') for x (..., F), of which `parts` are the shapes."""
+        done, at = [], 0
+        for shape in self.parts:
+            part, at = x[..., at : at + math.prod(shape)], at + math.prod(shape)
+            if is_picture(shape):
+                part = self._convolved(part.reshape((-1, *shape)))
+                part = part.reshape((*x.shape[:-1], math.prod(part.shape[1:])))
+            done.append(part)
+        return jnp.concatenate(done, axis=-1)
+
+    def _convolved(self, x: Array) -> Array:
+        """(K, H', W', 32) for pictures (K, H, W, C)."""
+        stride = 1
+        while stride == 1 or max(x.shape[1:3]) > _LONGEST_SIDE:
+            layer = nn.Conv(_CHANNELS, (3, 3), stride, kernel_init=normal(_HIDDEN_GAIN))
+            x, stride = _ACTIVATIONS[self.activation](layer(x)), 2
+        return x
+
+
+_CHANNELS = 32
+_LONGEST_SIDE = 8
 
 
 class Actor(nn.Module):
     """The policy of one agent, or of all agents if they share parameters."""
 
     action: Discrete | Box
-    width: int
-    core: Core
+    architecture: Architecture
     num_ids: int = 0
+    parts: tuple[Shape, ...] = ()
     state_std: bool = False
     """A continuous policy's spread depends on what it sees, instead of on the agent alone."""
 
     @nn.compact
     def __call__(self, carry: Carry, obs: Array, first: Array) -> tuple[Carry, ActionParams]:
         """(carries, parameters of the action distribution) for obs (L, B, ..., O)."""
-        carries, x = Body(self.width, self.core, self.num_ids)(carry, obs, first)
+        carries, x = Body(self.architecture, self.num_ids, self.parts)(carry, obs, first)
         out = Dense(self.action.size, 0.01, name="head")(x)
         if isinstance(self.action, Discrete):
             return carries, (out,)
@@ -98,10 +221,10 @@ class Actor(nn.Module):
         else:
             agents = (self.num_ids,) if self.num_ids else ()  # each its own, if they share the rest
             raw = self.param("log_std", zeros_init(), (*agents, self.action.size))
-        return carries, (out, jnp.broadcast_to(_within(raw, *LOG_STD_RANGE), out.shape))
+        return carries, (out, jnp.broadcast_to(bounded(raw, *LOG_STD_RANGE), out.shape))
 
 
-def _within(x: Array, low: float, high: float) -> Array:
+def bounded(x: Array, low: float, high: float) -> Array:
     """`x` near 0, never beyond `low < 0` and `high > 0`, and increasing everywhere."""
     return jnp.where(x < 0, low * jnp.tanh(x / low), high * jnp.tanh(x / high))
 
@@ -109,13 +232,13 @@ def _within(x: Array, low: float, high: float) -> Array:
 class Critic(nn.Module):
     """The value function, of the team or of each agent."""
 
-    width: int
-    core: Core
+    architecture: Architecture
     num_outputs: int = 1
     num_ids: int = 0
+    parts: tuple[Shape, ...] = ()
 
     @nn.compact
     def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
         """(carries, value (L, B, ..., num_outputs)) for x (L, B, ..., F)."""
-        carries, x = Body(self.width, self.core, self.num_ids)(carry, x, first)
+        carries, x = Body(self.architecture, self.num_ids, self.parts)(carry, x, first)
         return carries, Dense(self.num_outputs, 1.0, name="head")(x)

@@ -14,9 +14,20 @@ import jax
 import jax.numpy as jnp
 
 from marsrl.distributions import Distribution, distribution
-from marsrl.learner.modules import Actor, Carry, Core, Critic
+from marsrl.errors import UserError, shown
+from marsrl.learner.modules import (
+    Activation,
+    Actor,
+    Architecture,
+    Carry,
+    Core,
+    Critic,
+    Shape,
+    own_shape,
+)
 from marsrl.learner.moments import Moments, layer_standardize, no_moments, standardize
-from marsrl.types import Array, EnvSpec, Key, PyTree, TimeStep
+from marsrl.learner.own import Role, own_network
+from marsrl.types import Array, EnvSpec, Key, Observation, PyTree, TimeStep
 
 CriticView = Literal["state", "obs", "both"]
 InputNorm = Literal["none", "running", "layer"]
@@ -51,7 +62,7 @@ class Joint:
 
     def initial_carry(self, batch: int) -> Carry:
         """(B, H)."""
-        return _zero_carry(self.module, batch)
+        return self.module.architecture.initial_carry(batch)
 
     def apply(self, params: PyTree, carry: Carry, x: Array, first: Array) -> tuple[Carry, Any]:
         """See `Network`."""
@@ -72,7 +83,7 @@ class Shared:
 
     def initial_carry(self, batch: int) -> Carry:
         """(B, N, H)."""
-        return _zero_carry(self.module, batch, self.num_agents)
+        return self.module.architecture.initial_carry(batch, self.num_agents)
 
     def apply(self, params: PyTree, carry: Carry, x: Array, first: Array) -> tuple[Carry, Any]:
         """See `Network`."""
@@ -94,16 +105,12 @@ class Separate:
 
     def initial_carry(self, batch: int) -> Carry:
         """(B, N, H)."""
-        return _zero_carry(self.module, batch, self.num_agents)
+        return self.module.architecture.initial_carry(batch, self.num_agents)
 
     def apply(self, params: PyTree, carry: Carry, x: Array, first: Array) -> tuple[Carry, Any]:
         """See `Network`."""
         apply = jax.vmap(self.module.apply, in_axes=(0, 1, 2, None), out_axes=2)
         return apply(params, carry, x, first)
-
-
-def _zero_carry(module: Actor | Critic, *batch: int) -> Carry:
-    return () if module.core == "ff" else jnp.zeros((*batch, module.width))
 
 
 class Weights(NamedTuple):
@@ -183,10 +190,11 @@ class Networks:
 
     def actor_input(self, obs: Array) -> Array:
         """What the actor reads, before it is standardised: (L, B, N, F)."""
-        return _flat(obs, 3)
+        return _flat(as_float(obs), 3)
 
     def critic_input(self, obs: Array, global_state: Array) -> Array:
         """What the critic reads, before it is standardised: (L, B, F), or (L, B, N, F)."""
+        obs, global_state = as_float(obs), as_float(global_state)
         if self.critic_view == "state":
             return _flat(global_state, 2)
         if self.critic_view == "obs":
@@ -214,7 +222,7 @@ class Networks:
         return carries, distribution(self.spec.action, action_params, action_mask)
 
     def act_once(
-        self, weights: Weights, carry: Carry, time_step: TimeStep, first: Array
+        self, weights: Weights, carry: Carry, time_step: TimeStep | Observation, first: Array
     ) -> tuple[Carry, Distribution]:
         """The policy for one time step (B, ...): the carry after it, the distribution over (B, N).
 
@@ -284,8 +292,11 @@ def make_networks(
     actor_norm: InputNorm = "none",
     critic_norm: InputNorm = "none",
     value_norm: bool = False,
+    depth: int = 1,
+    activation: Activation = "relu",
+    network: str | None = None,
 ) -> Networks:
-    """The networks of this package for an environment.
+    """The networks of this package, or a user's, for an environment.
 
     Args:
         spec: the environment's.
@@ -298,16 +309,49 @@ def make_networks(
         actor_norm: see `Networks`.
         critic_norm: see `Networks`.
         value_norm: see `Networks`.
+        depth: see `Architecture`.
+        activation: see `Architecture`.
+        network: `module:factory` of a network of somebody's own; see `own`.
+
+    Raises:
+        UserError: an own network that cannot be made, or does not fit.
     """
     N = spec.num_agents
     ids = N if share_parameters else 0
     of_agents = Shared if share_parameters else Separate
-    if critic_view == "state":
-        critic = Joint(Critic(width, core, num_values(spec, critic_view)))
+    team = critic_view == "state"
+    parts: dict[str, tuple[Shape, ...]] = {
+        "state": (spec.state_shape,),
+        "obs": (spec.obs_shape,),
+        "both": (spec.obs_shape, spec.state_shape),
+    }
+
+    def architecture(role: Role, parts: tuple[Shape, ...], num_ids: int) -> Architecture:
+        own = None if network is None else own_network(network, role, spec)
+        if own is not None:
+            own.check(own_shape(parts, num_ids))
+            if core == "ff" and jax.tree.leaves(own.initial_carry(1)):
+                raise UserError(f"network {shown(network)} is recurrent, expected core = 'gru'")
+        return Architecture(width, core, depth, activation, own)
+
+    def critic_module(num_outputs: int, num_ids: int) -> Critic:
+        how = architecture("critic", parts[critic_view], num_ids)
+        return Critic(how, num_outputs, num_ids, parts[critic_view])
+
+    if team:
+        critic = Joint(critic_module(num_values(spec, critic_view), 0))
     else:
-        critic = of_agents(Critic(width, core, num_ids=ids), N)
-    actor = of_agents(Actor(spec.action, width, core, ids, state_std), N)
+        critic = of_agents(critic_module(1, ids), N)
+    how = architecture("actor", parts["obs"], ids)
+    actor = of_agents(Actor(spec.action, how, ids, parts["obs"], state_std), N)
     return Networks(spec, actor, critic, critic_view, actor_norm, critic_norm, value_norm)
+
+
+def as_float(x: Array) -> Array:
+    """What networks read of observations that are no floats: uint8, of a picture, from 0 to 1."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
 def _standardized(x: Array, how: InputNorm, moments: Moments | tuple[()]) -> Array:

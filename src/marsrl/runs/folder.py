@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import TEMPORARY, remove, sync, temporary, write_beside
+from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
 from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.records import DamagedError, from_file, to_file, unchecked
@@ -22,12 +25,17 @@ METRICS = "metrics.jsonl"
 
 
 class RunFolder:
-    """The files of one run: config.json, status.json, metrics.jsonl, checkpoints/."""
+    """The files of one run: config.json, status.json, metrics.jsonl, checkpoints/.
+
+    Attributes:
+        followers: are told the rows of the log.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.log = Log(path / METRICS)
+        self.followers: Followers = NOBODY
 
     @staticmethod
     def check_free(path: Path) -> None:
@@ -119,6 +127,17 @@ class RunFolder:
         config = Config.from_dict(content.get("config", {}))
         self._write(CONFIG, content | {"config": config.to_dict(), "hash": config.hash})
 
+    def extend(self, config: Config, step: int) -> None:
+        """Replaces the configuration by one with another length, and notes what it was."""
+        path = self.path / CONFIG
+        content = from_file(path)
+        before = content["config"]["total_steps"]
+        extended = content.get("extended") or []
+        extended.append({"from": before, "to": config.total_steps, "at": step})
+        content |= {"config": config.to_dict(), "hash": config.hash, "extended": extended}
+        content.pop("check", None)
+        self._write(CONFIG, content)
+
     def put_back_config(self, config: Row) -> None:
         """Writes the configuration anew, from a copy of its settings."""
         try:
@@ -161,7 +180,7 @@ class RunFolder:
     def reached(self) -> int:
         """The environment step that the run has certainly reached, whatever its checkpoints say."""
         step = _object(self.path / STATUS).get("step")
-        logged = [row["step"] for row in self.rows() if row["kind"] != "final"]
+        logged = [row["step"] for row in self.rows() if row["kind"] not in ("final", "last")]
         return max([step if type(step) is int else 0, *logged])
 
     def set_aside(self) -> Path | None:
@@ -175,6 +194,7 @@ class RunFolder:
         aside.mkdir()
         for path in old:
             path.rename(aside / path.name)
+        begin_anew(self.path, aside)
         return aside
 
     def leftovers(self) -> list[Path]:
@@ -193,6 +213,7 @@ class RunFolder:
     def append(self, rows: list[Row]) -> None:
         """Appends rows to metrics.jsonl; what is not finite becomes null."""
         self.log.append(rows)
+        self.followers.append(rows)
 
     def rows(self) -> Iterator[Row]:
         """The sound rows of metrics.jsonl; a last line that a crash cut off is left out."""
@@ -201,6 +222,7 @@ class RunFolder:
     def replace_log(self, content: bytes) -> None:
         """Puts the log as a checkpoint remembers it in place of the one that is there."""
         self.log.replace(content)
+        self.followers.start(list(self.rows()))
 
     def _write(self, name: str, content: Row) -> None:
         write_beside(self.path / name, to_file(content))
@@ -233,6 +255,12 @@ class Onlooker(RunFolder):
 
     def clean(self) -> None:
         """Nothing."""
+
+
+def default_folder(name: str) -> Path:
+    """Where a run goes that nobody named a folder for."""
+    slug = re.sub(r"[^\w.-]+", "-", name)  # tasks have slashes or colons
+    return Path("runs") / f"{slug}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def outward_links(path: Path) -> list[Path]:

@@ -8,7 +8,6 @@ gone once its process is, a holder elsewhere once it has not touched the file fo
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import socket
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from marsrl.devices.system import flock
 from marsrl.errors import UserError
 
 NAME = "writer.lock"
@@ -92,7 +92,7 @@ class Lock:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 inode = os.fstat(descriptor).st_ino
-                held, holder = not _flock(descriptor), _holder(self._path)
+                held, holder = not flock(descriptor), _holder(self._path)
                 if held or (holder and _is_alive(holder, self._path, self._now)):
                     raise self._refusal(holder)
                 if not _is_at(self._path, inode):  # its holder has just removed it
@@ -165,21 +165,6 @@ def _is_at(path: Path, inode: int) -> bool:
         return path.stat().st_ino == inode
     except FileNotFoundError:
         return False
-
-
-def _flock(descriptor: int) -> bool:
-    """Locks an open file until it is closed; False if another process has.
-
-    True also where there are no such locks.
-    """
-    try:
-        fcntl = importlib.import_module("fcntl")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return True
-    return True
 
 
 def _exists(pid: int) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from marsrl.devices.system import num_cores
 from marsrl.digest import library_digest
 
 Row = dict[str, Any]
@@ -32,7 +30,7 @@ def describe_machine() -> Row:
         "machine": {
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "cores": _cores(),
+            "cores": num_cores(),
             "device": f"{device.platform} ({device.device_kind})",
             "num_devices": jax.device_count(),
             "num_processes": jax.process_count(),
@@ -55,22 +53,6 @@ def describe_source() -> Row | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return {"commit": commit, "dirty": dirty}
-
-
-def peak_memory_mb() -> int:
-    """The most memory that this process has had; 0 where that cannot be told."""
-    try:
-        resource = importlib.import_module("resource")
-    except ImportError:  # no Unix
-        return 0
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version(name: str) -> str | None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import Progress, Task
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from marsrl.config import Config
 from marsrl.errors import printable
@@ -50,68 +55,127 @@ class Silent:
 
 
 class ConsoleMonitor:
-    """A progress bar on a terminal, plain lines elsewhere."""
+    """A bar of two lines on a terminal; elsewhere one line per report, however long."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
-            TextColumn("[cyan]{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("\n{task.fields[detail]}"),
-            console=console,
-            refresh_per_second=4,
-        )
+        self._is_live = console.is_interactive and console.file.isatty()  # not FORCE_COLOR alone
+        self._bar = _Bar(console=console, refresh_per_second=4)
+        self._total = 0
         self._task: Any = None
 
     def start(self, config: Config, step: int) -> None:
-        """Shows the bar."""
-        total = config.num_updates * config.steps_per_update
-        self._task = self._progress.add_task(
-            printable(f"{config.objective} on {config.task}"),
-            total=total,
-            completed=step,
-            rate="compiling",
-            detail="",
-        )
-        if self._console.is_terminal:
-            self._progress.start()
+        """Says what is trained, and shows the bar."""
+        self._total = config.num_updates * config.steps_per_update
+        seeds = ", ".join(map(str, config.seeds))
+        self.message(f"{config.objective} on {config.task}, seeds {seeds}")
+        if self._is_live:
+            self._task = self._bar.add_task("", total=self._total, completed=step, rows=[])
+            self._bar.start()
 
     def progress(self, step: int, rows: list[Row]) -> None:
-        """Moves the bar; on something else than a terminal, prints the details as a line."""
-        self._progress.update(self._task, completed=step)
-        if not rows:
-            return
-        speed = rows[0]["steps_per_second"]
-        rate = f"{speed:,.0f} steps/s"
-        detail = _detail(rows)
-        self._progress.update(self._task, rate=rate, detail=detail)
-        if not self._console.is_terminal:
-            self._console.print(f"{step:>12,} steps  {rate}  {detail}", highlight=False)
+        """Moves the bar, or prints the rows as a line."""
+        if self._is_live:
+            self._bar.update(self._task, completed=step)
+            if rows:
+                self._bar.update(self._task, rows=rows)
+        elif rows:
+            width = len(f"{self._total:,}")
+            place = f"{step:>{width},} of {self._total:,} steps"
+            self.message(" | ".join([place, _rate(rows), *_details(rows)]))
 
     def message(self, text: str) -> None:
-        """Prints above the bar."""
-        self._progress.console.print(printable(text), highlight=False, markup=False)
+        """Prints a line, above the bar."""
+        self._bar.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Leaves the bar as it is."""
-        self._progress.stop()
+        if self._is_live:
+            self._bar.stop()
 
 
-def _detail(rows: list[Row]) -> str:
-    """Return per seed, and seed means of entropy and diagnostics."""
+class _Bar(Progress):
+    """How far a run is, with what the latest rows say below it; what does not fit is left out."""
 
-    def mean(name: str) -> str:
-        values = [row[name] for row in rows if math.isfinite(row[name])]
-        return f"{sum(values) / len(values):.3g}" if values else "-"
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            yield from _lines(task, self.console.width)
 
-    returns = " ".join(f"{row['episode/return']:.1f}" for row in rows)
-    low, high = min(r["ratio/min"] for r in rows), max(r["ratio/max"] for r in rows)
-    return (
-        f"return {returns} | entropy {mean('entropy')} | ratio {low:.2f}-{high:.2f} "
-        f"kl {mean('approx_kl')} | dead {mean('gradient/dead')} "
-        f"corrective {mean('gradient/corrective')} collapsed {mean('ratio/collapsed')}"
-    )
+
+def _lines(task: Task, width: int) -> list[RenderableType]:
+    """The bar's line and the line of details, neither wider than this."""
+    rows, total = task.fields["rows"], task.total or 0
+    remaining = "-:--" if task.time_remaining is None else _clock(task.time_remaining)
+    parts = {
+        "steps": f"{task.completed:,.0f}/{total:,.0f} steps",
+        "rate": _rate(rows) if rows else "",
+        "elapsed": _clock(task.elapsed or 0),
+        "remaining": f"{remaining} left",
+    }
+    for name in ("elapsed", "rate", "steps"):  # the least useful first
+        if width - len(" ".join(parts.values())) - 2 >= _SHORTEST_BAR:
+            break
+        del parts[name]
+    text = " ".join(filter(None, parts.values()))
+    line = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total, task.completed, width=max(1, width - len(text) - 2))
+    line.add_row(bar, Text(text, no_wrap=True))
+    details = _details(rows) if rows else ["no rows yet"]
+    while len(details) > 1 and len(" | ".join(details)) > width:
+        details.pop()
+    return [line, Text(" | ".join(details), no_wrap=True, overflow="ellipsis")]
+
+
+def _rate(rows: list[Row]) -> str:
+    return f"{rows[0]['steps_per_second']:,.0f} steps/s"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=int(seconds)))
+
+
+def _details(rows: list[Row]) -> list[str]:
+    """What the latest rows of all seeds say, the most useful first."""
+    return [
+        f"return {_of_seeds([row.get('episode/return') for row in rows])}",
+        *(f"{label} {_mean(rows, name)}" for name, label in _SHOWN.items()),
+        f"ratio {_extreme(rows, 'ratio/min', min)} to {_extreme(rows, 'ratio/max', max)}",
+    ]
+
+
+def _of_seeds(values: list[float | None]) -> str:
+    """Each seed's value if they are few, else their mean and range."""
+    if len(values) <= _FEW_SEEDS:
+        return " ".join("-" if not known else f"{known[0]:.2f}" for known in map(_known, values))
+    known = _known(*values)
+    if not known:
+        return "-"
+    mean = sum(known) / len(known)
+    return f"{mean:.2f} ({min(known):.2f} to {max(known):.2f}, {len(known)} seeds)"
+
+
+def _mean(rows: list[Row], name: str) -> str:
+    known = _known(*(row.get(name) for row in rows))
+    return f"{sum(known) / len(known):.3g}" if known else "-"
+
+
+def _extreme(rows: list[Row], name: str, choose: Callable[[list[float]], float]) -> str:
+    known = _known(*(row.get(name) for row in rows))
+    return f"{choose(known):.2f}" if known else "-"
+
+
+def _known(*values: float | None) -> list[float]:
+    """Those that were measured."""
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+_SHORTEST_BAR = 10
+_FEW_SEEDS = 4
+_SHOWN = {
+    "entropy": "entropy",
+    "approx_kl": "kl",
+    "gradient/dead": "dead",
+    "gradient/corrective": "corrective",
+    "ratio/collapsed": "collapsed",
+}
+"""Means over seeds of a training row, and what the console calls them."""

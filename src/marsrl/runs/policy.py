@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import jax.numpy as jnp
 
 from marsrl.config import Config
 from marsrl.devices.distributed import from_first
+from marsrl.distributions import Distribution
 from marsrl.envs.base import Environment
 from marsrl.envs.registry import make
-from marsrl.errors import UserError, near_misses
+from marsrl.errors import UserError, near_misses, shown
 from marsrl.learner.algorithm import networks_of
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
@@ -25,48 +28,106 @@ from marsrl.runs.checkpoint import CheckpointError, Checkpoints, Scores, best_up
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.lock import writer_of
 from marsrl.trust import check_trusted
-from marsrl.types import Array, Key, TimeStep
+from marsrl.types import Array, Key, Observation, TimeStep
 
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """The actors of one seed of a run, with the environment that they were trained on.
+    """The actors of one seed of a run.
 
     Attributes:
         networks: the networks.
         actor: the actor's weights.
-        env: the environment.
+        layout: what they read and put out.
+        config: the run's.
+        seed: which training.
         step: environment steps that the parameters were trained for.
     """
 
     networks: Networks
     actor: Weights
-    env: Environment
+    layout: actors.Layout
+    config: Config
+    seed: int
     step: int
+    make_env: Callable[[], Environment] = field(repr=False)
 
-    def initial_carry(self) -> Carry:
-        """The recurrent state at the start of an episode."""
-        return self.networks.initial_carries(1)[0]
+    @cached_property
+    def env(self) -> Environment:
+        """The environment that they were trained on, made when it is first asked for.
+
+        Raises:
+            UserError: it cannot be made here, is code that is not trusted, or is another one now.
+        """
+        env, spec = self.make_env(), self.layout.spec
+        for name in ("num_agents", "obs_shape", "action"):
+            now, then = getattr(env.spec, name), getattr(spec, name)
+            if now != then:
+                raise UserError(
+                    f"{type(env).__name__} is not what this team was trained on: {name} is "
+                    f"{shown(now)}, expected {shown(then)}"
+                )
+        return env
+
+    def initial_carry(self, batch: tuple[int, ...] = ()) -> Carry:
+        """The recurrent state at the start of an episode, (*batch, N, H); `()` if feed-forward."""
+        carry = self.networks.initial_carries(math.prod(batch))[0]
+        return _with_batch(carry, batch)
 
     @partial(jax.jit, static_argnums=(0, 4))  # the policy itself, greedy
     def act(
-        self, carry: Carry, time_step: TimeStep, key: Key, greedy: bool = False
+        self,
+        carry: Carry,
+        time_step: TimeStep | Observation,
+        key: Key,
+        greedy: bool = False,
+        first: Array | None = None,
     ) -> tuple[Carry, Array]:
-        """Chooses the agents' actions in one unbatched environment.
+        """Chooses the agents' actions in one environment, or in each of a batch of them.
 
         Args:
             carry: from `initial_carry` or the last call.
-            time_step: what the environment returned; `obs` and `action_mask` are used.
-            key: PRNG key for sampling.
+            time_step: what the environment returned, with leading axes of a batch, or none; `obs`
+                and `action_mask` are used, so a `marsrl.Observation` serves.
+            key: PRNG key for sampling, or one for each environment of the batch.
             greedy: the mode instead of a sample.
+            first: (*batch,) bool, where an episode begins, so that the carry restarts; default:
+                nowhere.
 
         Returns:
-            The next carry, and the action that the environment expects, (N,) or (N, A).
+            The next carry, and the action that the environment expects, (*batch, N) or
+            (*batch, N, A).
         """
-        batch = jax.tree.map(lambda x: x[None], time_step)
-        carry, dist = self.networks.act_once(self.actor, carry, batch, jnp.zeros(1, bool))
-        action = dist.mode() if greedy else dist.sample(key[None])
-        return carry, dist.env_action(action)[0]
+        carry, dist = self.distribution(carry, time_step, first)
+        batch = time_step.action_mask.shape[:-2]
+        if batch and not key.ndim:
+            key = jax.random.split(key, math.prod(batch))
+        action = dist.mode() if greedy else dist.sample(key.reshape(-1))
+        return carry, _with_batch(dist.env_action(action), batch)
+
+    def distribution(
+        self, carry: Carry, time_step: TimeStep | Observation, first: Array | None = None
+    ) -> tuple[Carry, Distribution]:
+        """The next carry, and the policy over (B, N), B the product of the axes of a batch.
+
+        Arguments are those of `act`.
+        """
+        batch = time_step.action_mask.shape[:-2]
+        flat = Observation(
+            *(
+                x.reshape((-1, *x.shape[len(batch) :]))
+                for x in (jnp.asarray(time_step.obs), jnp.asarray(time_step.action_mask))
+            )
+        )
+        carry = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(batch) :])), carry)
+        first = jnp.zeros(batch, bool) if first is None else first
+        carry, dist = self.networks.act_once(self.actor, carry, flat, first.reshape(-1))
+        return _with_batch(carry, batch), dist
+
+
+def _with_batch(tree: Any, batch: tuple[int, ...]) -> Any:
+    """Arrays (B, ...) as (*batch, ...)."""
+    return jax.tree.map(lambda x: x.reshape((*batch, *x.shape[1:])), tree)
 
 
 def load_policy(
@@ -78,27 +139,53 @@ def load_policy(
 ) -> Policy:
     """Loads a trained team from a run folder, with all the processes that train together.
 
+    The environment is made when `Policy.env` is asked for, and not before: to act, neither it nor
+    the package that it is from is needed.
+
     Args:
         run: the run folder.
         seed: which training; default: the one whose evaluation was best.
         checkpoint: "best" (by evaluation return), "latest", or a number of environment steps.
         env: the environment, if it was not one that the run's configuration names.
-        trust: whether to run code that the folder names, if its task is a `module:factory`.
+        trust: whether to run code that the folder names: a task or network `module:factory`.
 
     Raises:
-        UserError: not a run folder, a task that is not trusted, or no such seed or checkpoint.
+        UserError: not a run folder, a network that is not trusted, or no such seed or checkpoint.
     """
     folder = RunFolder.open(Path(run))
     config = folder.config()
     if seed is not None and seed not in config.seeds:
         known = [str(s) for s in config.seeds]
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
-    if env is None:
+
+    def make_env() -> Environment:
+        if env is not None:
+            return env
         check_trusted("task", config.task, Path(run) / "config.json", trust)
-        env = make(config.task, **config.task_settings)
-    networks = networks_of(config, env)
-    update, actor = _restore(folder, config, networks, seed, checkpoint)
-    return Policy(networks, actor, env, update * config.steps_per_update)
+        return make(config.task, **config.task_settings)
+
+    check_trusted("network", config.network or "", Path(run) / "config.json", trust)
+    layout = _layout(folder) if env is None else None
+    if layout is None:  # a run of an old version, or without a checkpoint
+        env = make_env()
+        shapes = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
+        layout = actors.layout_of(env.spec, shapes[1])
+    networks = networks_of(config, layout.spec)
+    update, seed, actor = _restore(folder, config, networks, seed, checkpoint)
+    step = update * config.steps_per_update
+    return Policy(networks, actor, layout, config, seed, step, make_env)
+
+
+def _layout(folder: RunFolder) -> actors.Layout | None:
+    """What the run's actors read and put out, as the newest checkpoint that can tell has it."""
+    checkpoints = Checkpoints(folder.checkpoints)
+    for update in reversed(checkpoints.steps()):
+        with contextlib.suppress(CheckpointError):
+            content = checkpoints.file(update, actors.FILE)
+            found = None if content is None else actors.layout(content)
+            if found is not None:
+                return found
+    return None
 
 
 def _restore(
@@ -107,8 +194,8 @@ def _restore(
     networks: Networks,
     seed: int | None,
     checkpoint: str,
-) -> tuple[int, Weights]:
-    """The update and the actor of a checkpoint, or of the next best if it is damaged."""
+) -> tuple[int, int, Weights]:
+    """Update, seed and actor of a checkpoint, or of the next best if it is damaged."""
     checkpoints = Checkpoints(folder.checkpoints)
     template = jax.eval_shape(networks.init, jax.random.key(0)).actor
     refused: set[int] = set()
@@ -126,7 +213,7 @@ def _restore(
             if content is None:
                 path = checkpoints.path(update)
                 raise CheckpointError(f"checkpoint {path} has no {actors.FILE}")
-            return update, actors.unpack(content, template, config.seeds.index(mine))
+            return update, mine, actors.unpack(content, template, config.seeds.index(mine))
         except CheckpointError as error:
             there = from_first(lambda update=update: checkpoints.path(update).exists())
             if checkpoint.isdigit() and there:

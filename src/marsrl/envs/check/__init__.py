@@ -48,7 +48,7 @@ def check_env(env: Environment, *, seed: int = 0, num_steps: int | None = None) 
 
     Returns:
         Notes, a sentence each, on what is no fault but worth knowing: whether the agents or the
-        critic see the time. Empty if there are none.
+        critic see the time, or something other than float32. Empty if there are none.
 
     Raises:
         NonconformingEnvironment: with a line for each failure.

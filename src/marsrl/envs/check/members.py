@@ -44,6 +44,11 @@ def in_members(env: Environment) -> Iterator[str]:
     if not isinstance(spec, EnvSpec):
         yield f"spec is {spec!r}, expected a marsrl.EnvSpec"
         return
+    yield from in_spec(spec)
+
+
+def in_spec(spec: EnvSpec) -> Iterator[str]:
+    """Failures in the values of a spec."""
     expected = {
         "num_agents": (_is_size, "a positive int"),
         "obs_shape": (_is_shape, "a tuple of positive ints, at least one"),

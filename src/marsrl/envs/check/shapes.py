@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from marsrl.envs.base import Environment
-from marsrl.envs.check.members import attempt
+from marsrl.envs.check.members import Note, attempt
 from marsrl.types import Discrete, EnvSpec, TimeStep
 
 _METRICS = ("float32", "int32", "bool")
+_READ = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "bool")
+"""What networks read as float32."""
 
 
 def in_shapes(env: Environment) -> Iterator[str]:
@@ -21,14 +23,19 @@ def in_shapes(env: Environment) -> Iterator[str]:
     spec = env.spec
     key = jax.eval_shape(lambda: jax.random.key(0))
     start = attempt("reset, traced by JAX,", jax.eval_shape, env.reset, key)
-    yield from _in_result("reset", spec, start)
     if not _is_result(start):
+        yield from _in_result("reset", spec, start, {})
         return
     discrete = isinstance(spec.action, Discrete)
     shape = (spec.num_agents,) if discrete else (spec.num_agents, spec.action.size)
     action = jax.ShapeDtypeStruct(shape, jnp.int32 if discrete else jnp.float32)
     after = attempt("step, traced by JAX,", jax.eval_shape, env.step, key, start[0], action)
-    yield from _in_result("step", spec, after)
+    dtypes = _read_dtypes(start, after)
+    yield from _in_result("reset", spec, start, dtypes)
+    yield from _in_result("step", spec, after, dtypes)
+    for field, dtype in dtypes.items():
+        share = ", divided by 255" if dtype == "uint8" else ""
+        yield Note(f"{field} is {dtype}: networks read it as float32{share}")
     if _is_result(after):
         yield from _changes(start[0], after[0])
     for name, value in getattr(env, "__dict__", {}).items():
@@ -40,21 +47,34 @@ def _is_result(result: Any) -> bool:
     return isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], TimeStep)
 
 
+def _read_dtypes(start: Any, after: Any) -> dict[str, str]:
+    """The types of `obs` and `global_state`, where they are not float32 but can be read."""
+    if not _is_result(after):
+        return {}
+    found = {}
+    for field in ("obs", "global_state"):
+        values = [getattr(result[1], field) for result in (start, after)]
+        dtypes = {str(getattr(value, "dtype", None)) for value in values}
+        if len(dtypes) == 1 and dtypes <= set(_READ):
+            found[field] = dtypes.pop()
+    return found
+
+
 def _types(result: Any) -> str:
     if type(result) is not tuple:
         return type(result).__name__
     return f"({', '.join(type(x).__name__ for x in result)})"
 
 
-def _in_result(where: str, spec: EnvSpec, result: Any) -> Iterator[str]:
-    """Failures in the abstract result of `reset` or `step`."""
+def _in_result(where: str, spec: EnvSpec, result: Any, dtypes: dict[str, str]) -> Iterator[str]:
+    """Failures in the abstract result of `reset` or `step`; see `_read_dtypes`."""
     if not _is_result(result):
         yield f"{where} returns {_types(result)}, expected (state, marsrl.TimeStep)"
         return
     time_step, N = result[1], spec.num_agents
     expected = {
-        "obs": ((N, *spec.obs_shape), "float32"),
-        "global_state": (spec.state_shape, "float32"),
+        "obs": ((N, *spec.obs_shape), dtypes.get("obs", "float32")),
+        "global_state": (spec.state_shape, dtypes.get("global_state", "float32")),
         "action_mask": ((N, spec.action.size), "bool"),
         "agent_mask": ((N,), "bool"),
         "reward": ((N,), "float32"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar, Literal
@@ -116,7 +119,19 @@ def load_environments() -> ModuleType:
     Raises:
         UserError: jumanji is not installed.
     """
-    return require("jumanji", "jumanji").environments
+    with _outside_a_notebook():
+        return require("jumanji", "jumanji").environments
+
+
+@contextmanager
+def _outside_a_notebook() -> Iterator[None]:
+    """Hides IPython: jumanji would switch a notebook's pictures to a backend that few have."""
+    there = builtins.__dict__.pop("__IPYTHON__", None)
+    try:
+        yield
+    finally:
+        if there is not None:
+            builtins.__dict__["__IPYTHON__"] = there
 
 
 def make_game(kind: Any, generator: Any, time_limit: int) -> Any:

@@ -1,0 +1,4 @@
+"""Trained teams for other programs: `marsrl export RUN --to stablehlo|onnx|torch`.
+
+Not to be taken for `marsrl.envs.export`, which offers environments to other libraries.
+"""

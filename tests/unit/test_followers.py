@@ -1,0 +1,291 @@
+"""Followers of a log: each is read back with the tool's own reader, also after a resume."""
+
+import csv
+import json
+
+import pytest
+
+from environments import Scripted, small_config
+from marsrl.config import Config
+from marsrl.errors import UserError
+from marsrl.runs.folder import RunFolder
+from marsrl.runs.followers import NAMES, choose, following, scalars
+from marsrl.runs.monitor import Silent
+from marsrl.runs.records import to_line
+from marsrl.runs.runner import resume, train
+
+CONFIG = Config(seeds=(0, 3), total_steps=100_000)
+NOW = [(kind, 10 * i) for i in range(7) for kind in ("train", "eval")]
+"""The rows of a run that went on: a row of each kind every ten steps."""
+
+
+def row(kind, step, seed, **values):
+    name = "episode/return" if kind == "train" else "return"
+    row = {"kind": kind, "seed": seed, "step": step, name: step + seed / 10, "greedy": False}
+    return row | {"returns": [1.0], "entropy": float("nan")} | values
+
+
+def rows(first, last):
+    """Of all seeds, from one step to another."""
+    return [row(kind, step, seed) for kind, step in NOW for seed in (0, 3) if first <= step < last]
+
+
+def follow(run, names, *said):
+    """Two sessions: the second goes on from step 30, to which the first had come and beyond."""
+    run.mkdir(exist_ok=True)
+    messages = list(said)
+    with following(choose(names), run, CONFIG, messages.append) as told:
+        told.start([])
+        told.append(rows(0, 30))
+        told.append(rows(30, 50))
+    with following(None, run, CONFIG, messages.append) as told:
+        told.start(rows(0, 30))
+        told.append(rows(30, 50))
+        told.append(rows(50, 70))
+        told.append([row("final", 20, seed) for seed in (0, 3)])
+    return messages
+
+
+STEPS = list(range(0, 70, 10))
+
+
+def values(seed, steps=STEPS):
+    return [pytest.approx(step + seed / 10) for step in steps]
+
+
+def test_csv(tmp_path):
+    follow(tmp_path / "run", ["csv"])
+    for kind, name in (("train", "episode/return"), ("eval", "return")):
+        with (tmp_path / f"run/logs/csv/{kind}.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        assert list(lines[0]) == ["seed", "step", name]
+        for seed in (0, 3):
+            own = [line for line in lines if line["seed"] == str(seed)]
+            assert [int(line["step"]) for line in own] == STEPS
+            assert [float(line[name]) for line in own] == values(seed)
+    assert (tmp_path / "run/logs/csv/final.csv").read_text().count("\n") == 3
+
+
+def test_csv_takes_what_is_measured_later(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with following(choose(["csv"]), run, CONFIG, print) as told:
+        told.start([])
+        told.append([row("eval", 0, 0)])
+        told.append([row("eval", 10, 0, won=0.5)])
+        told.append([row("eval", 20, 0)])
+    lines = (run / "logs/csv/eval.csv").read_text().splitlines()
+    assert lines == ["seed,step,return,won", "0,0,0.0,", "0,10,10.0,0.5", "0,20,20.0,"]
+
+
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboardX")
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    said = follow(tmp_path / "run", ["tensorboard"])
+    assert said == [f"tensorboard: tensorboard --logdir {tmp_path / 'run/logs/tensorboard'}"] * 2
+    for seed in (0, 3):
+        events = reader.EventAccumulator(str(tmp_path / f"run/logs/tensorboard/seed-{seed}"))
+        events.Reload()
+        assert set(events.Tags()["scalars"]) == {
+            "train/episode/return", "eval/return", "final/return",
+        }  # fmt: skip
+        for name in ("train/episode/return", "eval/return"):
+            assert [event.step for event in events.Scalars(name)] == STEPS
+            assert [event.value for event in events.Scalars(name)] == values(seed)
+        (final,) = events.Scalars("final/return")
+        assert (final.step, final.value) == (20, pytest.approx(20 + seed / 10))
+
+
+def test_mlflow(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    follow(tmp_path / "run", ["mlflow"])
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("marsrl").experiment_id
+    found = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert set(found) == {"run", "run seed 0", "run seed 3"}
+    for seed in (0, 3):
+        run = found[f"run seed {seed}"]
+        assert run.info.status == "FINISHED"
+        assert run.data.params["task"] == CONFIG.task
+        assert run.data.params["seed"] == str(seed)
+        assert run.data.tags["mlflow.parentRunId"] == found["run"].info.run_id
+        for name in ("train/episode/return", "eval/return"):
+            history = client.get_metric_history(run.info.run_id, name)
+            assert sorted(metric.step for metric in history) == STEPS
+            assert sorted(metric.value for metric in history) == values(seed)
+
+
+def test_wandb_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    store = pytest.importorskip("wandb.sdk.internal.datastore")
+    proto = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    said = follow(tmp_path / "run", ["wandb"])
+    assert [line.partition("sync")[0] for line in said] == ["wandb: offline; later: wandb "] * 2
+    history, names = {}, {}
+    for path in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")):
+        file = store.DataStore()
+        file.open_for_scan(str(path))
+        while (data := file.scan_data()) is not None:
+            record = proto.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "run":
+                names[record.run.display_name] = (record.run.run_id, record.run.run_group)
+                seed = record.run.display_name.rpartition(" ")[2]
+            elif record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                one = {".".join(x.nested_key) or x.key: json.loads(x.value_json) for x in items}
+                history.setdefault(seed, []).append(one)
+    assert set(names) == {"run seed 0", "run seed 3"}  # the same ids in both sessions
+    assert len({group for _, group in names.values()}) == 1
+    for seed in (0, 3):
+        for name in ("train/episode/return", "eval/return"):
+            told = [one for one in history[str(seed)] if name in one]
+            assert [one["step"] for one in told] == STEPS
+            assert [one[name] for one in told] == values(seed)
+        assert sum("final/return" in one for one in history[str(seed)]) == 1
+
+
+def test_what_a_row_measures():
+    assert scalars(row("eval", 5, 0, won=1)) == {"eval/return": 5.0, "eval/won": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["tensorbord"], "log: 'tensorbord' is no follower; did you mean tensorboard"),
+        ("csv", r"expected a list, such as \['csv'\]"),
+    ],
+)
+def test_unknown_followers(names, said):
+    with pytest.raises(UserError, match=said):
+        choose(names)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "csv"])
+def test_what_is_not_installed(monkeypatch, name):
+    library = {"tensorboard": "tensorboardX"}.get(name, name)
+    monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(UserError, match=rf"{library} is not installed.*marsrl\[{name}\]"):
+        choose([name])
+
+
+class Mine:
+    """A follower of somebody's, which fails where it is told to."""
+
+    def __init__(self, fails=()):
+        self.fails = fails
+        self.told = []
+
+    def start(self, run, rows):
+        self._may_fail("start")
+        self.told.append((run.name, [row["step"] for row in rows]))
+
+    def append(self, rows):
+        self._may_fail("append")
+        self.told += [(row["kind"], row["seed"], row["step"]) for row in rows]
+
+    def close(self):
+        self._may_fail("close")
+        self.told.append("closed")
+
+    def _may_fail(self, name):
+        if name in self.fails:
+            raise SystemExit(f"no {name}\nat all")
+
+
+@pytest.mark.parametrize("fails", [("start",), ("append",), ("close",), ("append", "close")])
+def test_a_follower_that_fails_is_a_line(tmp_path, fails):
+    said, other = [], Mine()
+    both = {"mine": Mine(fails), "other": other}
+    with following(both, tmp_path, CONFIG, said.append) as told:
+        told.start([])
+        told.append(rows(0, 10))
+        told.append(rows(10, 20))
+    name = fails[0]
+    assert said == [f"mine does not follow any more (SystemExit: no {name}); the run goes on"]
+    assert len(other.told) == 10
+    assert other.told[-1] == "closed"
+
+
+def test_a_damaged_memory_does_no_harm(tmp_path):
+    follow(tmp_path / "run", ["csv"])
+    path = tmp_path / "run/logs/followers.json"
+    path.write_text(path.read_text().replace("csv", "mlflow"))
+    said = []
+    with following(None, tmp_path / "run", CONFIG, said.append) as told:
+        told.append(rows(0, 10))
+    assert len(said) == 1
+    assert "nobody follows the run" in said[0]
+
+
+def test_no_followers_leave_no_trace(tmp_path):
+    with following({}, tmp_path, CONFIG, print) as told:
+        told.append(rows(0, 10))
+    with following(None, tmp_path, CONFIG, print) as told:
+        told.append(rows(0, 10))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Console(Silent):
+    def __init__(self):
+        self.said = []
+
+    def message(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A run that a follower of its own ended after its second evaluation, and went on."""
+    run = tmp_path_factory.mktemp("followed") / "run"
+    config = small_config(core="ff", num_evaluations=3, eval_episodes=4, seeds=(0, 1))
+    mine = Mine()
+
+    def interrupt(rows):
+        mine.told += rows
+        if sum(row["kind"] == "eval" for row in mine.told) > 4:
+            raise KeyboardInterrupt
+
+    mine.append = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        train(config, run, env=Scripted(), followers=["csv", mine])
+    RunFolder(run).append([row("train", 10**6, 0)])  # what a resume takes back
+    console = Console()
+    resume(run, console, env=Scripted())
+    return run, console.said
+
+
+def test_a_run_that_goes_on_goes_on_in_its_followers(interrupted):
+    run, said = interrupted
+    assert f"csv: {run / 'logs/csv'}" in said
+    logged = list(RunFolder(run).rows())
+    for kind in ("train", "eval", "final"):
+        with (run / f"logs/csv/{kind}.csv").open() as file:
+            told = [(int(x["seed"]), int(x["step"])) for x in csv.DictReader(file)]
+        assert told == [(x["seed"], x["step"]) for x in logged if x["kind"] == kind]
+        assert told
+
+
+def test_a_run_that_begins_anew_is_another_run_to_its_followers(interrupted, tmp_path):
+    run, _ = interrupted
+    before = (run / "logs/followers.json").read_bytes()
+    aside = RunFolder.open(run).set_aside()
+    assert (aside / "logs/followers.json").read_bytes() == before
+    after = json.loads((run / "logs/followers.json").read_bytes())
+    assert after["followers"] == ["csv"]
+    assert after["id"] != json.loads(before)["id"]
+    assert not (run / "logs/csv").exists()
+
+
+def test_the_log_of_a_folder_is_what_followers_start_from(tmp_path):
+    folder, mine = RunFolder(tmp_path), Mine()
+    with following({"mine": mine}, tmp_path, CONFIG, print) as folder.followers:
+        folder.replace_log(b"".join(map(to_line, rows(0, 20))))
+        folder.append(rows(20, 30))
+    name, steps = mine.told[0]
+    assert (name, steps) == (tmp_path.name, [0, 0, 0, 0, 10, 10, 10, 10])
+    assert mine.told[1:3] == [("train", 0, 20), ("train", 3, 20)]

@@ -1,0 +1,130 @@
+"""Teams that act without their environment, one at a time and in batches."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import marsrl
+from environments import Scripted, small_config, untrained_policy
+from marsrl.errors import UserError
+from marsrl.runs import actors
+from marsrl.runs.checkpoint import CheckpointError
+from marsrl.runs.runner import train
+from marsrl.types import Box, EnvSpec, Observation
+
+N = 2
+SPACES = {"discrete": Scripted(num_agents=N), "box": Scripted(Box(2, -2.0, (1.0, 3.0)), N)}
+
+
+@pytest.fixture(scope="module", params=SPACES)
+def policy(request):
+    return untrained_policy(SPACES[request.param], small_config())
+
+
+def moments(policy, *batch):
+    """Time steps of fresh episodes, (*batch, ...)."""
+    keys = jax.random.split(jax.random.key(0), batch)
+    reset = policy.env.reset
+    for _ in batch:
+        reset = jax.vmap(reset)
+    return jax.jit(reset)(keys)[1]
+
+
+def test_a_batch_is_its_entries(policy):
+    now = moments(policy, 3, 2)
+    keys = jax.random.split(jax.random.key(1), (3, 2))
+    carry, action = policy.act(policy.initial_carry((3, 2)), now, keys)
+    assert carry.shape == (3, 2, N, 8)
+    for i in np.ndindex(3, 2):
+        one = jax.tree.map(lambda x, i=i: x[i], now)
+        after, expected = policy.act(policy.initial_carry(), one, keys[i])
+        np.testing.assert_allclose(after, carry[i], atol=1e-6)
+        np.testing.assert_allclose(action[i], expected, atol=1e-6)
+    first = jnp.zeros((3, 2), bool).at[1, 0].set(True)
+    later = policy.act(carry, now, keys, True, first)[0]
+    np.testing.assert_allclose(later[1, 0], carry[1, 0], atol=1e-6)  # the same view, from anew
+    assert np.abs(later[0] - carry[0]).max() > 1e-3
+
+
+def test_one_key_serves_a_batch_with_different_draws(policy):
+    same = jax.tree.map(lambda x: jnp.repeat(x[None], 40, 0), moments(policy))
+    _, action = policy.act(policy.initial_carry((40,)), same, jax.random.key(0))
+    assert len(np.unique(action.reshape(40, -1), axis=0)) > 1
+
+
+def test_an_observation_is_enough_and_needs_no_jax_arrays(policy):
+    now = jax.device_get(moments(policy))
+    key, carry = jax.random.key(2), policy.initial_carry()
+    seen = Observation(now.obs, now.action_mask)
+    jax.tree.map(
+        np.testing.assert_array_equal, policy.act(carry, seen, key), policy.act(carry, now, key)
+    )
+
+
+@pytest.mark.parametrize("env", SPACES.values(), ids=SPACES)
+def test_what_actors_read_is_packed_with_them(env):
+    made = untrained_policy(env, small_config(), dtype="uint8")
+    stacked = jax.tree.map(lambda x: np.stack([x, x]), made.actor)
+    content = actors.pack(stacked, made.layout)
+    assert actors.layout(content) == made.layout
+    one = actors.unpack(content, made.actor, 1)
+    jax.tree.map(np.testing.assert_array_equal, one, made.actor)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_agents": -1}, "spec.num_agents is -1"),
+        ({"action": {"kind": "circle"}}, "KeyError"),
+        ({"action": {"kind": "box", "num_dims": 1, "low": 2.0, "high": 1.0}}, "low < high"),
+    ],
+)
+def test_a_strange_layout_is_one_line(monkeypatch, change, reason):
+    made = untrained_policy(SPACES["discrete"], small_config())
+    values = made.layout.spec.to_dict() | change
+    monkeypatch.setattr(EnvSpec, "to_dict", lambda _: values)
+    with pytest.raises(CheckpointError, match=reason):
+        actors.layout(actors.pack(made.actor, made.layout))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on an environment whose package is not to be found any more."""
+    config = small_config(
+        task="gone.package:make", total_steps=48, core="ff", num_evaluations=1, eval_episodes=2,
+        seeds=(3,),
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("away") / "run"
+    train(config, path, env=Scripted())
+    return path
+
+
+def test_a_team_is_loaded_without_its_environment(run):
+    policy = marsrl.load_policy(run)
+    assert (policy.seed, policy.layout.spec) == (3, Scripted().spec)
+    now = Scripted().reset(jax.random.key(0))[1]
+    seen = Observation(now.obs, now.action_mask)
+    _, action = policy.act(policy.initial_carry(), seen, jax.random.key(1))
+    assert action.shape == (N,)
+    with pytest.raises(UserError, match=r"gone\.package:make.*--trust"):
+        _ = policy.env
+    with pytest.raises(UserError, match="ModuleNotFoundError"):
+        _ = marsrl.load_policy(run, trust=True).env
+
+
+def test_a_file_of_an_old_version_needs_the_environment(run, monkeypatch):
+    monkeypatch.setattr(actors, "layout", lambda _: None)
+    with pytest.raises(UserError, match=r"gone\.package:make.*--trust"):
+        marsrl.load_policy(run)
+    policy = marsrl.load_policy(run, env=Scripted())
+    assert policy.layout == actors.Layout(Scripted().spec)
+
+
+def test_an_environment_that_has_changed_is_noticed():
+    made = untrained_policy(SPACES["discrete"], small_config())
+    with pytest.raises(UserError, match="num_agents is 3, expected 2"):
+        _ = dataclasses.replace(made, make_env=partial(Scripted, num_agents=3)).env
