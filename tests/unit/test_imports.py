@@ -100,7 +100,7 @@ def without_jax(modules):
 
 
 def test_objectives_and_reports_need_no_jax():
-    modules = [*within("objectives"), *within("report"), *within("bench")]
+    modules = [*within("objectives"), *within("report"), *within("bench"), *within("tune")]
     assert {"marsrl.objectives", "marsrl.report.stats", "marsrl.bench.commands"} <= set(modules)
     result = without_jax(modules)
     assert result.returncode == 0, result.stderr

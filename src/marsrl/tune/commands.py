@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +18,7 @@ from marsrl.envs.adapters import require
 from marsrl.envs.tasks import TASKS, Bounds, family_of
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.presets import preset
+from marsrl.runs.folder import default_folder
 from marsrl.trust import check_trusted
 from marsrl.tune.launch import Ended, check_tasks, search
 from marsrl.tune.plan import FILE, Pruner, Sampler, Study, Tuning, adopt, is_search, read_tuning
@@ -120,7 +119,7 @@ class Tune:
             suite = read_suite(self.source)
             tuning, name = self._of_suite(suite), suite.name
         tuning.check()
-        folder = self.out or _default_folder(name)
+        folder = self.out or default_folder(f"tune-{name}")
         if not is_search(folder):
             check_tasks(tuning)
         return adopt(tuning, folder), folder
@@ -211,9 +210,9 @@ class Tune:
 
 def default_tune(task: str, args: Sequence[str]) -> Tune:
     """The command before its words are read: its task's preset, and which options are given."""
-    words = {re.sub(r"^no-", "", a[2:].partition("=")[0]) for a in args if a.startswith("--")}
+    words = {a[2:].partition("=")[0].replace("-", "_") for a in args if a.startswith("--")}
     names = [f.name for kind in (Config, Tune) for f in dataclasses.fields(kind)]
-    given = tuple(name for name in names if name.replace("_", "-") in words)
+    given = tuple(name for name in names if {name, f"no_{name}"} & words)
     return Tune(config=preset(task, seeds=SEEDS), given=given)
 
 
@@ -263,8 +262,3 @@ def _numbers(settings: dict[str, object]) -> str:
 
 def _say(text: str) -> None:
     _console.print(text, soft_wrap=True, markup=False)
-
-
-def _default_folder(name: str) -> Path:
-    slug = re.sub(r"[^\w.-]+", "-", name)
-    return Path("runs") / f"tune-{slug}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -203,7 +203,7 @@ def adopt(tuning: Tuning, folder: Path) -> Tuning:
     Raises:
         UserError: it has another one, or something else.
     """
-    others = [p for p in folder.glob("*") if p.name != TRIALS]  # another process may just make it
+    others = [p for p in folder.glob("[!.]*") if p.name != TRIALS]  # that another process may make
     if others and not is_search(folder):
         raise UserError(f"{folder} exists and is no search for settings; choose another --out")
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)

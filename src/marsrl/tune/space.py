@@ -193,12 +193,23 @@ def start(dimensions: Mapping[str, Dimension], config: Config) -> dict[str, Any]
 
 # --- The default ----------------------------------------------------------------------------------
 
+_CLIP, _QUADRATIC, _SYMMETRIC, _SCALED = (0.05, 0.4), (0.2, 0.95), (0.2, 10.0), (0.2, 5.0)
 _EPS = {
-    "mappo": (0.05, 0.4),
-    "maspo": (0.2, 0.95),
-    "mars": (0.2, 10.0),
+    "mappo": _CLIP,
+    "mappo-geometric": _CLIP,
+    "rollback": _CLIP,
+    "maspo": _QUADRATIC,
+    "mars-additive": _QUADRATIC,
+    "ano": _QUADRATIC,
+    "maspo-geometric": _SYMMETRIC,
+    "mars": _SYMMETRIC,
+    "mars-log": _SYMMETRIC,
+    "mars-capped": _SYMMETRIC,
+    "sapo": _SCALED,  # without a region: 1 is their papers' setting
+    "dpo": _SCALED,
 }
-"""Widths over which the three objectives move about equally far, measured by their updates' KL."""
+"""Widths over which objectives move about equally far: measured, by the KL of their updates, for
+`mappo`, `maspo` and `mars`, and for the others those of the one that they are most like."""
 _EPS_BY_KIND = {"additive": (0.05, 0.95), "geometric": (0.05, 10.0)}
 _STEP_SIZE = LogUniform(2e-4, 4e-3)
 

@@ -23,6 +23,7 @@ JOURNAL = "journal.log"
 _RETRIED = "retry of"
 _START = "start"
 _FAILURE = "failure"
+_PATIENCE = 300.0  # seconds for a lock: a sampler thinks while its process has it
 _LEAST_STARTUP, _MOST_STARTUP = 4, 10
 
 
@@ -74,17 +75,17 @@ class Studies:
         self._optuna = require("optuna", "tune")
         self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
         journal = folder / JOURNAL
-        with store_lock(folder):
+        with store_lock(folder, _PATIENCE):
             _mend(journal)
         storages = self._optuna.storages
         backend = storages.journal.JournalFileBackend(str(journal), lock_obj=_JournalLock(folder))
         storage = storages.JournalStorage(backend)
-        with store_lock(folder / TRIALS):  # or two processes would both begin
+        with store_lock(folder / TRIALS, _PATIENCE):  # or two processes would both begin
             self._studies = {study.name: self._open(study, storage) for study in tuning.studies}
 
     def begin(self) -> Begun | None:
         """The next trial, of the study that has the fewest; None if all have been begun."""
-        with store_lock(self._folder / TRIALS):
+        with store_lock(self._folder / TRIALS, _PATIENCE):
             self._bury()
             counts = [(study, self.counts(study)) for study in self._tuning.studies]
             left = [(c.begun, study) for study, c in counts if c.begun < c.goal]
@@ -248,7 +249,7 @@ class _JournalLock:
 
     def acquire(self) -> bool:
         """Waits for it."""
-        self._held.enter_context(store_lock(self._folder))
+        self._held.enter_context(store_lock(self._folder, _PATIENCE))
         return True
 
     def release(self) -> None:
