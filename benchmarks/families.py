@@ -15,8 +15,8 @@ import numpy as np
 import tyro
 
 from marsrl.bench.suite import read_suite
-from marsrl.cli import configure_jax
 from marsrl.config import Config
+from marsrl.devices.startup import configure_jax
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.presets import preset

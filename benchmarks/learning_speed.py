@@ -25,8 +25,8 @@ import numpy as np
 import tyro
 
 from families import ensure_trained
-from marsrl.cli import configure_jax
 from marsrl.config import Config
+from marsrl.devices.startup import configure_jax
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses
 from marsrl.learner.evaluate import play

@@ -16,8 +16,8 @@ from pathlib import Path
 import tyro
 
 from families import ensure_trained, folder
-from marsrl.cli import configure_jax
 from marsrl.config import Config
+from marsrl.devices.startup import configure_jax
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.presets import preset

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from marsrl.cli import configure_jax
+from marsrl.devices.startup import configure_jax
 from marsrl.runs.machine import describe_machine
 
 T = TypeVar("T")

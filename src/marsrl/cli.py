@@ -17,6 +17,7 @@ import tyro
 from marsrl.bench.commands import Bench
 from marsrl.commandline import parse
 from marsrl.config import Config
+from marsrl.devices.startup import configure_jax
 from marsrl.envs.commands import CheckEnv, Envs
 from marsrl.errors import Interrupted, UserError, printable, reason, shown
 from marsrl.presets import preset
@@ -114,15 +115,3 @@ def _kept_traceback(args: list[str]) -> str:
     except OSError as error:
         return f"its traceback could not be kept: {error}"
     return f"for a bug report: {path}"
-
-
-def configure_jax() -> None:
-    """One device per core, and compiled programs kept between starts."""
-    import jax
-
-    from marsrl.devices import sharding
-
-    sharding.use_cpu_cores()
-    cache = os.environ.get("MARSRL_CACHE", Path.home() / ".cache" / "marsrl")
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many are small

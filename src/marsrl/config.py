@@ -14,7 +14,13 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from marsrl.errors import UserError, closest, near_misses, shown
 from marsrl.loading import LONGEST
-from marsrl.objectives import OBJECTIVES, Objective, check_objective, make_objective
+from marsrl.objectives import (
+    OBJECTIVES,
+    Objective,
+    check_objective,
+    default_eps,
+    make_objective,
+)
 
 
 @dataclass(frozen=True)
@@ -28,18 +34,23 @@ class Config:
     objective: str = "mars"
     """Per-sample surrogate: mars, maspo, mappo, a variant (see docs/objectives.md), or your own
     module:factory."""
-    eps: float = 0.2
-    """Size of the trust region."""
+    eps: float | None = None
+    """Size of the trust region; default: the objective's own."""
     eps_low: float | None = None
     """Lower size, for the -flexible objectives only."""
     eps_high: float | None = None
     """Upper size, for the -flexible objectives only."""
     eps_end: float | None = None
     """Size of the trust region at the end of the run, evenly from eps; default: eps."""
+    target_kl: float | None = None
+    """KL of an update (nats) that the size of the trust region is steered to, from eps on; default:
+    it is not steered."""
     seeds: tuple[int, ...] = (0, 1)
     """One independent training per seed, all in one program."""
     total_steps: int = 2_500_000
     """Environment steps per seed (not times agents), rounded up to whole updates."""
+    init_from: str | None = None
+    """Start from parameters of another run, RUN[:SEED][@CHECKPOINT]; default: fresh ones."""
 
     num_envs: int = 128
     """Environments per seed."""
@@ -141,7 +152,14 @@ class Config:
         for name in ("gamma", "gae_lambda"):
             value = getattr(self, name)
             _require(name, value, 0 <= value <= 1, f"from 0 to 1; nearest: {0 if value < 0 else 1}")
-        for name in ("chunk_length", "value_clip", "huber_delta", "kl_stop", "eps_end", "devices"):
+        for name in (
+            "chunk_length",
+            "value_clip",
+            "huber_delta",
+            "kl_stop",
+            "target_kl",
+            "devices",
+        ):
             value = getattr(self, name)
             _require(name, value, value is None or value > 0, "greater than 0")
         self._check_seeds()
@@ -158,7 +176,8 @@ class Config:
             nearest = min(self.mesh_shapes, key=lambda size: abs(size - devices))
             raise UserError(
                 f"devices = {devices} cannot share {len(self.seeds)} seeds and {self.env_blocks} "
-                f"blocks of environments evenly; the nearest that can is {nearest}"
+                f"blocks of environments evenly; the nearest that can is {nearest}",
+                "devices",
             )
         _require("ent_coef_end", self.ent_coef_end, (self.ent_coef_end or 0) >= 0, "0 or greater")
 
@@ -185,36 +204,36 @@ class Config:
                 expected = f"at most {LONGEST} printable characters"
             else:
                 fits, expected = abs(value) < 2**63, "a finite number below 2**63"
-            _require(f"task_settings: {name}", value, fits, expected)
+            _require(f"task_settings: {name}", value, fits, expected, "task_settings")
+        path = self.init_from
+        right = path is None or (0 < len(path) <= _LONGEST_PATH and path.isprintable())
+        _require("init_from", path, right, f"a path of at most {_LONGEST_PATH} characters")
         try:
             check_objective(self.objective, self.eps_low, self.eps_high)
         except ValueError as error:
-            raise UserError(str(error)) from error
-        if self.objective in OBJECTIVES:
-            self._check_end_region(self.make_objective())
-        else:
-            _require("eps", self.eps, self.eps > 0, "greater than 0")
-
-    def _check_end_region(self, objective: Objective) -> None:
-        if self.eps_end is None:
-            return
-        if self.eps_low is not None:
-            raise UserError(f"eps_end = {self.eps_end!r} is not for {self.objective}, without eps")
-        try:
-            objective.resized(self.eps_end / self.eps)
-        except ValueError as error:
-            raise UserError(f"eps_end = {self.eps_end!r}: {error}") from error
+            raise UserError(str(error), "objective") from error
+        if self.eps_end is not None and self.eps_low is not None:
+            text = f"eps_end = {self.eps_end!r} is not for {self.objective}, without eps"
+            raise UserError(text, "eps_end")
+        for name in ("eps", "eps_end"):
+            eps = getattr(self, name)
+            if self.objective in OBJECTIVES:
+                self._make_objective(name, eps)
+            else:
+                _require(name, eps, eps is None or eps > 0, "greater than 0")
 
     def _check_counters(self) -> None:
         """Checks what is counted or indexed in 32 bits on the device."""
         steps = self.steps_per_update
-        _require("num_envs x rollout_length", steps, steps <= _INT32, f"at most {_INT32:,}")
+        expected = f"at most {_INT32:,}"
+        _require("num_envs x rollout_length", steps, steps <= _INT32, expected, "num_envs")
         passes = self.num_updates * self.update_epochs * self.num_minibatches
         if passes > _INT32:
             most = _INT32 // (self.update_epochs * self.num_minibatches) * steps
             raise UserError(
                 f"total_steps = {self.total_steps} needs {passes:,} steps of the optimiser, which "
-                f"counts them to {_INT32:,}; nearest: {most}"
+                f"counts them to {_INT32:,}; nearest: {most}",
+                "total_steps",
             )
 
     @property
@@ -272,17 +291,28 @@ class Config:
         content = {
             # 1 and 1.0 are the same setting
             name: float(value) if isinstance(value, int) and hints[name] in _FLOATS else value
-            for name, value in self.to_dict().items()
+            for name, value in self.settled().to_dict().items()
             if name not in ("seeds", "devices", "log_interval", "keep_checkpoints")
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def make_objective(self) -> Objective:
         """The named objective with this trust region."""
+        return self._make_objective("eps", self.eps)
+
+    def _make_objective(self, name: str, eps: float | None) -> Objective:
         try:
-            return make_objective(self.objective, self.eps, self.eps_low, self.eps_high)
+            return make_objective(self.objective, eps, self.eps_low, self.eps_high)
         except ValueError as error:
-            raise UserError(str(error)) from error
+            size = name if self.eps_low is None else "eps_low"
+            named = self.objective in OBJECTIVES  # of these, only the size can be wrong by now
+            text = str(error) if name == "eps" else f"{name} = {eps!r}: {error}"
+            raise UserError(text, size if named else "objective") from error
+
+    def settled(self) -> Config:
+        """The same with the objective's own `eps` written down, as in the records of a run."""
+        eps = default_eps(self.objective) if self.eps is None else self.eps
+        return self if eps == self.eps else dataclasses.replace(self, eps=eps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -300,14 +330,32 @@ class Config:
         names = [f.name for f in fields(Config)]
         for key in values:
             if key not in names:
-                raise UserError(f"unknown setting {shown(key)}{near_misses(key, names)}")
+                text = f"unknown setting {shown(key)}{near_misses(key, names)}"
+                raise UserError(text, key if isinstance(key, str) else None)
         return Config(**values)
 
+
+INPUTS = (
+    "eps",
+    "eps_low",
+    "eps_high",
+    "eps_end",
+    "target_kl",
+    "actor_lr",
+    "critic_lr",
+    "anneal_lr",
+    "ent_coef",
+    "ent_coef_end",
+    "gamma",
+    "gae_lambda",
+)
+"""Settings that are inputs of the compiled program: runs can differ in these and share one."""
 
 _FLOATS = (float, float | None)
 _WHOLE = (int, int | None)
 _INT32 = 2**31 - 1
 _MAX_SEEDS = 10_000
+_LONGEST_PATH = 4096
 _MAX_FLOAT = 1e9  # far from what overflows in float32, also squared
 _MOST = {
     "total_steps": 10**13,
@@ -340,6 +388,7 @@ _POSITIVE = (
     "log_interval",
     "keep_checkpoints",
 )
+_POSITIVE_IF_ANY = ("chunk_length", "value_clip", "huber_delta", "kl_stop", "target_kl", "devices")
 _NOT_NEGATIVE = ("ent_coef", "advantage_floor", "eval_seed")
 
 
@@ -375,9 +424,8 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
         expected = str(hint) if get_origin(hint) else getattr(hint, "__name__", str(hint))
         if get_origin(hint) is Literal:
             expected = f"one of {', '.join(get_args(hint))}{closest(value, get_args(hint))}"
-        raise UserError(
-            f"{name} = {shown(value)} has the wrong type, expected {expected}"
-        ) from error
+        text = f"{name} = {shown(value)} has the wrong type, expected {expected}"
+        raise UserError(text, name) from error
 
 
 def _check_size(name: str, value: Any, hint: Any) -> None:
@@ -390,9 +438,9 @@ def _check_size(name: str, value: Any, hint: Any) -> None:
         _require(name, value, finite, f"finite and at most {_MAX_FLOAT:g}")
 
 
-def _require(name: str, value: Any, ok: bool, expected: str) -> None:
+def _require(name: str, value: Any, ok: bool, expected: str, field: str | None = None) -> None:
     if not ok:
-        raise UserError(f"{name} = {shown(value)} must be {expected}")
+        raise UserError(f"{name} = {shown(value)} must be {expected}", field or name)
 
 
 def _require_divides(name: str, part: int, whole_name: str, whole: int) -> None:
@@ -400,5 +448,6 @@ def _require_divides(name: str, part: int, whole_name: str, whole: int) -> None:
         nearest = min(_divisors(whole), key=lambda d: abs(d - part))
         raise UserError(
             f"{name} = {part} does not divide {whole_name} = {whole}; the nearest that does is "
-            f"{nearest}"
+            f"{nearest}",
+            name,
         )

@@ -13,10 +13,14 @@ class UserError(Exception):
     """Bad input, explained in one line that names the value and what was expected.
 
     Not a ValueError: the command line's parser would wrap those in a text of its own.
+
+    Attributes:
+        field: the setting whose value is wrong, if it is one of `marsrl.Config`.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__("\n".join(map(_clipped, message.split("\n"))))
+        self.field = field
 
 
 def shown(value: object) -> str:

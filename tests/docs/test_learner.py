@@ -1,4 +1,4 @@
-"""The example of docs/learner.md runs as it stands there."""
+"""The examples of docs/learner.md run as they stand there."""
 
 import re
 from pathlib import Path
@@ -10,9 +10,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "learner.md"
 
 @pytest.mark.slow
 def test_the_algorithm_in_ten_lines(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)
-    exec(compile(example, PAGE, "exec"), {})
-    printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 2
-    for line in printed:
+    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)
+    assert len(examples) == 2
+    names = {}
+    for example in examples:
+        exec(compile(example, PAGE, "exec"), names)
+    *of_two_seeds, sizes = capsys.readouterr().out.splitlines()
+    assert len(of_two_seeds) == 2
+    for line in of_two_seeds:
         assert len(re.findall(r"\d\.\d+|\d\.", line)) == 2
+    assert sizes == "[0.2 1.  4. ]"

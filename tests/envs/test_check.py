@@ -19,7 +19,8 @@ from marsrl.envs.check.play import _listed
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
 from marsrl.learner.algorithm import episode_metrics
-from marsrl.runs.runner import _Run, train
+from marsrl.runs.member import score_rows
+from marsrl.runs.runner import train
 from marsrl.types import RESERVED_METRICS, Box, Discrete
 
 SPEC = Scripted().spec
@@ -552,8 +553,8 @@ def test_a_sound_picture():
 def test_all_names_that_a_run_gives_its_own_values_are_reserved():
     ended = jnp.ones((2, 3), bool)
     stats = EpisodeStats(ended, ended * 1.0, ended * 1, {})
-    run = SimpleNamespace(config=Config(seeds=(0, 1)))
-    (row, _) = _Run._score_rows(run, "eval", jax.device_get(stats), range(2), 0)
+    config = Config(seeds=(0, 1))
+    (row, _) = score_rows(config, "eval", jax.device_get(stats), {0: 0, 1: 0})
     own = {*row, *(name.removeprefix("episode/") for name in episode_metrics(stats))}
     own |= {*EPISODE_COLUMNS} | {"seconds", "steps_per_second"}
     assert own <= RESERVED_METRICS

@@ -25,8 +25,10 @@ from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.results import collect
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.cli import main
+from marsrl.config import Config
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
+from marsrl.runs import runner
 from marsrl.runs.folder import RunFolder
 
 SETTINGS = {
@@ -36,6 +38,15 @@ SETTINGS = {
 }  # fmt: skip
 SUITE = Suite("tiny", ("paxmen/4ag",), ("mars",), (0, 1), SETTINGS)
 WAIT = 90.0  # seconds, for what takes a few
+
+
+def batched(words):
+    """The words of a worker's command line, a configuration and a folder at a time."""
+    return zip(words[::2], words[1::2], strict=True)
+
+
+def label_of(folder):
+    return Path(folder).parent.name.rpartition("-")[0]
 
 
 def wait_for(condition):
@@ -51,29 +62,31 @@ def wait_for(condition):
 # Writes what the real worker leaves, and notes that it ran; `what` may make it crash or hang first.
 PRETEND = """
 import json, pathlib, sys, time
-folder, what, seeds = pathlib.Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-notes = folder.with_suffix(".notes")
-before = len(notes.read_text().splitlines()) if notes.exists() else 0
-with notes.open("a") as file: file.write("started\\n")
-if what == "hang": time.sleep(600)
-if what == "crash" or what == "crash once" and before == 0:
-    sys.exit("some words\\n\\nno luck\\n")
-time.sleep(0.3)
-folder.mkdir(exist_ok=True)
-seeds = {str(seed): {"status": "finished", "step": 9} for seed in seeds}
-status = {"status": "finished", "step": 9, "seeds": seeds}
-(folder / "status.json").write_text(json.dumps(status))
+for folder, what, seeds in json.loads(sys.argv[1]):
+    folder = pathlib.Path(folder)
+    notes = folder.with_suffix(".notes")
+    before = len(notes.read_text().splitlines()) if notes.exists() else 0
+    with notes.open("a") as file: file.write("started\\n")
+    if what == "hang": time.sleep(600)
+    if what == "crash" or what == "crash once" and before == 0:
+        sys.exit("some words\\n\\nno luck\\n")
+    time.sleep(0.3)
+    folder.mkdir(exist_ok=True)
+    seeds = {str(seed): {"status": "finished", "step": 9} for seed in seeds}
+    status = {"status": "finished", "step": 9, "seeds": seeds}
+    (folder / "status.json").write_text(json.dumps(status))
 """
 
 
 @pytest.fixture
 def pretend(monkeypatch):
-    """Replaces workers by ones of which `pretend[objective]` says what they do."""
+    """Replaces workers by ones of which `pretend[label]` says what they do."""
     what = {}
 
-    def start(config, words, path, environment, output, held):
-        words = [*words, what.get(config.objective, "finish"), json.dumps(config.seeds)]
-        command = [sys.executable, "-c", PRETEND, *words]
+    def start(words, path, environment, output, held):
+        runs = [(json.loads(config), folder) for config, folder in batched(words)]
+        plain = [(f, what.get(label_of(f), "finish"), config["seeds"]) for config, f in runs]
+        command = [sys.executable, "-c", PRETEND, json.dumps(plain)]
         return subprocess.Popen(command, stdout=output, stderr=output, pass_fds=held, text=True)
 
     monkeypatch.setattr(launch, "start_worker", start)
@@ -118,14 +131,64 @@ def test_a_crash_is_tried_once_more_and_the_others_go_on(jobs, pretend):
     assert not mars.failure.exists()
 
 
+def test_what_fails_takes_no_other_with_it(tmp_path, pretend):
+    """Of jobs that share a process, each that it leaves is tried by itself."""
+    labels = ("mars", "mars@gamma=0.9", "mars@gamma=0.8", "mappo")
+    suite = Suite("small", ("paxmen/4ag",), labels, (0,), SETTINGS)
+    pretend |= {"mars": "crash once"}
+    jobs = plan(adopt(suite, tmp_path), tmp_path)
+    told = []
+    outcomes = launch.run_local(jobs, 1, told.append, 3)
+    assert [outcome.status for outcome in outcomes] == ["done"] * 4
+    assert [starts(job) for job in jobs] == [2, 1, 1, 1]
+    assert told == outcomes
+    assert f"trains beside {jobs[0].name}: see {jobs[0].log}" in jobs[1].log.read_text()
+    assert all(map(free, jobs))
+
+
+def test_a_job_that_somebody_has_is_left_out_of_its_batch(tmp_path, pretend):
+    suite = Suite("small", ("paxmen/4ag",), ("mars", "mars@gamma=0.9"), (0,), SETTINGS)
+    jobs = plan(adopt(suite, tmp_path), tmp_path)
+    jobs[0].folder.parent.mkdir(parents=True)
+    with jobs[0].lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        outcomes = launch.run_local(jobs, 1, print, 2)
+    assert [(o.job, o.status) for o in outcomes] == [(jobs[0], "locked"), (jobs[1], "done")]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_new_runs_train_together_and_others_go_on(tmp_path, monkeypatch, together):
+    calls = []
+    monkeypatch.setattr(runner, "train", lambda config, folder, _: calls.append(("train", folder)))
+    monkeypatch.setattr(
+        runner, "resume", lambda folder, _, expected: calls.append(("resume", folder))
+    )
+    monkeypatch.setattr(
+        runner,
+        "train_together",
+        (lambda configs, folders, _: calls.append(("together", *folders))) if together else None,
+        raising=False,
+    )
+    folders = [tmp_path / name for name in "abc"]
+    (folders[1] / "checkpoints" / "1").mkdir(parents=True)
+    configs = [Config(seeds=(0,), gamma=gamma) for gamma in (0.9, 0.8, 0.7)]
+    worker._train(configs, folders)
+    new = [("together", folders[0], folders[2])]
+    alone = [("train", folders[0]), ("train", folders[2])]
+    assert calls == [("resume", folders[1]), *(new if together else alone)]
+    calls.clear()
+    worker._train(configs[:1], folders[:1])
+    assert calls == [("train", folders[0])]
+
+
 def test_a_failure_says_the_reason_and_not_advice(tmp_path, monkeypatch, capsys):
-    def fail(config, folder):
+    def fail(configs, folders):
         error = ValueError("loss is a string\nof two lines")
         error.add_note("--------------------\nFor simplicity, JAX has removed its internal frames")
         raise error
 
     monkeypatch.setattr(worker, "_train", fail)
-    monkeypatch.setattr("marsrl.cli.configure_jax", lambda: None)
+    monkeypatch.setattr("marsrl.devices.startup.configure_jax", lambda: None)
     monkeypatch.setattr(sys, "argv", ["worker", "{}", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as end:
         worker.main()
@@ -236,7 +299,7 @@ def test_an_interruption_ends_the_processes(jobs, pretend):
 def test_a_killed_worker_names_the_signal(jobs, pretend, monkeypatch):
     killed = "import os; os.kill(os.getpid(), 9)"
 
-    def start(config, words, path, environment, output, held):
+    def start(words, path, environment, output, held):
         return subprocess.Popen([sys.executable, "-c", killed], pass_fds=held, text=True)
 
     monkeypatch.setattr(launch, "start_worker", start)
@@ -278,13 +341,13 @@ def test_workers_share_the_gpus_and_their_memory(workers, places, jobs, two_gpus
     found = []
     together = threading.Barrier(len(places))
 
-    def start(job, path, environment, stop):
+    def start(batch, path, environment, stop):
         if len(found) < len(places):  # all places are in use once
             found.append((environment["CUDA_VISIBLE_DEVICES"], *list(environment.values())[1:]))
             together.wait(WAIT)
-        return launch.Outcome(job, "done")
+        return [launch.Outcome(job, "done") for job in batch]
 
-    monkeypatch.setattr(launch, "train_job", start)
+    monkeypatch.setattr(launch, "train_batch", start)
     launch.run_local(jobs, workers, lambda outcome: None)
     assert sorted(found) == places
 
@@ -292,7 +355,7 @@ def test_workers_share_the_gpus_and_their_memory(workers, places, jobs, two_gpus
 def test_a_trial_sees_one_gpu_as_a_job_does(two_gpus, jobs, monkeypatch):
     seen = []
 
-    def start(config, words, path, environment, output):
+    def start(words, path, environment, output):
         seen.append(environment)
         told = 'print(\'{"seconds": 1.0, "peak_memory_mb": 2.0}\')'
         return subprocess.Popen([sys.executable, "-c", told], stdout=output, text=True)
@@ -340,15 +403,16 @@ def test_what_somebody_else_put_there_is_not_used(squat, tmp_path, monkeypatch):
 def test_a_job_of_ray_keeps_the_gpu_that_ray_gave_it(jobs, monkeypatch):
     found = []
 
-    def train(job, path, environment):
+    def train(batch, path, environment):
         found.append(environment)
-        return launch.Outcome(job, "done")
+        return [launch.Outcome(job, "done") for job in batch]
 
-    monkeypatch.setattr(cluster, "train_job", train)
+    monkeypatch.setattr(cluster, "train_batch", train)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     for gpus in (0.5, 0):
-        assert cluster._train(jobs[0].config.to_dict(), "x", ".", gpus) == ("done", 0.0, "")
+        plain = [(jobs[0].config.to_dict(), "x", jobs[0].label)]
+        assert cluster._train(plain, ".", gpus) == [("x", "done", 0.0, "")]
     half = {"CUDA_VISIBLE_DEVICES": "3", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
     assert found == [half, {}]
 

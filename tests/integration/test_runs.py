@@ -20,11 +20,13 @@ from environments import Scripted
 from faults import record
 from marsrl.errors import UserError
 from marsrl.learner import program as program_module
-from marsrl.learner.program import Program
+from marsrl.learner.program import FINAL_BATCHES, Program
+from marsrl.objectives import Objective, TrustRegion, mars, symmetric
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
-from marsrl.runs.runner import evaluation_updates, resume, train
+from marsrl.runs.runner import evaluation_updates, resume, train, train_together
 
 pytestmark = pytest.mark.slow
 CONFIG = dataclasses.replace(
@@ -121,6 +123,17 @@ def test_evaluated_logged_and_saved_parameters_are_the_same(whole):
     assert {row["step"] for row in logged} == {
         update * CONFIG.steps_per_update for update in evaluation_updates(CONFIG)
     }
+
+
+def test_the_last_parameters_are_scored_on_many_episodes(whole):
+    program = Program(CONFIG, ENV)
+    actor = saved_state(whole.path).learner.weights.actor
+    played = [program.evaluate(actor, 1 + i).episode_return for i in range(FINAL_BATCHES)]
+    last = [row for row in rows(whole.path) if row["kind"] == "last"]
+    assert [row["seed"] for row in last] == list(CONFIG.seeds)
+    assert {row["step"] for row in last} == {LAST * CONFIG.steps_per_update}
+    expected = np.concatenate(played, axis=1)
+    np.testing.assert_array_equal(np.float32([row["returns"] for row in last]), expected)
 
 
 def test_every_episode_counts_once(whole):
@@ -222,15 +235,7 @@ def test_a_seed_is_not_touched_by_another_that_diverges(tmp_path):
         [row for row in rows(result.path) if row["seed"] in (2, 3)]
         for result in (beside, among_healthy)
     )
-    assert len(mine) == len(theirs)
-    for one, other in zip(mine, theirs, strict=True):
-        assert one.keys() == other.keys()
-        for name, value in one.items():  # two programs round differently
-            other_value = other[name]
-            if isinstance(value, str) or value is None:
-                assert value == other_value
-            else:
-                np.testing.assert_allclose(value, other_value, rtol=0.01, atol=0.02, err_msg=name)
+    assert_close(mine, theirs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,3 +269,80 @@ def test_a_run_that_does_not_fit_leaves_no_folder(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="lower num_envs"):
         train(CONFIG, tmp_path / "large", env=ENV)
     assert list(tmp_path.iterdir()) == []
+
+
+def assert_close(mine: list[dict], theirs: list[dict]):
+    """The same rows, of two programs, which round differently."""
+    assert len(mine) == len(theirs)
+    for one, other in zip(mine, theirs, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            if isinstance(value, str) or value is None:
+                assert value == other[name]
+            elif name != "ratio/teammates":  # which correlates rounding, while nothing has moved
+                np.testing.assert_allclose(value, other[name], rtol=0.01, atol=0.02, err_msg=name)
+
+
+def test_runs_that_train_together_are_as_if_each_were_alone(tmp_path, whole):
+    wide = dataclasses.replace(CONFIG, eps=2.0, actor_lr=5e-3, gamma=0.9, ent_coef=0.1, seeds=(5,))
+    paths = [tmp_path / "as-before", tmp_path / "wide"]
+    results = train_together([CONFIG, wide], paths, env=ENV)
+    assert [result.path for result in results] == paths
+    assert [set(result.final_return) for result in results] == [{3, 5}, {5}]
+    alone = train(wide, tmp_path / "alone", env=ENV)
+    assert_close(rows(paths[0]), rows(whole.path))
+    assert_close(rows(paths[1]), rows(alone.path))
+    assert {row["eps"] for row in rows(paths[1]) if row["kind"] == "train"} == {2.0}
+    # each folder is a run like any other: its own configuration, checkpoints and policy
+    assert RunFolder(paths[1]).config() == wide
+    program = Program(wide, ENV)
+    state = Checkpoints(paths[1] / "checkpoints").restore(LAST, program.template)
+    (last,) = [r["returns"] for r in rows(paths[1])[-3:] if r["kind"] == "eval"] or [None]
+    played = program.evaluate(state.learner.weights.actor).episode_return[0]
+    if last is not None:
+        np.testing.assert_array_equal(played, np.float32(last))
+    assert load_policy(paths[1], env=ENV).step > 0
+    resume(paths[1], env=ENV)
+
+
+def test_runs_that_cannot_train_together_are_refused_before_anything_is_written(tmp_path):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for changes, said in (
+        ({"width": 16}, "width is .* and 16"),
+        ({"objective": "mappo"}, "objective is 'mars' and 'mappo'"),
+        ({"target_kl": 0.01}, "target_kl"),
+    ):
+        with pytest.raises(UserError, match=said):
+            train_together([CONFIG, dataclasses.replace(CONFIG, **changes)], paths, env=ENV)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_steered_trust_region_resumes_bit_for_bit(tmp_path):
+    config = dataclasses.replace(CONFIG, target_kl=0.02)
+
+    class Ending(Silent):
+        def progress(self, step, rows):
+            if step == 3 * 32:
+                raise KeyboardInterrupt
+
+    uninterrupted, interrupted = tmp_path / "uninterrupted", tmp_path / "interrupted"
+    train(config, uninterrupted, env=ENV)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, interrupted, Ending(), env=ENV)
+    resume(interrupted, env=ENV)
+    assert rows(interrupted) == rows(uninterrupted)
+    sizes = [row["eps"] for row in rows(uninterrupted) if row["kind"] == "train"]
+    assert len(set(sizes)) > 2
+
+
+def test_an_objective_that_is_passed_trains_like_a_named_one(tmp_path, whole):
+    result = train(CONFIG, tmp_path / "same", env=ENV, objective=mars(CONFIG.eps))
+    assert rows(result.path) == rows(whole.path)
+    own = Objective("my own", symmetric, TrustRegion.geometric(1.5))
+    path = tmp_path / "own"
+    train(CONFIG, path, env=ENV, objective=own)
+    recorded = RunFolder(path).config()
+    assert (recorded.objective, recorded.eps) == ("passed:my_own", 1.5)
+    with pytest.raises(UserError, match=r"pass it again: resume\(objective=...\)"):
+        resume(path, env=ENV)
+    resume(path, env=ENV, objective=own)

@@ -48,7 +48,8 @@ def test_it_crosses_jit_vmap_and_scan(algorithm):
 
 
 def test_schedules_run_from_start_to_end(algorithm):
-    values = [algorithm.scheduled(jnp.int32(update))[0] for update in (0, 1, 4)]
+    scheduled = algorithm.hyperparameters.scheduled
+    values = [scheduled(jnp.int32(update), 0.0) for update in (0, 1, 4)]
     np.testing.assert_allclose([v.actor_lr for v in values], [2e-3, 1.5e-3, 0], atol=1e-9)
     np.testing.assert_allclose([v.ent_coef for v in values], [3e-3, 2.25e-3, 0], atol=1e-9)
 
@@ -56,9 +57,14 @@ def test_schedules_run_from_start_to_end(algorithm):
 @pytest.mark.parametrize("name", ["mars", "mappo", "mars-log"])
 def test_the_trust_region_may_change_its_size(name):
     config = small_config(objective=name, eps=0.4, eps_end=0.1, total_steps=2 * 48)
-    resized = make_algorithm(config, Scripted()).scheduled
+    made = make_algorithm(config, Scripted())
     u, advantage = jnp.array([-0.7, 0.2, 0.5]), jnp.array([-1.0, 2.0, 1.0])
-    value = jax.jit(lambda updates: resized(updates)[1](u, advantage))
+
+    @jax.jit
+    def value(updates):
+        schedule = made.hyperparameters.scheduled(updates, 0.0)
+        return made.objective.within(schedule.eps_low, schedule.eps_high)(u, advantage)
+
     for updates, eps in ((0, 0.4), (1, 0.25), (2, 0.1)):
         expected = dataclasses.replace(config, eps=eps, eps_end=None).make_objective()
         np.testing.assert_allclose(value(updates), expected(u, advantage), rtol=1e-4)

@@ -13,7 +13,9 @@ SOURCE = Path(marsrl.__file__).parent
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "marsrl."))
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax"}
 ENVIRONMENT_INTERFACE = {"base", "vector", "registry"}
-TRAINING = {name for name in MODULES if name.startswith("marsrl.learner.")} | {
+TRAINING = {
+    name for name in MODULES if name.startswith(("marsrl.learner.", "marsrl.objectives."))
+} | {
     "marsrl.config", "marsrl.objectives", "marsrl.runs.checkpoint", "marsrl.devices.sharding",
 }  # fmt: skip
 
@@ -78,6 +80,7 @@ def test_starting_a_device_would_be_noticed():
 MATHEMATICS = {
     "objectives", "errors", "loading", "learner.advantages", "distributions",
     "report.stats", "report.bootstrap", "report.factorial",
+    *(name.removeprefix("marsrl.") for name in within("objectives")),
 }  # fmt: skip
 
 
@@ -97,8 +100,8 @@ def without_jax(modules):
 
 
 def test_objectives_and_reports_need_no_jax():
-    modules = ["marsrl.objectives", *within("report"), *within("bench")]
-    assert {"marsrl.report.stats", "marsrl.bench.commands"} <= set(modules)
+    modules = [*within("objectives"), *within("report"), *within("bench")]
+    assert {"marsrl.objectives", "marsrl.report.stats", "marsrl.bench.commands"} <= set(modules)
     result = without_jax(modules)
     assert result.returncode == 0, result.stderr
 

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import threading
 from collections import Counter
@@ -6,13 +7,24 @@ from collections import Counter
 import pytest
 
 from marsrl.bench import plan as plan_module
+from marsrl.bench.checks import check_same_code, check_strays
 from marsrl.bench.locks import store_lock
 from marsrl.bench.measure import Cost, costs, seconds_left
-from marsrl.bench.plan import adopt, cell_folder, plan, retire, rival_locks, shard, store_suite
+from marsrl.bench.plan import (
+    adopt,
+    batches,
+    cell_folder,
+    plan,
+    retire,
+    rival_locks,
+    shard,
+    store_suite,
+)
 from marsrl.bench.progress import State, has_ended, seed_states, strays
-from marsrl.bench.show import total
+from marsrl.bench.show import progress, total
 from marsrl.bench.suite import Suite
 from marsrl.errors import UserError
+from marsrl.runs.machine import CODE, describe_versions
 
 
 def suite_of(**changes):
@@ -255,10 +267,10 @@ def test_runs_of_another_configuration_are_strays(tmp_path):
     other = suite_of(settings={"total_steps": 2000})
     begin(plan(other, tmp_path)[0])
     begin(plan(suite_of(), tmp_path)[0])
-    cell = cell_folder(tmp_path, other.config("lbf/10x10-3p-3f", "mars"))
+    cell = cell_folder(tmp_path, "mars", other.config("lbf/10x10-3p-3f", "mars"))
     assert strays(suite_of(), tmp_path) == [cell]
     assert strays(other, tmp_path) == [
-        cell_folder(tmp_path, suite_of().config(other.tasks[0], "mars"))
+        cell_folder(tmp_path, "mars", suite_of().config(other.tasks[0], "mars"))
     ]
 
 
@@ -321,3 +333,101 @@ def test_a_short_plan_is_told_in_minutes(tmp_path):
     assert "about 1.0 h with 1 worker, and up to 700 MB" in total(suite, jobs, known, workers=1)
     begin(jobs[0], {"status": "finished", "step": 1000})
     assert "1 job left, about 30.0 min" in total(suite, jobs, known, workers=1)
+
+
+# --- methods and processes -----------------------------------------------------------------------
+
+
+SWEEP = tuple(f"mars@eps={eps}" for eps in (0.1, 0.2, 0.4))
+
+
+def test_no_two_methods_share_a_folder(tmp_path):
+    names = ("mars", "mars@a", "mars@eps=0.4", "mars@eps-0.4", "m:f", "m.py:f", "m:f@eps=0.4")
+    suite = suite_of(objectives=names, tasks=("paxmen/4ag",))
+    jobs = plan(suite, tmp_path)
+    assert [job.label for job in jobs] == list(names)
+    assert len({job.folder for job in jobs}) == len(names)
+    assert jobs[2].folder.parent.name == f"mars@eps=0.4-{jobs[2].config.hash}"
+    assert jobs[2].name == "paxmen/4ag mars@eps=0.4, seeds 0 1 2"
+    begin(jobs[2])
+    assert [job.folder.exists() for job in plan(suite, tmp_path)].count(True) == 1
+    assert strays(suite, tmp_path) == []
+
+
+def test_points_of_a_sweep_share_a_process(tmp_path):
+    labels = (*SWEEP, "mars@eps=0.4,eps_end=0.1", "mars@width=32", "mappo", "mappo@gamma=0.9")
+    suite = suite_of(objectives=labels, tasks=("paxmen/4ag", "lbf/10x10-3p-3f"))
+    jobs = plan(suite, tmp_path)
+    assert [[job] for job in jobs] == batches(jobs, 1)
+    for size, expected in (
+        (2, [SWEEP[:2], SWEEP[2:], *((x,) for x in labels[3:5]), labels[5:]]),
+        (9, [SWEEP, *((x,) for x in labels[3:5]), labels[5:]]),
+    ):
+        found = batches(jobs, size)
+        for task in suite.tasks:
+            of_task = [batch for batch in found if batch[0].config.task == task]
+            assert [tuple(job.label for job in batch) for batch in of_task] == expected
+        assert sum(map(len, found)) == len(jobs)
+    later = plan(dataclasses.replace(suite, seeds=(3,)), tmp_path)
+    assert all(len({job.config.seeds for job in b}) == 1 for b in batches([*jobs, *later], 9))
+
+
+def test_a_store_keeps_the_settings_of_its_methods(tmp_path):
+    own = {"mars@wide": {"eps": 4.0}, "mars": {"actor_lr": 1e-3}}
+    suite = suite_of(objectives=("mars", "mars@wide"), objective_settings=own)
+    adopt(suite, tmp_path)
+    grown = adopt(suite_of(objectives=("mappo",), bounds={"m:f": {"low": 0, "high": 1}}), tmp_path)
+    assert grown.objectives == ("mars", "mars@wide", "mappo")
+    assert grown.objective_settings == own
+    assert grown.bounds == {"m:f": {"low": 0, "high": 1}}
+    assert adopt(suite_of(objectives=("mars@eps=0.4",)), tmp_path).objective_settings == {
+        "mars@wide": {"eps": 4.0}  # this suite has a mars of other settings
+    }
+    assert retire("mars@wide", tmp_path).objective_settings == {}
+
+
+def test_a_method_that_has_begun_keeps_its_settings(tmp_path):
+    suite = suite_of(objectives=("mars@wide",), objective_settings={"mars@wide": {"eps": 4.0}})
+    begin(plan(adopt(suite, tmp_path), tmp_path)[0])
+    other = dataclasses.replace(suite, objective_settings={"mars@wide": {"eps": 5.0}})
+    with pytest.raises(UserError, match=r"has begun mars@wide on lbf/10x10.*eps = 4.0 and 5.0"):
+        adopt(other, tmp_path)
+    with pytest.raises(UserError, match=r"of mars@wide on .*has other settings: eps"):
+        check_strays(other, tmp_path, plan(other, tmp_path))
+    named = suite_of(objectives=("mars@other",), objective_settings={"mars@other": {"eps": 5.0}})
+    check_strays(named, tmp_path, plan(named, tmp_path))  # another method, which may begin
+
+
+def test_the_status_of_many_methods_has_a_row_for_each(tmp_path):
+    labels = tuple(f"mars@eps={eps / 10}" for eps in range(1, 25))
+    suite = suite_of(objectives=labels, tasks=("lbf/10x10-3p-3f",))
+    table, totals = progress(suite, plan(suite, tmp_path))
+    assert table.row_count == 24
+    assert totals == "72 missing"
+
+
+# --- runs of the same code -----------------------------------------------------------------------
+
+
+def test_runs_of_other_code_are_not_gone_on_with(tmp_path):
+    jobs = plan(suite_of(), tmp_path)
+    ours = describe_versions()
+    check_same_code(jobs, ours)  # nothing has begun
+    for job, versions in zip(
+        jobs, (ours, ours | {"brax": None, "orbax-checkpoint": "0"}), strict=False
+    ):
+        begin(job)
+        content = {"config": job.config.to_dict(), "versions": versions}
+        (job.folder / "config.json").write_text(json.dumps(content))
+    check_same_code(jobs, ours)
+    check_same_code(jobs, ours | {"mujoco": None})
+    with pytest.raises(
+        UserError, match=f"2 of the store's jobs, .*: jax {ours['jax']}, here 9; go"
+    ):
+        check_same_code(jobs, ours | {"jax": "9"})
+    with pytest.raises(UserError, match=rf"marsrl code {ours[CODE]}, here 0123; .*--mixed"):
+        check_same_code(jobs, ours | {CODE: "0123"})
+    old = {name: version for name, version in ours.items() if name != CODE}
+    (jobs[0].folder / "config.json").write_text(json.dumps({"versions": old}))
+    with pytest.raises(UserError, match=r"1 of the store's jobs, .*marsrl code unknown, here"):
+        check_same_code(jobs, ours)

@@ -1,5 +1,8 @@
+from itertools import product
+
 import pytest
 
+from marsrl import digest
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import plan
 from marsrl.bench.sources import check_sources, note_source, recorded, set_aside, source_digest
@@ -63,7 +66,7 @@ def test_a_changed_objective_is_not_gone_on_with(folder, job):
     note_source(job, folder)
     job.folder.mkdir()
     check_sources([job], folder)
-    assert not set_aside(job, folder)  # it has not changed
+    assert not set_aside(job, folder, "mine:f")  # it has not changed
     (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))
     with pytest.raises(UserError, match=r"mine:f has changed since .*; train it .*--retrain"):
         check_sources([job], folder)
@@ -71,16 +74,16 @@ def test_a_changed_objective_is_not_gone_on_with(folder, job):
     lock = FileLock(job.lock)
     lock.take()
     with pytest.raises(UserError, match="is being written by process"):
-        set_aside(job, folder)
+        set_aside(job, folder, "mine:f")
     lock.release()
-    assert set_aside(job, folder)
+    assert set_aside(job, folder, "mine:f")
     assert not job.folder.exists()
     assert [path.name for path in job.folder.parent.iterdir()] == ["seeds-0.retired-1"]
     check_sources([job], folder)
     note_source(job, folder)
     assert recorded(job) == source_digest("mine:f", folder)
     job.folder.mkdir()
-    assert not set_aside(job, folder)  # the same command again
+    assert not set_aside(job, folder, "mine:f")  # the same command again
 
 
 def test_a_note_that_was_damaged_tells_nothing(folder, job):
@@ -89,3 +92,51 @@ def test_a_note_that_was_damaged_tells_nothing(folder, job):
         job.source.write_bytes(content)
         assert recorded(job) is None
         check_sources([job], folder)
+
+
+def test_a_changed_task_is_not_gone_on_with(folder):
+    """It is told by the file of its factory, like an objective."""
+    bounds = {"mine.py:f": {"low": 0, "high": 1}}
+    suite = Suite("s", ("mine.py:f", "paxmen/4ag"), ("mars", "helper:slope"), (0,), bounds=bounds)
+    own, both, builtin, objective = (
+        next(j for j in plan(suite, folder / "store") if (j.config.task, j.label) == cell)
+        for cell in product(suite.tasks, suite.objectives)
+    )
+    for job in (own, both, builtin, objective):
+        job.folder.parent.mkdir(parents=True)
+        note_source(job, folder)
+        job.folder.mkdir()
+    assert not builtin.source.exists()
+    assert [recorded(job) for job in (own, both, builtin, objective)] == [
+        None, source_digest("helper:slope", folder), None, source_digest("helper:slope", folder)
+    ]  # fmt: skip
+    (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))
+    check_sources([builtin, objective], folder)
+    for job in (own, both):
+        with pytest.raises(UserError, match=r"mine.py:f has changed .*another task; .*--retrain"):
+            check_sources([job], folder)
+        if job is both:
+            assert not set_aside(job, folder, "helper:slope")  # that has not changed
+        assert set_aside(job, folder, "mine.py:f")
+        assert not job.source.exists()
+    assert not set_aside(objective, folder, "helper:slope")
+    assert set_aside(builtin, folder, "mars")
+
+
+def test_what_comes_with_a_library_has_no_digest_of_its_own(folder):
+    for name in ("mars", "paxmen/4ag", "jaxmarl:MPE_simple_v3", "levers/none"):
+        assert source_digest(name, folder) is None
+
+
+def test_the_digest_of_marsrl_is_of_what_trains(monkeypatch, tmp_path):
+    files = {"learner/update.py": "x = 1", "bench/plan.py": "x = 1", "cli.py": "x = 1"}
+    digests = []
+    for name in (None, *files):
+        root = tmp_path / str(len(digests)) / "marsrl"
+        for path, text in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(f"{text if path != name else 'x = 2'}  # {len(digests)}\n")
+        monkeypatch.setattr(digest, "__file__", str(root / "digest.py"))
+        digests.append(digest.library_digest.__wrapped__())
+    original, learner, bench, cli = digests
+    assert original == bench == cli != learner

@@ -1,8 +1,10 @@
+import tomllib
+
 import pytest
 
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.config import Config
-from marsrl.envs.tasks import FAMILIES, TASKS
+from marsrl.envs.tasks import FAMILIES, TASKS, Bounds, family_of
 from marsrl.errors import UserError
 from marsrl.presets import preset
 
@@ -90,7 +92,7 @@ def test_a_suite_survives_its_own_file(suite, tmp_path):
 
 
 def test_ids_are_stable_and_know_no_order(suite):
-    assert suite.config("paxmen/4ag", "mars").hash == "7a9224e8366d"
+    assert suite.config("paxmen/4ag", "mars").hash == "8bb08767d759"
     backwards = Suite(
         name="other",
         tasks=suite.tasks[::-1],
@@ -98,7 +100,7 @@ def test_ids_are_stable_and_know_no_order(suite):
         seeds=(1, 2, 3),
         settings={"width": 16, "total_steps": 1000},
     )
-    assert backwards.config("paxmen/4ag", "mars").hash == "7a9224e8366d"
+    assert backwards.config("paxmen/4ag", "mars").hash == "8bb08767d759"
     cells = [suite.config(t, o).hash for t in suite.tasks for o in suite.objectives]
     assert len(set(cells)) == len(cells)
 
@@ -160,7 +162,7 @@ def test_an_unknown_suite_is_refused():
 
 def test_default_settings_are_the_preset():
     suite = Suite("s", ("smax/2s3z",), ("mars",), (0,))
-    assert suite.config("smax/2s3z", "mars") == preset("smax/2s3z", seeds=(0,))
+    assert suite.config("smax/2s3z", "mars") == preset("smax/2s3z", seeds=(0,)).settled()
     assert isinstance(suite.config("smax/2s3z", "mars"), Config)
 
 
@@ -189,3 +191,223 @@ def test_a_suite_of_bytes_and_a_folder_are_refused(tmp_path):
         read_suite(path)
     with pytest.raises(UserError, match="no suite, nor file"):
         read_suite(tmp_path)
+
+
+# --- methods: objectives with settings of their own ----------------------------------------------
+
+
+def suite_of(text, **changes):
+    head = {"tasks": ["paxmen/4ag", "lbf/10x10-3p-3f"], "objectives": ["mars", "mappo"]}
+    values = {"name": "methods", "seeds": [0]} | head | tomllib.loads(text) | changes
+    suite = Suite.from_dict(values)
+    assert Suite.from_dict(tomllib.loads(suite.to_toml())) == suite
+    return suite
+
+
+TUNED = """
+objectives = ["mars", "mars@wide", "mappo"]
+[settings]
+eps = 0.3
+width = 16
+[family.lbf]
+eps = 0.25
+[task."lbf/10x10-3p-3f"]
+actor_lr = 5e-4
+[objective.mars]
+eps = 1.0
+actor_lr = 1e-3
+family.lbf = { eps = 2.0 }
+task."paxmen/4ag" = { eps = 3.0 }
+[objective."mars@wide"]
+eps = 4.0
+"""
+
+
+def test_an_objective_has_settings_over_those_of_the_suite():
+    suite = suite_of(TUNED)
+    pax, lbf = suite.tasks
+    eps = {(t, m): suite.config(t, m).eps for t in suite.tasks for m in suite.objectives}
+    assert eps == {
+        (pax, "mars"): 3.0, (pax, "mars@wide"): 4.0, (pax, "mappo"): 0.3,
+        (lbf, "mars"): 2.0, (lbf, "mars@wide"): 4.0, (lbf, "mappo"): 0.25,
+    }  # fmt: skip
+    rates = [suite.config(lbf, method).actor_lr for method in suite.objectives]
+    assert rates == [1e-3, 5e-4, 5e-4]  # a name of its own: none of [objective.mars]
+    assert {suite.config(pax, method).objective for method in suite.objectives} == {"mars", "mappo"}
+    assert {suite.config(t, m).width for t in suite.tasks for m in suite.objectives} == {16}
+
+
+def test_what_methods_differ_in_is_told_for_each_task():
+    suite = suite_of(TUNED)
+    assert suite.method_settings()["lbf/10x10-3p-3f"] == {
+        "mars": {"objective": "mars", "eps": 2.0, "actor_lr": 1e-3},
+        "mars@wide": {"objective": "mars", "eps": 4.0, "actor_lr": 5e-4},
+        "mappo": {"objective": "mappo", "eps": 0.25, "actor_lr": 5e-4},
+    }
+    alone = suite_of("", objectives=["mars"])
+    assert alone.method_settings() == {task: {"mars": {}} for task in alone.tasks}
+
+
+def test_a_sweep_is_crossed_with_every_objective_in_order():
+    suite = suite_of("[sweep]\neps = [0.1, 0.4]\nactor_lr = [1e-3, 2e-3]")
+    assert suite.objectives == tuple(
+        f"{name}@eps={eps},actor_lr={rate}"
+        for name in ("mars", "mappo")
+        for eps in ("0.1", "0.4")
+        for rate in ("0.001", "0.002")
+    )
+    config = suite.config("paxmen/4ag", "mappo@eps=0.4,actor_lr=0.001")
+    assert (config.objective, config.eps, config.actor_lr) == ("mappo", 0.4, 1e-3)
+
+
+def test_an_objective_may_have_axes_of_its_own():
+    suite = suite_of("""
+        objectives = ["mars", "mars@slow", "mappo", "maspo", "mappo@eps=0.25"]
+        sweep.eps = [0.1, 0.2]
+        [objective.mars]
+        actor_lr = 1e-3
+        sweep.eps = [1, 4.0]
+        [objective."mars@slow"]
+        actor_lr = 1e-5
+        [objective.maspo.sweep]
+        eps = []
+    """)
+    assert suite.objectives == (
+        "mars@eps=1", "mars@eps=4.0", "mars@slow,eps=0.1", "mars@slow,eps=0.2",
+        "mappo@eps=0.1", "mappo@eps=0.2", "maspo", "mappo@eps=0.25",
+    )  # fmt: skip
+    rates = [suite.config("paxmen/4ag", label).actor_lr for label in suite.objectives[:3]]
+    assert rates == [1e-3, 1e-3, 1e-5]
+    assert suite.objective_settings == {"mars": {"actor_lr": 1e-3}, "mars@slow": {"actor_lr": 1e-5}}
+
+
+BAD_METHODS = [
+    ("[objective.marz]\neps = 1", "unknown objective 'marz' in .objective.marz., .*mean mars", 6),
+    ("[objective.mars]\nepps = 1", "unknown setting objective.mars.epps; did you mean eps", 7),
+    ("[objective.mars]\nseeds = [1]", "objective.mars.seeds must stand at the top", 7),
+    ("[objective.mars]\nwidth = 0", "mars on paxmen/4ag: width = 0 must be greater than 0", 7),
+    ("[objective.mars.family.lbg]\neps = 1", "unknown family 'lbg'.*did you mean lbf", 6),
+    ('[objective.mars.task."lbf/10x10-3p-3f"]\neps = -1', "mars on lbf.*eps", 7),
+    ("[objective.mappo]\neps = -3.0", "mappo on paxmen/4ag: .*eps", 7),
+    ("[sweep]\neps = [0.1, -1.0]", "mars@eps=-1.0 on paxmen/4ag: .*eps", 7),
+    ("[objective.mars.sweep]\neps = [-1.0]", "mars@eps=-1.0 on paxmen/4ag: .*eps", 7),
+    ("[sweep]\neps = []", r"sweep.eps is \[\], expected a list of different values", 7),
+    ("[sweep]\neps = [1, 1.0]", r"sweep.eps is \[1, 1.0\], expected a list of different", 7),
+    ("[sweep]\neps = 1", "sweep.eps is 1, expected a list of different values", 7),
+    ("[sweep]\nseeds = [1]", "sweep.seeds must stand at the top of the suite", 7),
+    ("[sweep]\ntask_settings = [{ a = 1 }]", "sweep.task_settings is .*list of different", 7),
+    ("[sweep]\ncore = ['f f']", "'f f' cannot be part of a name, .*give such a setting in a t", 3),
+    (f"[sweep]\neps = {[*range(1, 502)]}", "mappo has 501 points, expected at most 1,000 of", 3),
+    ("[settings]\npoints = 1\n", "unknown setting settings.points", 7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tables", "message", "line"), BAD_METHODS)
+def test_a_wrong_method_is_refused_by_line(tables, message, line, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\ntasks = ["paxmen/4ag", "lbf/10x10-3p-3f"]\n'
+        f'objectives = ["mars", "mappo"]\nseeds = [0]\npoints_per_job = 2\n{tables}\n'
+    )
+    with pytest.raises(UserError, match=message) as caught:
+        read_suite(path)
+    assert f"mine.toml, line {line}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "message"),
+    [
+        (["mars", "mars@"], "'mars@' is no name of a method"),
+        (["mars@eps=x"], "mars@eps=x on paxmen/4ag: eps = 'x' has the wrong type"),
+        (["mars@epps=1"], "mars@epps=1 on paxmen/4ag: unknown setting 'epps'; did you mean eps"),
+        (["mars@task=x"], "mars@task=x on paxmen/4ag: task is no setting that a name can make"),
+        (["mars", "mars@same"], "mars and mars@same have the same settings on every task"),
+        (["mars", "mars@total_steps=9"], "mars@total_steps=9 on paxmen/4ag have total_steps = .*9"),
+    ],
+)
+def test_methods_that_cannot_be_told_apart_or_compared_are_refused(objectives, message):
+    suite = Suite("s", ("paxmen/4ag",), tuple(objectives), (0,))
+    with pytest.raises(UserError, match=message) as caught:
+        suite.check()
+    assert caught.value.places[-1] == ("objectives",)
+
+
+def test_a_point_that_is_there_by_name_too_is_refused():
+    with pytest.raises(UserError, match=r"mars@eps=0.1 is there twice, by name and by a sweep"):
+        suite_of("[sweep]\neps = [0.1]", objectives=["mars", "mars@eps=0.1"])
+
+
+# --- a suite's own tasks --------------------------------------------------------------------------
+
+OWN = """
+tasks = ["paxmen/4ag", "my_module:make", "envs/mine.py:make", "jaxmarl:MPE_simple_v3"]
+[bounds."my_module:make"]
+low = -1
+high = 2.5
+[bounds."envs/mine.py:make"]
+low = 0
+high = 1
+[bounds."jaxmarl:MPE_simple_v3"]
+low = 0
+high = 1
+[family.my_module]
+width = 8
+[task."my_module:make"]
+total_steps = 1000
+"""
+
+
+def test_a_task_of_ones_own_has_bounds_and_a_family(tmp_path, monkeypatch):
+    suite = suite_of(OWN)
+    assert suite.bounds_of("my_module:make") == Bounds(-1, 2.5)
+    assert suite.bounds_of("paxmen/4ag") == Bounds(-9.339, 91.76)
+    families = ["paxmen", "my_module", "envs/mine.py", "jaxmarl"]
+    assert [family_of(task) for task in suite.tasks] == families
+    config = suite.config("my_module:make", "mars")
+    assert (config.task, config.width, config.total_steps) == ("my_module:make", 8, 1000)
+    made, default = suite.config("envs/mine.py:make", "mars"), Config(task="envs/mine.py:make")
+    assert made.to_dict() | {"seeds": [], "eps": 0} == default.to_dict() | {"seeds": [], "eps": 0}
+    monkeypatch.chdir(tmp_path)
+    suite.check(make=False)  # as a store's is read
+    with pytest.raises(UserError, match="'my_module:make' names no module: there is no my_module"):
+        suite.check()
+    (tmp_path / "envs").mkdir()
+    for path in ("my_module.py", "envs/mine.py"):
+        (tmp_path / path).write_text("raise SystemExit('it ran')")  # nothing is imported
+    suite.check()
+
+
+def test_a_module_that_is_called_like_a_family_is_none_of_it():
+    assert family_of("lbf:make") == "lbf:make"
+    assert family_of("lbf/8x8-2p-2f-coop") == "lbf"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('tasks = ["my_module:make"]', "'my_module:make' has no known bounds of scores; give the"),
+        ('tasks = ["jaxmarl:MPE"]', r'no known bounds .*\[bounds."jaxmarl:MPE"\] with low = '),
+        ('bounds."paxmen/4ag" = { low = 0, high = 1 }', "the bounds of the benchmark's tasks are"),
+        ('bounds."m:f" = { low = 1, high = 0 }', "low = 1 and high = 0, expected low < high"),
+        ('bounds."m:f" = { low = 1 }', 'bounds."m:f": high is missing, expected a mean return'),
+        ('bounds."m:f" = { low = nan, high = 1 }', "low is nan, expected a mean return"),
+        ('bounds."m:f" = { low = true, high = 2 }', "low is True, expected a mean return"),
+        ('bounds."m:f" = { lo = 0, high = 1 }', "unknown key 'lo'; did you mean low"),
+        ('bounds."m:f" = 3', "is 3, expected low = ..., high = ..."),
+        ("bounds = 3", "bounds is 3, expected tables"),
+        ("bounds.paxmen = { low = 0, high = 1 }", "'paxmen' is no task; expected module:factory"),
+    ],
+)  # fmt: skip
+def test_wrong_bounds_are_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        suite_of(text)
+
+
+def test_an_installed_task_must_be_installed_where_a_suite_is_named():
+    bounds = 'tasks = ["levers/long"]\n[bounds."levers/long"]\nlow = 0\nhigh = 1'
+    suite = suite_of(bounds)
+    assert family_of(suite.tasks[0]) == "levers"
+    suite.check(make=False)
+    with pytest.raises(UserError, match="unknown task 'levers/long'"):
+        suite.check()

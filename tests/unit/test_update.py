@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import Scripted, prepare, small_config
+from environments import NEVER, Scripted, prepare, small_config
 from marsrl.learner import update as update_module
 from marsrl.learner.experience import Experience, Steps
 from marsrl.learner.metrics import Tally, merged, summed
 from marsrl.learner.networks import ActorCritic
+from marsrl.learner.schedule import Schedule
 from marsrl.learner.update import (
-    Schedule,
     loss,
     statistics,
     take_sequences,
@@ -65,7 +65,7 @@ class Game:
             keys = jax.random.split(jax.random.key(2), self.config.env_blocks)
             return update(
                 made.networks, mappo(), made.optimizer, made.losses, made.passes, self.learner,
-                experience, Schedule(2e-3, 2e-3, 0.003), keys,
+                experience, Schedule(2e-3, 2e-3, 0.003, 0.2, 0.2), keys,
             )  # fmt: skip
 
         learner, metrics = run(experience)
@@ -107,6 +107,24 @@ def test_the_first_replay_gives_the_stored_log_probabilities(case):
     for before, after in zip(game.learner.weights, learner.weights, strict=True):
         moved = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), before.params, after.params)
         assert all(0 < step < 0.1 for step in jax.tree.leaves(moved))
+
+
+def test_how_far_an_update_has_moved_the_policy_is_measured_on_the_whole_rollout():
+    game = Game({"chunk_length": 4, "num_minibatches": 2}, Scripted(death=(2, NEVER)))
+    learner, metrics = game.update(game.experience)
+    batch = game.whole_batch()
+    steps = batch.steps.transition
+    _, dist = game.algorithm.networks.act(
+        learner.weights.actor, batch.carries.actor, steps.obs, steps.first, steps.action_mask
+    )
+    u = np.asarray(dist.log_prob(steps.action) - steps.log_prob, np.float64)
+    kl, live = np.exp(u) - 1 - u, np.asarray(steps.agent_mask)
+    assert 0 < live.mean() < 1
+    assert live.sum() == np.asarray(game.experience.steps.transition.agent_mask).sum()
+    np.testing.assert_allclose(metrics["update_kl"], kl[live].mean(), rtol=1e-3)
+    agents = [kl[..., n][live[..., n]].mean() for n in range(live.shape[-1])]
+    np.testing.assert_allclose(metrics["update_kl/agents"], np.std(agents), rtol=1e-3)
+    np.testing.assert_allclose(metrics["eps"], 0.2, rtol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from marsrl.bench.labels import objective_of
 from marsrl.bench.plan import Job, differences
 from marsrl.bench.progress import read_json, strays
-from marsrl.bench.suite import Suite
+from marsrl.bench.suite import COMPARABLE, Suite
 from marsrl.errors import UserError
+from marsrl.runs.machine import CODE, DECISIVE
 
 if TYPE_CHECKING:
     from marsrl.bench.results import RunRecord
@@ -23,18 +25,17 @@ def check_strays(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
         UserError: there is such a cell.
     """
     begun = {job.folder.parent for job in jobs if job.folder.exists()}
-    waiting = {(j.config.task, j.config.objective): j for j in jobs if j.folder.parent not in begun}
+    waiting = {_method(j.folder.parent): j for j in jobs if j.folder.parent not in begun}
     for cell in strays(suite, store):
+        job = waiting.get(_method(cell))
+        if job is None:
+            continue
         for path in cell.glob("seeds-*/config.json"):
-            config = read_json(path).get("config", {})
-            job = waiting.get((config.get("task"), config.get("objective")))
-            if job is not None:
-                differ = differences(config, job.config.to_dict())
-                raise UserError(
-                    f"{cell} is the only folder with runs of {job.config.objective} on "
-                    f"{job.config.task}, and the suite has other settings: "
-                    f"{differ or 'only their id, which another version made'}"
-                )
+            differ = differences(read_json(path).get("config", {}), job.config.to_dict())
+            raise UserError(
+                f"{cell} is the only folder with runs of {job.label} on {job.config.task}, and the "
+                f"suite has other settings: {differ or 'only their id, which another version made'}"
+            )
 
 
 def check_version(jobs: Iterable[Job]) -> None:
@@ -53,35 +54,82 @@ def check_version(jobs: Iterable[Job]) -> None:
             )
 
 
-def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
-    """Refuses a task whose runs differ in more than objective, seeds and devices.
+def check_same_code(jobs: Iterable[Job], ours: dict[str, str | None]) -> None:
+    """Refuses to train beside runs of other code, or of other versions of what decides numbers.
 
-    An objective of which runs have different sources is refused on any tasks.
+    Commits that leave marsrl's code as it is do not count, nor do comments.
+
+    Args:
+        jobs: of the store; those that have not begun do not count either.
+        ours: the versions that would train here.
+
+    Raises:
+        UserError: there is such a run.
+    """
+    others: dict[Job, None] = {}
+    differ: dict[str, str] = {}
+    for job in jobs:
+        theirs = read_json(job.folder / "config.json").get("versions")
+        if not isinstance(theirs, dict):
+            continue
+        for name in DECISIVE:
+            old, new = theirs.get(name), ours[name]
+            # a package that one of them lacks, no run there has used
+            if old != new and (name == CODE or None not in (old, new)):
+                differ.setdefault(name, f"{name} {old or 'unknown'}, here {new}")
+                others[job] = None
+    if others:
+        first = next(iter(others)).name
+        raise UserError(
+            f"{len(others)} of the store's jobs, such as {first}, were begun with other code: "
+            f"{'; '.join(differ.values())}; go on with theirs, choose another --store, or mix them "
+            "with --mixed, which status and report will say"
+        )
+
+
+def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
+    """Refuses a task whose runs cannot be compared, and an objective that is not one thing.
+
+    Runs of a task must agree in `COMPARABLE` and in the version of marsrl; those of one objective
+    on it in every setting but seeds and devices, and wherever they are in their source.
 
     Args:
         where: what the error calls their place.
         runs: of any tasks.
 
     Raises:
-        UserError: settings, or versions of marsrl, differ.
+        UserError: they do not.
     """
     sources: dict[str, str] = {}
     for run in runs:
-        if run.source and sources.setdefault(run.objective, run.source) != run.source:
+        name = objective_of(run.objective)
+        if run.source and sources.setdefault(name, run.source) != run.source:
             raise UserError(
-                f"{where}: {run.objective} on {run.task} was trained with another source than "
-                "elsewhere: these are two objectives; train it anew with --retrain "
-                f"{run.objective}"
+                f"{where}: {name} on {run.task} was trained with another source than elsewhere: "
+                f"these are two objectives; train it anew with --retrain {name}"
             )
-    first: dict[str, RunRecord] = {}
-    apart = dict.fromkeys(("objective", "seeds", "devices"))
+    first: dict[tuple[str, ...], RunRecord] = {}
     for run in runs:
         if not run.config:
             continue
-        other = first.setdefault(run.task, run)
-        old, new = (x.config | apart | {"marsrl": x.versions.get("marsrl")} for x in (other, run))
-        if differ := differences(old, new):
-            raise UserError(
-                f"{where}: {other.objective} and {run.objective} on {run.task} cannot be compared, "
-                f"they differ: {differ}"
-            )
+        for cell in ((run.task, run.objective), (run.task,)):
+            other = first.setdefault(cell, run)
+            old, new = (_compared(x, within_objective=len(cell) > 1) for x in (other, run))
+            if differ := differences(old, new):
+                raise UserError(
+                    f"{where}: {other.objective} and {run.objective} on {run.task} cannot be "
+                    f"compared, they differ: {differ}"
+                )
+
+
+def _compared(run: RunRecord, within_objective: bool) -> dict[str, Any]:
+    """What must be the same of two runs on a task."""
+    marsrl = {"marsrl": run.versions.get("marsrl")}
+    if within_objective:
+        return run.config | dict.fromkeys(("seeds", "devices")) | marsrl
+    return {name: run.config.get(name) for name in COMPARABLE} | marsrl
+
+
+def _method(cell: Path) -> Path:
+    """The folder of a cell without its id: task and label."""
+    return cell.with_name(cell.name.rpartition("-")[0])

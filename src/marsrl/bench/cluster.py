@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from marsrl.bench.launch import Outcome, train_job
-from marsrl.bench.plan import Job
+from marsrl.bench.launch import Outcome, train_batch
+from marsrl.bench.plan import Job, batches
 from marsrl.bench.process import on_gpu
 from marsrl.config import Config
 from marsrl.envs.adapters import require
@@ -25,9 +25,13 @@ _PATIENCE = 120.0  # seconds until the lock of a lost node is gone, also on netw
 
 
 def run_ray(
-    jobs: Sequence[Job], address: str | None, gpus: float, report: Callable[[Outcome], None]
+    jobs: Sequence[Job],
+    address: str | None,
+    gpus: float,
+    report: Callable[[Outcome], None],
+    points_per_job: int = 1,
 ) -> list[Outcome]:
-    """Trains jobs as tasks of Ray, each with one CPU and a share of a GPU.
+    """Trains jobs as tasks of Ray, each process with one CPU and a share of a GPU.
 
     Args:
         jobs: what to train, in this order; their folders must be absolute.
@@ -35,6 +39,7 @@ def run_ray(
             machine.
         gpus: GPUs per job; 0.5 lets two share one.
         report: called with each outcome as it comes.
+        points_per_job: how many jobs may share a process, if they can train side by side.
 
     Raises:
         UserError: Ray is not installed, or there is no such cluster.
@@ -50,31 +55,44 @@ def run_ray(
         _train
     )
     path = str(Path.cwd())
-    waiting = {task.remote(job.config.to_dict(), str(job.folder), path, gpus): job for job in jobs}
+    waiting = {}
+    for batch in batches(jobs, points_per_job):
+        plain = [(job.config.to_dict(), str(job.folder), job.label) for job in batch]
+        waiting[task.remote(plain, path, gpus)] = batch
     outcomes: list[Outcome] = []
     while waiting:
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        outcomes.append(_outcome(ray, ready, waiting.pop(ready)))
-        report(outcomes[-1])
+        for outcome in _outcomes(ray, ready, waiting.pop(ready)):
+            outcomes.append(outcome)
+            report(outcome)
     return outcomes
 
 
-def _train(config: dict[str, Any], folder: str, path: str, gpus: float) -> tuple[Any, ...]:
-    """What a node does: the job again from plain values, in a process of its own."""
+def _train(plain: list[tuple[dict[str, Any], str, str]], path: str, gpus: float) -> list[Any]:
+    """What a node does: the jobs again from plain values, in a process of their own.
+
+    Returns:
+        Of each job its folder, and what else its outcome has.
+    """
     sys.path.append(path)
     # Ray has shown this process its GPU
     environment = on_gpu(os.environ["CUDA_VISIBLE_DEVICES"], min(gpus, 1)) if gpus else {}
-    job = Job(Config.from_dict(config), Path(folder))
+    left = [Job(Config.from_dict(config), Path(folder), label) for config, folder, label in plain]
     deadline = time.monotonic() + _PATIENCE
-    while (outcome := train_job(job, path, environment)).status == "locked":
-        if time.monotonic() > deadline:
-            break
+    ended: list[Outcome] = []
+    while True:
+        outcomes = train_batch(left, path, environment)
+        ended += [outcome for outcome in outcomes if outcome.status != "locked"]
+        locked = [outcome for outcome in outcomes if outcome.status == "locked"]
+        left = [outcome.job for outcome in locked]
+        if not left or time.monotonic() > deadline:
+            return [(str(outcome.job.folder), *outcome[1:]) for outcome in (*ended, *locked)]
         time.sleep(1)
-    return outcome[1:]
 
 
-def _outcome(ray: Any, result: Any, job: Job) -> Outcome:
+def _outcomes(ray: Any, result: Any, batch: Sequence[Job]) -> list[Outcome]:
     try:
-        return Outcome(job, *ray.get(result))
+        rest = {folder: values for folder, *values in ray.get(result)}
     except ray.exceptions.RayError as error:
-        return Outcome(job, "failed", reason=reason(error))
+        return [Outcome(job, "failed", reason=reason(error)) for job in batch]
+    return [Outcome(job, *rest[str(job.folder)]) for job in batch]

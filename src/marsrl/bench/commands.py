@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,10 @@ from typing import Annotated
 import tyro
 
 from marsrl.bench import show
-from marsrl.bench.checks import check_strays, check_version
+from marsrl.bench.checks import check_same_code, check_strays, check_version
 from marsrl.bench.cluster import run_ray
 from marsrl.bench.damage import faults
+from marsrl.bench.labels import objective_of
 from marsrl.bench.launch import Outcome, run_local
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.measure import costs
@@ -38,11 +39,14 @@ from marsrl.bench.results import (
 from marsrl.bench.sources import check_sources, set_aside
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.console import PlainConsole
+from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError, check_choice, check_int, check_number, shown
 from marsrl.files import write_beside
+from marsrl.objectives import OBJECTIVES
 from marsrl.reading import read_json
 from marsrl.report.origins import mixtures
 from marsrl.report.wording import mixture_line
+from marsrl.runs.machine import describe_source, describe_versions
 from marsrl.trust import check_trusted
 
 _console = PlainConsole(highlight=False)
@@ -98,11 +102,13 @@ class Run:
     gpus: float = 0.0
     """With --ray: GPUs per job; 0.5 lets two share one."""
     retrain: tuple[str, ...] = ()
-    """Set aside what the store has of these objectives, and train them anew."""
+    """Set aside what the store has of these objectives, methods or tasks, and train it anew."""
     wait: bool = False
     """Stay until the jobs that others train are done too, and go on with what they leave."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Run objectives `module:factory` that the store names and the suite here does not."""
+    """Run code, `module:factory`, that the store names and the suite here does not."""
+    mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train beside runs of other code of marsrl, or of other versions of what decides numbers."""
 
     def __call__(self) -> None:
         """Trains, and says what became of it; exit code 1 if a job failed, 3 if others train some.
@@ -113,26 +119,26 @@ class Run:
         store = self.store.absolute()  # for Ray, whose workers have folders of their own
         named = read_suite(self.suite)
         if (store / "suite.toml").exists():
-            for objective in store_suite(store).objectives:
-                mine = self.trust or objective in named.objectives
-                check_trusted("objective", objective, store / "suite.toml", mine)
+            _check_trusted(store, named, self.trust)
         suite = adopt(named, store)
-        for name in self.retrain:
-            check_choice("retrain", name, suite.objectives)
         every = plan(suite, store)
+        self._check_retrain(every)
         check_strays(suite, store, every)
         check_version(every)
         jobs = self._mine(every, suite)
         for job in jobs:
-            if job.config.objective in self.retrain and set_aside(job, Path.cwd()):
-                _say(f"{job.name}: set aside, to be trained anew")
+            self._set_aside(job)
         check_sources(jobs, Path.cwd())
         todo = [job for job in jobs if not has_ended(job)]
+        if todo and not self.mixed:
+            check_same_code(every, describe_versions())
         _say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done, {len(todo)} to go")
+        if todo and (describe_source() or {}).get("dirty"):
+            _say("note: marsrl's source has changes that are in no commit: nobody can repeat this")
         outcomes: dict[Job, Outcome] = {}
         try:
             while todo:
-                found = self._train(todo)
+                found = self._train(todo, suite.points_per_job)
                 outcomes |= {outcome.job: outcome for outcome in found}
                 tried = {job for job, outcome in outcomes.items() if outcome.status != "locked"}
                 left = self._mine(plan(suite, store), suite)  # some were split up meanwhile
@@ -149,10 +155,21 @@ class Run:
     def _mine(self, jobs: list[Job], suite: Suite) -> list[Job]:
         return _share(_selected(jobs, suite, self.tasks), self.shard)
 
-    def _train(self, jobs: list[Job]) -> list[Outcome]:
+    def _check_retrain(self, jobs: list[Job]) -> None:
+        known = dict.fromkeys(name for job in jobs for name in _names(job))
+        for name in self.retrain:
+            check_choice("retrain", name, known)
+
+    def _set_aside(self, job: Job) -> None:
+        for name in self.retrain:
+            meant = _names(job).get(name)
+            if meant and set_aside(job, Path.cwd(), meant):
+                _say(f"{job.name}: set aside, to be trained anew")
+
+    def _train(self, jobs: list[Job], points_per_job: int) -> list[Outcome]:
         if self.ray is None:
-            return run_local(jobs, self.workers, _tell)
-        return run_ray(jobs, *self._cluster(), _tell)
+            return run_local(jobs, self.workers, _tell, points_per_job)
+        return run_ray(jobs, *self._cluster(), _tell, points_per_job)
 
     def _cluster(self) -> tuple[str | None, float]:
         if self.ray and len(self.ray) > 1:
@@ -183,8 +200,7 @@ class Status:
             for fault in found:
                 _say(f"damaged: {job.name}: {fault}")
             records += [] if found else run_records(job)
-        for mixture in mixtures(records):
-            _say(f"not all alike: {mixture_line(mixture)}")
+        _say_mixtures(records)
         _say_strays(self.store)
 
 
@@ -219,9 +235,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Add:
-    """Add an objective of yours to a store; the next `bench run` trains it."""
+    """Add an objective to a store; the next `bench run` trains it."""
 
-    objective: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODULE:FACTORY")]
+    objective: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="OBJECTIVE|MODULE:FACTORY[@SETTING=VALUE]")
+    ]
     store: Path
     """Folder of the runs."""
 
@@ -229,7 +247,9 @@ class Add:
         """Tries it, then writes it into the store's suite."""
         suite = store_suite(self.store)
         new = dataclasses.replace(suite, objectives=(self.objective,))
-        new.check()
+        others = (name for name in suite.objectives if objective_of(name) in OBJECTIVES)
+        with_others = dict.fromkeys((*others, self.objective))  # foreign ones are not imported
+        dataclasses.replace(suite, objectives=tuple(with_others)).check()
         count = len(suite.tasks) * len(suite.seeds)
         adopt(new, self.store)
         _say(f"{self.objective} works; it is part of {self.store}: {count} runs")
@@ -258,8 +278,10 @@ class Export:
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.json")]
 
     def __call__(self) -> None:
-        """Writes and says where."""
-        write_beside(self.file, json.dumps(to_marl_eval(_load(self.store))).encode())
+        """Writes, says where, and what of the results is not alike."""
+        results = _load(self.store)
+        write_beside(self.file, json.dumps(to_marl_eval(results)).encode())
+        _say_mixtures(results.runs)
         _say(f"wrote {self.file}")
 
 
@@ -303,6 +325,11 @@ def _tell(outcome: Outcome) -> None:
     _say(show.outcome_line(outcome))
 
 
+def _say_mixtures(runs: Iterable[RunRecord]) -> None:
+    for mixture in mixtures(runs):
+        _say(f"not all alike: {mixture_line(mixture)}")
+
+
 def _say_strays(store: Path) -> None:
     for folder in strays(store_suite(store), store):
         _say(f"not of this suite, left out: {folder}")
@@ -315,6 +342,23 @@ def _is_store(folder: Path) -> bool:
 
 def _load(folder: Path) -> Results:
     return collect(folder) if _is_store(folder) else read(folder)
+
+
+def _check_trusted(store: Path, named: Suite, trust: bool) -> None:
+    """Refuses code that a store's suite names and the one that the user named does not."""
+    source, theirs = store / "suite.toml", store_suite(store)
+    objectives = set(map(objective_of, named.objectives))
+    for name in map(objective_of, theirs.objectives):
+        check_trusted("objective", name, source, trust or name in objectives)
+    for name in theirs.tasks:
+        check_trusted("task", name, source, trust or name in named.tasks)
+
+
+def _names(job: Job) -> dict[str, str]:
+    """What a job's method and task may be called, and the objective or task that it means."""
+    config = job.config
+    own = {} if config.task in TASKS else {config.task: config.task}
+    return {job.label: config.objective, config.objective: config.objective} | own
 
 
 def _check_workers(asked: int | None) -> None:

@@ -7,6 +7,7 @@ ends with them; it names its holder, so that it also ends where the file system 
 
 from __future__ import annotations
 
+import json
 import queue
 import signal
 import subprocess
@@ -14,18 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from marsrl.bench.locks import FileLock, is_locked
-from marsrl.bench.plan import Job, rival_locks
+from marsrl.bench.plan import Job, batches, rival_locks
 from marsrl.bench.process import claim_gpus, default_workers, on_gpu, start_worker
 from marsrl.bench.progress import has_ended
 from marsrl.bench.sources import note_source
 from marsrl.errors import UserError
 from marsrl.files import write_beside
 
-_ATTEMPTS = 2
 _GRACE = 10.0  # seconds between asking a process to end and killing it
 
 
@@ -47,7 +48,10 @@ class Outcome(NamedTuple):
 
 
 def run_local(
-    jobs: Sequence[Job], workers: int | None, report: Callable[[Outcome], None]
+    jobs: Sequence[Job],
+    workers: int | None,
+    report: Callable[[Outcome], None],
+    points_per_job: int = 1,
 ) -> list[Outcome]:
     """Trains jobs in processes of this machine, as many at a time as there are workers.
 
@@ -58,6 +62,7 @@ def run_local(
         workers: how many processes at a time, which share the GPUs that no other launcher has, if
             there are any; default: one for each of these GPUs, or each core.
         report: called with each outcome as it comes.
+        points_per_job: how many jobs may share a process, if they can train side by side.
 
     Raises:
         UserError: other launchers have all GPUs.
@@ -69,31 +74,34 @@ def run_local(
             on_gpu(devices[worker % len(devices)], share) if devices else {}
             for worker in range(workers)
         ]
-        return _train_all(jobs, places, report)
+        return _train_all(batches(jobs, points_per_job), places, report)
 
 
 def _train_all(
-    jobs: Sequence[Job], places: Sequence[dict[str, str]], report: Callable[[Outcome], None]
+    batches: Sequence[Sequence[Job]],
+    places: Sequence[dict[str, str]],
+    report: Callable[[Outcome], None],
 ) -> list[Outcome]:
-    """Trains one job at a time in each place, which is a process's variables."""
+    """Trains one batch at a time in each place, which is a process's variables."""
     stop = threading.Event()
     free: queue.Queue[dict[str, str]] = queue.Queue()
     for place in places:
         free.put(place)
 
-    def train(job: Job) -> Outcome:
+    def train(batch: Sequence[Job]) -> list[Outcome]:
         environment = free.get()
         try:
-            return train_job(job, str(Path.cwd()), environment, stop)
+            return train_batch(batch, str(Path.cwd()), environment, stop)
         finally:
             free.put(environment)
 
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(len(places)) as pool:
         try:
-            for future in as_completed([pool.submit(train, job) for job in jobs]):
-                outcomes.append(future.result())
-                report(outcomes[-1])
+            for future in as_completed([pool.submit(train, batch) for batch in batches]):
+                for outcome in future.result():
+                    outcomes.append(outcome)
+                    report(outcome)
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -101,47 +109,69 @@ def _train_all(
     return outcomes
 
 
-def train_job(
-    job: Job, path: str, environment: dict[str, str], stop: threading.Event | None = None
-) -> Outcome:
-    """Trains one job to its end in a process of its own, which dies with this thread.
+def train_batch(
+    batch: Sequence[Job],
+    path: str,
+    environment: dict[str, str],
+    stop: threading.Event | None = None,
+) -> list[Outcome]:
+    """Trains jobs to their end in one process, which dies with this thread.
+
+    If it crashes, each job that it leaves is tried once more, in a process of its own: one that
+    fails takes no other with it.
 
     Args:
-        job: what to train; whatever it has reached already is kept.
+        batch: what to train; whatever a job has reached already is kept.
         path: where a user's modules are.
         environment: variables of the process besides this one's, such as its GPU.
         stop: once set, the process is ended.
     """
     started = time.monotonic()
     stop = stop or threading.Event()
+    outcomes: list[Outcome] = []
+    with ExitStack() as held:
+        locks: dict[Job, FileLock] = {}
+        for job in batch:
+            taken = _take(job, held)
+            if isinstance(taken, Outcome):
+                outcomes.append(taken)
+            else:
+                note_source(job, Path(path))
+                locks[job] = taken
+        codes = dict.fromkeys(locks, _attempt(locks, path, environment, stop) if locks else 0)
+        for job, code in codes.items():
+            if code and not stop.is_set() and not has_ended(job):
+                codes[job] = _attempt({job: locks[job]}, path, environment, stop)
+        minutes = (time.monotonic() - started) / 60
+        return outcomes + [_outcome(job, code, minutes, stop) for job, code in codes.items()]
+
+
+def _take(job: Job, held: ExitStack) -> FileLock | Outcome:
+    """The lock of a job, until the stack ends; or why there is nothing to do."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(job.lock)
     try:
         lock.take()
     except UserError as error:
         return Outcome(job, "locked", reason=str(error))
-    try:
-        job.failure.unlink(missing_ok=True)
-        if has_ended(job):  # since the plan was made
-            return Outcome(job, "done")
-        if any(map(is_taken, rival_locks(job))):
-            return Outcome(job, "locked")
-        note_source(job, Path(path))
-        code = -1
-        for _ in range(_ATTEMPTS):
-            code = _attempt(job, path, environment, stop, lock)
-            if code == 0 or stop.is_set():
-                break
-        minutes = (time.monotonic() - started) / 60
-        if code == 0:
-            return Outcome(job, "done", minutes)
-        if stop.is_set():
-            return Outcome(job, "stopped", minutes)
-        reason = _reason(job, code)
-        write_beside(job.failure, f"{reason}\n".encode())
-        return Outcome(job, "failed", minutes, reason)
-    finally:
-        lock.release()
+    held.callback(lock.release)
+    job.failure.unlink(missing_ok=True)
+    if has_ended(job):  # since the plan was made
+        return Outcome(job, "done")
+    if any(map(is_taken, rival_locks(job))):
+        return Outcome(job, "locked")
+    return lock
+
+
+def _outcome(job: Job, code: int, minutes: float, stop: threading.Event) -> Outcome:
+    """What became of a job whose last process ended with this code."""
+    if code == 0 or has_ended(job):
+        return Outcome(job, "done", minutes)
+    if stop.is_set():
+        return Outcome(job, "stopped", minutes)
+    reason = _reason(job, code)
+    write_beside(job.failure, f"{reason}\n".encode())
+    return Outcome(job, "failed", minutes, reason)
 
 
 def is_taken(path: Path) -> bool:
@@ -150,14 +180,24 @@ def is_taken(path: Path) -> bool:
 
 
 def _attempt(
-    job: Job, path: str, environment: dict[str, str], stop: threading.Event, held: FileLock
+    locks: dict[Job, FileLock], path: str, environment: dict[str, str], stop: threading.Event
 ) -> int:
-    """Runs the job's process once; returns its exit code, minus the signal if one killed it."""
-    with job.log.open("a") as log:
-        log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    """Runs a process for these jobs once; returns its exit code, minus the signal if one killed it.
+
+    The log of the first job has its output, those of the others say so.
+    """
+    first, *others = locks
+    head = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    for job in others:
+        with job.log.open("a") as log:
+            log.write(f"{head}\ntrains beside {first.name}: see {first.log}\n")
+    with first.log.open("a") as log:
+        log.write(f"{head}\n")
         log.flush()
-        words, locks = (str(job.folder),), (held.descriptor,)
-        return _wait(start_worker(job.config, words, path, environment, log, locks), stop)
+        runs = [(json.dumps(job.config.to_dict()), str(job.folder)) for job in locks]
+        held = tuple(lock.descriptor for lock in locks.values())
+        words = [word for run in runs for word in run]
+        return _wait(start_worker(words, path, environment, log, held), stop)
 
 
 def _wait(process: subprocess.Popen[str], stop: threading.Event) -> int:

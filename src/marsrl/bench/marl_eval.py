@@ -16,7 +16,7 @@ from marsrl.bench.results import Results, RunRecord
 from marsrl.bench.rows import curve_table, episode_table
 from marsrl.bench.suite import Suite
 from marsrl.bench.tables import LARGEST, MAX_STEP
-from marsrl.envs.tasks import TASKS
+from marsrl.envs.tasks import TASKS, family_of
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.runs.machine import Row
 
@@ -45,9 +45,10 @@ def to_marl_eval(results: Results) -> dict[str, Any]:
         of_task = of_tasks.get(run.task, {})
         of_run = of_task.get((run.objective, run.seed), {})
         if run.status == "diverged":
-            of_run = _fallen(of_run, of_task.values(), TASKS[run.task].low)
+            of_run = _fallen(of_run, of_task.values(), results.suite.bounds_of(run.task).low)
         if of_run:
-            env, _, name = run.task.partition("/")
+            env = family_of(run.task)
+            name = run.task.removeprefix(env)[1:] or run.task
             runs = data.setdefault(env, {}).setdefault(name, {}).setdefault(run.objective, {})
             runs[f"seed_{run.seed}"] = _run(of_run)
     return data

@@ -97,7 +97,8 @@ def _try(config: Config) -> dict[str, float]:
     """A trial where a job would run: on one GPU if there are any, else on one core."""
     with claim_gpus(1) as devices:
         place = on_gpu(devices[0], 1.0) if devices else {}
-        process = start_worker(config, (), str(Path.cwd()), place, subprocess.PIPE)
+        words = [json.dumps(config.to_dict())]
+        process = start_worker(words, str(Path.cwd()), place, subprocess.PIPE)
         output, _ = process.communicate()
     lines = output.splitlines() or [""]
     if process.returncode:

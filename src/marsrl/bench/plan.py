@@ -1,40 +1,48 @@
 """The jobs of a suite in a store, how far each has come, and in which order they start.
 
-A store is a folder: `suite.toml`, and under `runs/TASK/OBJECTIVE-ID/` a run folder `seeds-0-1-2`
-for each job, with its output in `.log` beside it, a `.lock` that its process holds, and a `.failed`
-with the reason if it crashed twice, and a `.source` that tells an own objective from later ones.
+A store is a folder: `suite.toml`, and under `runs/TASK/LABEL-ID/` a run folder `seeds-0-1-2` for
+each job, with its output in `.log` beside it, a `.lock` that its process holds, and a `.failed`
+with the reason if it crashed twice, and a `.source` that tells an own objective, or task, from
+later ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from marsrl.bench.labels import base_of
 from marsrl.bench.locks import store_lock
 from marsrl.bench.suite import Suite, read_suite
-from marsrl.config import Config
+from marsrl.bench.suite_values import Table
+from marsrl.config import INPUTS, Config
+from marsrl.envs.tasks import family_of
 from marsrl.errors import UserError, near_misses, reason, shown
 from marsrl.files import write_beside
+from marsrl.objectives import OBJECTIVES
 
 T = TypeVar("T")
 _SEAL = "# checksum "
 
 
 class Job(NamedTuple):
-    """One process that trains some seeds of a cell in one program.
+    """Some seeds of a cell, trained in one program.
 
     Attributes:
         config: the cell's configuration with the job's seeds.
         folder: its run folder.
+        label: of its method, an objective with its settings.
     """
 
     config: Config
     folder: Path
+    label: str
 
     @property
     def log(self) -> Path:
@@ -53,20 +61,20 @@ class Job(NamedTuple):
 
     @property
     def source(self) -> Path:
-        """The digest of an own objective's source as it was when the job was begun."""
+        """The digests of an own objective's source, and task's, when the job was begun."""
         return self.folder.with_suffix(".source")
 
     @property
     def name(self) -> str:
         """What messages call it."""
         seeds = " ".join(map(str, self.config.seeds))
-        return f"{self.config.task} {self.config.objective}, seeds {seeds}"
+        return f"{self.config.task} {self.label}, seeds {seeds}"
 
 
 def plan(suite: Suite, store: Path) -> list[Job]:
     """All jobs of a suite, in the order in which they should start.
 
-    Tasks take turns by family, and all objectives of a task follow each other: a benchmark that
+    Tasks take turns by family, and all methods of a task follow each other: a benchmark that
     stops early has whole comparisons, of every family. (Longest first would fill the last hour
     better, but leave the short families for the end.) With few seeds per job, all cells get their
     first seeds before any gets more.
@@ -80,26 +88,43 @@ def plan(suite: Suite, store: Path) -> list[Job]:
     """
     families: dict[str, list[str]] = {}
     for task in suite.tasks:
-        families.setdefault(task.partition("/")[0], []).append(task)
+        families.setdefault(family_of(task), []).append(task)
     cells = [
-        _cell_jobs(suite, store, suite.config(task, objective))
+        _cell_jobs(suite, store, label, suite.config(task, label))
         for task in _take_turns(families.values())
-        for objective in suite.objectives
+        for label in suite.objectives
     ]
     return _take_turns(cells)
 
 
-def job_of(store: Path, config: Config) -> Job:
+def job_of(store: Path, label: str, config: Config) -> Job:
     """The job of these seeds of a cell."""
     seeds = "-".join(map(str, config.seeds))
-    return Job(config, cell_folder(store, config) / f"seeds-{seeds}")
+    return Job(config, cell_folder(store, label, config) / f"seeds-{seeds}", label)
+
+
+def batches(jobs: Iterable[Job], size: int) -> list[list[Job]]:
+    """Jobs that share a process: up to `size` that differ in nothing but `config.INPUTS`.
+
+    Each batch stands where its first job stood.
+    """
+    found: list[list[Job]] = []
+    filling: dict[str, list[Job]] = {}
+    for job in jobs:
+        program = _program(job.config)
+        batch = filling.get(program)
+        if batch is None or len(batch) == size:
+            filling[program] = batch = []
+            found.append(batch)
+        batch.append(job)
+    return found
 
 
 def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
     """The share `index` (from 1) of `count`; together the shares are all jobs, each once.
 
-    All objectives of a task and its seeds are in one share: if shares run on different machines,
-    what they train must not differ in the objective too.
+    All methods of a task and its seeds are in one share: if shares run on different machines, what
+    they train must not differ in the method too.
     """
     groups: dict[tuple[str, int], list[Job]] = {}
     for job in jobs:
@@ -107,9 +132,9 @@ def shard(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
     return [job for group in list(groups.values())[index - 1 :: count] for job in group]
 
 
-def cell_folder(store: Path, config: Config) -> Path:
-    """Where the jobs of a cell are."""
-    return task_folder(store, config.task) / f"{_slug(config.objective)}-{config.hash}"
+def cell_folder(store: Path, label: str, config: Config) -> Path:
+    """Where the jobs of a cell are; no two labels and configurations have the same."""
+    return task_folder(store, config.task) / f"{_slug(label)}-{config.hash}"
 
 
 def task_folder(store: Path, task: str) -> Path:
@@ -131,7 +156,7 @@ def store_suite(store: Path) -> Suite:
 
 
 def adopt(suite: Suite, store: Path) -> Suite:
-    """Makes a suite the store's; what the store's has beyond it in tasks, objectives, seeds stays.
+    """Makes a suite the store's; what the store's has beyond it in tasks, methods, seeds stays.
 
     Returns:
         The suite that the store has now.
@@ -148,21 +173,22 @@ def adopt(suite: Suite, store: Path) -> Suite:
     return suite
 
 
-def retire(objective: str, store: Path) -> Suite:
-    """Takes an objective out of a store's suite, the inverse of `adopt`; its runs stay there.
+def retire(label: str, store: Path) -> Suite:
+    """Takes a method out of a store's suite, the inverse of `adopt`; its runs stay there.
 
     Raises:
         UserError: the store does not plan it, or nothing else.
     """
     with store_lock(store):
         suite = store_suite(store)
-        if objective not in suite.objectives:
-            closest = near_misses(objective, suite.objectives)
-            raise UserError(f"{store} has no objective {shown(objective)}{closest}")
-        others = tuple(name for name in suite.objectives if name != objective)
+        if label not in suite.objectives:
+            closest = near_misses(label, suite.objectives)
+            raise UserError(f"{store} has no objective {shown(label)}{closest}")
+        others = tuple(name for name in suite.objectives if name != label)
         if not others:
-            raise UserError(f"{objective} is the only objective of {store}")
-        suite = dataclasses.replace(suite, objectives=others)
+            raise UserError(f"{label} is the only objective of {store}")
+        tables = _tables_of(others, suite.objective_settings)
+        suite = dataclasses.replace(suite, objectives=others, objective_settings=tables)
         write_suite(suite, store)
     return suite
 
@@ -176,15 +202,21 @@ def _merged(suite: Suite, store: Path) -> Suite:
     """A suite with what a store's has beyond it; see `adopt`."""
     if (store / "suite.toml").exists():
         old = store_suite(store)
+        others = [label for label in old.objectives if label not in suite.objectives]
+        known = {*suite.objectives, *map(base_of, suite.objectives)}
+        theirs = _tables_of(others, old.objective_settings)
+        tables = {name: table for name, table in theirs.items() if name not in known}
         suite = dataclasses.replace(
             suite,
             tasks=_union(old.tasks, suite.tasks),
             objectives=_union(old.objectives, suite.objectives),
             seeds=_union(old.seeds, suite.seeds),
+            objective_settings=tables | suite.objective_settings,
+            bounds=old.bounds | suite.bounds,
         )
         for task in old.tasks:
-            for objective in old.objectives:
-                _check_same(store, old.config(task, objective), suite.config(task, objective))
+            for label in old.objectives:
+                _check_same(store, label, old.config(task, label), suite.config(task, label))
     elif (store / "runs.json").exists():
         raise UserError(
             f"{store} holds results without their run folders; choose another --store, which "
@@ -240,8 +272,8 @@ def _check_seal(path: Path) -> None:
         )
 
 
-def _cell_jobs(suite: Suite, store: Path, config: Config) -> list[Job]:
-    cell = cell_folder(store, config)
+def _cell_jobs(suite: Suite, store: Path, label: str, config: Config) -> list[Job]:
+    cell = cell_folder(store, label, config)
     begun = [seeds for folder in cell.glob("seeds-*") if (seeds := seeds_of(folder))]
     begun = [seeds for seeds in begun if set(seeds) & set(suite.seeds)]
     taken = {seed for seeds in begun for seed in seeds}
@@ -249,7 +281,7 @@ def _cell_jobs(suite: Suite, store: Path, config: Config) -> list[Job]:
     size = suite.seeds_per_job or len(suite.seeds)
     new = [tuple(left[i : i + size]) for i in range(0, len(left), size)]
     return [
-        job_of(store, dataclasses.replace(config, seeds=seeds))
+        job_of(store, label, dataclasses.replace(config, seeds=seeds))
         for seeds in sorted((*begun, *new))  # begun or not: shards must not change meanwhile
     ]
 
@@ -258,10 +290,10 @@ def _seeds_in(name: str) -> tuple[int, ...]:
     return tuple(map(int, name.split("-")[1:])) if re.fullmatch(r"seeds(-\d+)+", name) else ()
 
 
-def _check_same(store: Path, old: Config, new: Config) -> None:
-    if new.hash != old.hash and cell_folder(store, old).exists():
+def _check_same(store: Path, label: str, old: Config, new: Config) -> None:
+    if new.hash != old.hash and cell_folder(store, label, old).exists():
         raise UserError(
-            f"{store} has begun {old.objective} on {old.task} with other settings "
+            f"{store} has begun {label} on {old.task} with other settings "
             f"({differences(old.to_dict(), new.to_dict())}); choose another --store"
         )
 
@@ -277,5 +309,22 @@ def _union(old: tuple[T, ...], new: tuple[T, ...]) -> tuple[T, ...]:
     return tuple(dict.fromkeys((*old, *new)))
 
 
+def _tables_of(labels: Iterable[str], tables: dict[str, Table]) -> dict[str, Table]:
+    """The tables of settings that these methods use."""
+    used = {name for label in labels for name in (label, base_of(label))}
+    return {name: table for name, table in tables.items() if name in used}
+
+
+def _program(config: Config) -> str:
+    """What is the same of configurations that can be inputs of one program."""
+    values = config.to_dict()
+    if config.objective not in OBJECTIVES:  # whose formula may hold eps itself
+        return json.dumps(values, sort_keys=True)
+    # what is off in one and on in the other makes two programs; there is always an eps
+    inputs = {name: values.get(name) is None and name != "eps" for name in INPUTS}
+    return json.dumps(values | inputs, sort_keys=True)
+
+
 def _slug(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)
+    """A name as that of a folder; what labels are made of stays, or two could be one."""
+    return re.sub(r"[^\w.@=,+-]+", "-", name)

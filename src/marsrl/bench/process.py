@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 import stat
@@ -17,13 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from marsrl.config import Config
 from marsrl.errors import UserError
 
 
 def start_worker(
-    config: Config,
-    arguments: Sequence[str],
+    words: Sequence[str],
     path: str,
     environment: dict[str, str],
     output: IO[str] | int,
@@ -32,8 +29,7 @@ def start_worker(
     """Starts a process of `marsrl.bench.worker`, on a core of its own if it has no GPU.
 
     Args:
-        config: what it trains.
-        arguments: more words of its command line.
+        words: of its command line: what it trains.
         path: where a user's modules are.
         environment: variables besides this process's.
         output: where its output and errors go.
@@ -41,8 +37,7 @@ def start_worker(
     """
     # -P: a user's folder must not come before the installed packages
     command = [sys.executable, "-P", "-u", "-m", "marsrl.bench.worker"]
-    command += [json.dumps(config.to_dict()), *arguments]
-    command += ["--parent", str(os.getpid()), "--path", path]
+    command += [*words, "--parent", str(os.getpid()), "--path", path]
     with ExitStack() as stack:
         if not environment.get("CUDA_VISIBLE_DEVICES"):
             core, claim = _claim_core()

@@ -48,9 +48,9 @@ def seed_states(job: Job) -> dict[int, State]:
 def strays(suite: Suite, store: Path) -> list[Path]:
     """Folders of a suite's tasks with runs that the suite does not plan: another configuration."""
     planned = {
-        cell_folder(store, suite.config(task, objective))
+        cell_folder(store, label, suite.config(task, label))
         for task in suite.tasks
-        for objective in suite.objectives
+        for label in suite.objectives
     }
     return [
         cell

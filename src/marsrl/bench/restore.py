@@ -58,7 +58,7 @@ def restore(results: Results, store: Path) -> Restored:
     adopt(results.suite, store)
     written, kept = [], []
     for config, records in programs:
-        job = job_of(store, config)
+        job = job_of(store, records[0].objective, config)
         (written if _write(job, records, results) else kept).append(job)
     ended = sum(len(records) for _, records in programs)
     return Restored(written, kept, len(results.runs) - ended)
@@ -134,5 +134,5 @@ def _of(job: Job, table: pa.Table) -> pa.Table:
     """The rows of a job."""
     field = require("pyarrow.compute", "bench").field
     config = job.config
-    mine = (field("task") == config.task) & (field("objective") == config.objective)
+    mine = (field("task") == config.task) & (field("objective") == job.label)
     return table.filter(mine & field("seed").isin(config.seeds))

@@ -282,7 +282,7 @@ def run_records(job: Job) -> Iterator[RunRecord]:
     for seed, state in states.items():
         yield RunRecord(
             config.task,
-            config.objective,
+            job.label,
             config.hash,
             seed,
             *state,

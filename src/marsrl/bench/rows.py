@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from marsrl.bench.plan import Job
-from marsrl.config import Config
 from marsrl.envs.adapters import require
+from marsrl.envs.tasks import family_of
 from marsrl.errors import UserError
 from marsrl.runs.machine import Row
 
@@ -70,7 +70,7 @@ def episode_rows(job: Job, rows: list[Row]) -> Iterator[Row]:
     """A row for each evaluation episode."""
     for row in rows:
         if row["kind"] != "train":
-            head = _head(job.config, row) | {"phase": row["kind"]}
+            head = _head(job, row) | {"phase": row["kind"]}
             for number, value in enumerate(row["returns"]):
                 yield head | {"episode": number, "return": value}
 
@@ -90,7 +90,7 @@ def curve_rows(job: Job, rows: list[Row]) -> Iterator[Row]:
             measured = {"return": row["return"], "length": row["length"]}
         else:
             continue
-        yield _head(job.config, row) | {"seconds": seconds, "phase": row["kind"]} | measured
+        yield _head(job, row) | {"seconds": seconds, "phase": row["kind"]} | measured
 
 
 def folder_rows(episodes: pa.Table, curves: pa.Table) -> list[Row]:
@@ -120,12 +120,12 @@ def folder_rows(episodes: pa.Table, curves: pa.Table) -> list[Row]:
     return list(rows.values())
 
 
-def _head(config: Config, row: Row) -> Row:
+def _head(job: Job, row: Row) -> Row:
     return {
-        "family": config.task.partition("/")[0],
-        "task": config.task,
-        "objective": config.objective,
-        "run": config.hash,
+        "family": family_of(job.config.task),
+        "task": job.config.task,
+        "objective": job.label,
+        "run": job.config.hash,
         "seed": row["seed"],
         "step": row["step"],
     }

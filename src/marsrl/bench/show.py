@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from marsrl.report.summary import Summary
 
 
+_MOST_COLUMNS = 8
+
+
 def plain(name: str) -> Text:
     """A name from a file, in which the console looks for no markup."""
     return Text(name)
@@ -95,25 +98,32 @@ def scores(summary: Summary) -> Table:
 
 
 def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:
-    """The table of tasks by objectives, and the totals."""
+    """The table of tasks by methods, or with a row for each if these are many, and the totals."""
     cells: dict[tuple[str, str], Counter[str]] = {}
     shares: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
-        cell = job.config.task, job.config.objective
+        cell = job.config.task, job.label
         for seed, state in seed_states(job).items():
             if seed in suite.seeds:
                 cells.setdefault(cell, Counter())[state.status] += 1
                 if state.status == "running":
                     shares.setdefault(cell, []).append(state.step / job.config.total_steps)
-    heads = (Column(plain(name), overflow="fold") for name in suite.objectives)
+
+    def text(*cell: str) -> str:
+        parts = [f"{n} {status}" for status, n in cells[cell].items()]
+        if running := shares.get(cell):
+            parts.append(f"({sum(running) / len(running):.0%})")
+        return " ".join(parts)
+
+    wide = len(suite.objectives) <= _MOST_COLUMNS
+    names = suite.objectives if wide else ("objective", "runs")
+    heads = (Column(plain(name), overflow="fold") for name in names)
     table = Table(Column("task", no_wrap=True), *heads, box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for task in suite.tasks:
-        texts = []
-        for objective in suite.objectives:
-            parts = [f"{n} {status}" for status, n in cells[task, objective].items()]
-            if running := shares.get((task, objective)):
-                parts.append(f"({sum(running) / len(running):.0%})")
-            texts.append(" ".join(parts))
-        table.add_row(task, *texts)
+        if wide:
+            table.add_row(task, *(text(task, label) for label in suite.objectives))
+        else:
+            for label in suite.objectives:
+                table.add_row(task, plain(label), text(task, label))
     totals = sum(cells.values(), Counter())
     return table, ", ".join(f"{count} {status}" for status, count in totals.items())

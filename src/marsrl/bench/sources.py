@@ -1,101 +1,93 @@
-"""Whether an objective of a user's own is still the one that was trained: a digest of its source.
+"""Whether an objective, or a task, of a user's own is still the one that was trained.
 
-Nothing is imported: the files are found by name, and read.
+That is told by a digest of its source; nothing is imported.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import io
-import sys
-import tokenize
 from collections.abc import Iterable
-from importlib.util import find_spec
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import Job
+from marsrl.digest import code_digest
+from marsrl.envs.tasks import ENTRY_POINTS, TASKS
 from marsrl.errors import UserError
 from marsrl.files import write_beside
 
-_SHAPE = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: "\n"}
-_NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
+_NOTHING = "-"
 
 
-def source_digest(objective: str, folder: Path) -> str | None:
-    """Twelve hex digits of an objective's file, and of those beside it that it imports.
-
-    Comments and empty lines do not count.
+def source_digest(name: str, folder: Path) -> str | None:
+    """Twelve hex digits of the file of an objective or a task, and of those that it imports beside.
 
     Args:
-        objective: its name.
+        name: of the objective or the task.
         folder: where the user's modules are.
 
     Returns:
-        None for an objective of marsrl, whose source its commit tells, and where there is no file.
+        None for what comes with marsrl, whose own digest tells it, or with JaxMARL, whose version
+        does; and where there is no file.
     """
-    where, colon, _ = objective.rpartition(":")
-    start = _file_of(where, folder) if colon else None
-    if start is None:
-        return None
-    found, todo = {}, [start]
-    while todo:
-        path = todo.pop()
-        if path not in found:
-            found[path] = text = path.read_text(errors="replace")
-            todo += _beside(path, text)
-    parts = sorted((path.name, _code(text)) for path, text in found.items())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+    module = _module_of(name)
+    return code_digest(module, folder) if module else None
 
 
 def check_sources(jobs: Iterable[Job], folder: Path) -> None:
-    """Refuses to go on with jobs whose objective has changed since they were begun.
+    """Refuses to go on with jobs whose objective or task has changed since they were begun.
 
     Raises:
         UserError: there is such a job.
     """
     for job in jobs:
-        if has_changed(job, folder):
-            name = job.config.objective
+        for name in changed(job, folder):
             raise UserError(
                 f"{name} has changed since {job.name} was begun: what the store has of it is of "
-                f"another objective; train it anew with --retrain {name}, or give it another name"
+                f"another {'task' if name == job.config.task else 'objective'}; train it anew with "
+                f"--retrain {name}, or give it another name"
             )
 
 
-def has_changed(job: Job, folder: Path) -> bool:
-    """Whether the objective of a job that has begun was another one then."""
-    before, now = recorded(job), source_digest(job.config.objective, folder)
-    return job.folder.exists() and None not in (before, now) and before != now
+def changed(job: Job, folder: Path) -> list[str]:
+    """Which of a job's objective and task were others when it was begun."""
+    before, now = _recorded(job), _digests(job, folder)
+    return [
+        name
+        for name in before
+        if job.folder.exists() and None not in (before[name], now[name])
+        if before[name] != now[name]
+    ]
 
 
 def recorded(job: Job) -> str | None:
-    """The digest that was noted when a job was begun."""
-    try:
-        text = job.source.read_text().strip()
-    except (OSError, UnicodeError):
-        return None
-    return text if text.isalnum() else None
+    """The digest of the objective that was noted when a job was begun."""
+    return _recorded(job)[job.config.objective]
 
 
 def note_source(job: Job, folder: Path) -> None:
-    """Notes the digest of the objective of a job that is about to begin."""
-    digest = source_digest(job.config.objective, folder)
-    if not job.folder.exists() and digest is not None:
-        write_beside(job.source, f"{digest}\n".encode())
+    """Notes the digests of the objective and the task of a job that is about to begin."""
+    digests = _digests(job, folder).values()
+    if not job.folder.exists() and any(digests):
+        text = " ".join(digest or _NOTHING for digest in digests)
+        write_beside(job.source, f"{text}\n".encode())
 
 
-def set_aside(job: Job, folder: Path) -> bool:
+def set_aside(job: Job, folder: Path, name: str) -> bool:
     """Renames the folder of a job, so that it is trained anew; False if there is nothing to do.
 
-    Done for objectives of marsrl always, for a user's own only if they have changed: the same call
-    again, after an interruption, leaves alone what was trained since.
+    Done for what comes with marsrl always, for a user's own only if the job's has changed: the same
+    call again, after an interruption, leaves alone what was trained since.
+
+    Args:
+        job: the job.
+        folder: where the user's modules are.
+        name: its objective or task, on whose account this is done.
 
     Raises:
         UserError: somebody trains it.
     """
-    unchanged = source_digest(job.config.objective, folder) == recorded(job) is not None
+    unchanged = source_digest(name, folder) == _recorded(job)[name] is not None
     if unchanged or not job.folder.exists():
         return False
     lock = FileLock(job.lock)
@@ -112,40 +104,27 @@ def set_aside(job: Job, folder: Path) -> bool:
     return True
 
 
-def _file_of(module: str, folder: Path) -> Path | None:
-    """The file of `module` or `path/file.py`; the user's folder comes first."""
-    if module.endswith(".py"):
-        return path if (path := folder / module).is_file() else None
-    here = folder.joinpath(*module.split("."))
-    for path in (here.with_suffix(".py"), here / "__init__.py"):
-        if path.is_file():
-            return path
-    if "." in module or module in sys.builtin_module_names:  # finding a part imports the whole
-        return None
-    spec = find_spec(module)
-    return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
+def _digests(job: Job, folder: Path) -> dict[str, str | None]:
+    return {name: source_digest(name, folder) for name in (job.config.objective, job.config.task)}
 
 
-def _beside(path: Path, text: str) -> list[Path]:
-    """The files in the same folder that a file imports."""
+def _recorded(job: Job) -> dict[str, str | None]:
+    """The digests of objective and task as they were noted; older notes have the first alone."""
     try:
-        nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            names |= {module, *(f"{module}.{a.name}".lstrip(".") for a in node.names)}
-    found = [path.parent.joinpath(*name.split(".")) for name in names if name]
-    return [p for stem in found for p in (stem.with_suffix(".py"), stem / "__init__.py")
-            if p.is_file()]  # fmt: skip
+        words = job.source.read_text().split()
+    except (OSError, UnicodeError):
+        words = []
+    digests = [word if word.isalnum() else None for word in words[:2]]
+    digests += [None] * (2 - len(digests))
+    return dict(zip((job.config.objective, job.config.task), digests, strict=True))
 
 
-def _code(text: str) -> str:
-    """A source without comments and layout, in a form that all versions of Python agree on."""
-    try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
-    except (tokenize.TokenError, SyntaxError):
-        return text
-    return "".join(_SHAPE.get(t.type, t.string) for t in tokens if t.type not in _NO_CODE)
+def _module_of(name: str) -> str:
+    """The module, or file, of an own objective or task; empty if it comes with a library."""
+    module, colon, _ = name.rpartition(":")
+    if colon:
+        return "" if module == "jaxmarl" else module
+    if "/" not in name or name in TASKS:
+        return ""
+    points = entry_points(group=ENTRY_POINTS, name=name)
+    return next((point.value.partition(":")[0] for point in points), "")

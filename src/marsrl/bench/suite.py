@@ -3,172 +3,275 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from marsrl.bench.labels import base_of, check_label, objective_of, settings_of
+from marsrl.bench.suite_values import (
+    SuiteError,
+    Table,
+    axes,
+    bounds_tables,
+    check_count,
+    check_keys,
+    check_name,
+    check_settings,
+    items,
+    no_bounds,
+    objective_tables,
+    points,
+    settings_tables,
+    under,
+)
+from marsrl.bench.toml import Keys, line_of, to_toml
 from marsrl.config import Config
-from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS
-from marsrl.errors import UserError, check_int, near_misses, shown
+from marsrl.digest import file_of
+from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS, Bounds, family_of
+from marsrl.errors import UserError, near_misses, shown
 from marsrl.presets import preset
 from marsrl.reading import read_toml
 
 _BUILTIN = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
-_LONGEST_NAME = 200
-_OWN_KEYS = ("task", "objective", "seeds")  # of a suite, not of its settings
+_NEEDED = ("name", "tasks", "objectives", "seeds")
+_COUNTS = ("seeds_per_job", "points_per_job")
+_TABLES = ("settings", "family", "task", "objective", "sweep", "bounds")
 
-
-class SuiteError(UserError):
-    """Something in a suite is wrong.
-
-    Attributes:
-        keys: where in the file: a key at the top, or a table and a key in it; () if unknown.
-    """
-
-    def __init__(self, message: str, keys: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.keys = keys
+COMPARABLE = (
+    "task_settings",
+    "total_steps",
+    "num_evaluations",
+    "eval_episodes",
+    "eval_seed",
+    "eval_longest",
+    "eval_greedy",
+)
+"""What runs of a task must have in common for their scores to be comparable; in every other setting
+methods may differ, and reports say in which."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A grid of runs: every task with every objective and every seed.
+    """A grid of runs: every task with every method and every seed.
+
+    A method is an objective with its settings. Its label is the objective's name, or that with an
+    `@` and what tells it from others: `mars`, `mars@wide`, `mars@eps=0.4` (see `bench.labels`).
 
     Attributes:
         name: what pages and messages call it.
-        tasks: names of `marsrl.envs.tasks.TASKS`.
-        objectives: names of `marsrl.objectives.OBJECTIVES`, or your own `module:factory`.
-        seeds: of every task and objective.
+        tasks: names of `marsrl.envs.tasks.TASKS`, or of `bounds`.
+        objectives: labels of the methods; what stands before an `@` is a name of
+            `marsrl.objectives.OBJECTIVES`, or your own `module:factory`.
+        seeds: of every task and method.
         settings: of `Config`, for all tasks, over those of the task's preset.
         family_settings: family -> settings, over the former.
-        task_settings: task -> settings, over all the others.
+        task_settings: task -> settings, over both.
         seeds_per_job: how many seeds one process trains in one program; default: all.
+        objective_settings: label, or label without the settings that it makes -> settings, over all
+            the others; in it tables `family` and `task`, of the same form as the suite's, over
+            these. What a label makes is over everything.
+        bounds: of the scores of tasks outside the benchmark, task -> low and high.
+        points_per_job: how many methods that differ in nothing but `config.INPUTS` one process
+            trains, side by side where it can.
     """
 
     name: str
     tasks: tuple[str, ...]
     objectives: tuple[str, ...]
     seeds: tuple[int, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
-    family_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    task_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: Table = field(default_factory=dict)
+    family_settings: dict[str, Table] = field(default_factory=dict)
+    task_settings: dict[str, Table] = field(default_factory=dict)
     seeds_per_job: int | None = None
+    objective_settings: dict[str, Table] = field(default_factory=dict)
+    bounds: dict[str, dict[str, float]] = field(default_factory=dict)
+    points_per_job: int = 1
 
-    def config(self, task: str, objective: str) -> Config:
+    def config(self, task: str, method: str) -> Config:
         """The configuration of one cell, with all seeds; an objective of yours is not imported.
+
+        Args:
+            task: one of `tasks`.
+            method: one of `objectives`.
 
         Raises:
             UserError: a setting is unknown or impossible. An objective of somebody's own is not
                 made: its name may be out of a file.
         """
-        family = self.family_settings.get(task.partition("/")[0], {})
-        settings = self.settings | family | self.task_settings.get(task, {})
-        own = {"objective": objective, "seeds": self.seeds}
-        return Config.from_dict(preset(task).to_dict() | settings | own)
+        own = {"objective": objective_of(method), "seeds": self.seeds}
+        for name in ("task", *own):
+            if name in settings_of(method):
+                raise UserError(f"{name} is no setting that a name can make", "objective")
+        settings: Table = {}
+        for layer in self._layers(task, method).values():
+            settings |= layer
+        return preset(task, **settings | own).settled()
+
+    def bounds_of(self, task: str) -> Bounds:
+        """The mean returns that count as scores of 0 and 1."""
+        own = self.bounds.get(task)
+        return Bounds(**own) if own else Bounds(TASKS[task].low, TASKS[task].high)
+
+    def method_settings(self) -> dict[str, dict[str, Table]]:
+        """What the methods differ in on each task: task -> label -> setting -> value."""
+        found = {}
+        for task in self.tasks:
+            configs = {label: self.config(task, label).to_dict() for label in self.objectives}
+            first, *others = configs.values()
+            differing = [name for name in first if any(x[name] != first[name] for x in others)]
+            found[task] = {x: {name: c[name] for name in differing} for x, c in configs.items()}
+        return found
 
     def check(self, make: bool = True) -> None:
         """Makes the configuration of every cell.
 
         Args:
-            make: whether to make the objectives too, which imports those of yours.
+            make: whether to make the objectives too, which imports those of yours, and to look
+                whether tasks exist and methods differ and can be compared.
 
         Raises:
             UserError: as `config` does, or an objective cannot be made.
         """
+        if make:
+            self._check_names()
+        same = set(combinations(self.objectives, 2))
         for task in self.tasks:
-            for objective in self.objectives:
-                try:
-                    config = self.config(task, objective)
-                    if make:
-                        config.make_objective()
-                except UserError as error:
-                    where = self._origin(task, objective, str(error))
-                    raise SuiteError(f"{objective} on {task}: {error}", where) from error
+            configs = {method: self._checked(task, method, make) for method in self.objectives}
+            if make:
+                self._check_comparable(task, configs)
+                ids = {method: config.hash for method, config in configs.items()}
+                same = {(a, b) for a, b in same if ids[a] == ids[b]}
+        if make and same:
+            pair = " and ".join(min(same))
+            raise SuiteError(f"{pair} have the same settings on every task", ("objectives",))
 
-    def _origin(self, task: str, objective: str, message: str) -> tuple[str, ...]:
-        """The keys of what a message about a cell begins with, or names."""
-        name, family = message.split()[0], task.partition("/")[0]
-        tables = {
-            ("task", task): self.task_settings.get(task, {}),
-            ("family", family): self.family_settings.get(family, {}),
+    def _layers(self, task: str, method: str) -> dict[Keys, Table]:
+        """The settings of a cell by where they stand; each is over those before it."""
+        family = family_of(task)
+        layers: dict[Keys, Table] = {
             ("settings",): self.settings,
+            ("family", family): self.family_settings.get(family, {}),
+            ("task", task): self.task_settings.get(task, {}),
         }
-        for keys, settings in tables.items():
-            if name in settings:
-                return (*keys, name)
-        if name == "seeds":
-            return (name,)
-        return ("objectives",) if repr(objective.partition(":")[0]) in message else ()
+        for name in dict.fromkeys((base_of(method), method)):
+            table = self.objective_settings.get(name, {})
+            inner = {key: table.get(key, {}) for key in ("family", "task")}
+            where = ("objective", name)
+            layers[where] = {key: value for key, value in table.items() if key not in inner}
+            layers[*where, "family", family] = inner["family"].get(family, {})
+            layers[*where, "task", task] = inner["task"].get(task, {})
+        return layers | {("objectives",): settings_of(method)}
+
+    def _checked(self, task: str, method: str, make: bool) -> Config:
+        try:
+            config = self.config(task, method)
+            if make:
+                config.make_objective()
+        except UserError as error:
+            places = self._places(task, method, error.field)
+            raise SuiteError(f"{method} on {task}: {error}", *places) from error
+        return config
+
+    def _places(self, task: str, method: str, setting: str | None) -> tuple[Keys, ...]:
+        """Where in the file a cell's setting may stand."""
+        if setting in ("seeds", "objective"):
+            return (("seeds" if setting == "seeds" else "objectives",),)
+        for keys, settings in reversed(self._layers(task, method).items()):
+            if setting in settings and keys != ("objectives",):
+                return ((*keys, setting),)
+            if setting in settings:
+                own = [("objective", name, "sweep", setting) for name in (method, base_of(method))]
+                return (*own, ("sweep", setting), keys)
+        return ()
+
+    def _check_names(self) -> None:
+        """Refuses labels of no form, and tasks that are nowhere; nothing is imported."""
+        with under("objectives"):
+            for label in self.objectives:
+                check_label(label)
+        with under("tasks"):
+            for task in self.tasks:
+                if task not in TASKS:
+                    _check_exists(task)
+
+    def _check_comparable(self, task: str, configs: dict[str, Config]) -> None:
+        (first, one), *others = configs.items()
+        for label, other in others:
+            for name in COMPARABLE:
+                values = getattr(one, name), getattr(other, name)
+                if values[0] != values[1]:
+                    raise SuiteError(
+                        f"{first} and {label} on {task} have {name} = {shown(values[0])} and "
+                        f"{shown(values[1])}: their scores could not be compared",
+                        *self._places(task, label, name),
+                        *self._places(task, first, name),
+                    )
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of a suite file; those that are at their default are left out."""
         values = dataclasses.asdict(self)
-        for key in ("family", "task"):
-            values[key] = values.pop(f"{key}_settings")
+        default = dataclasses.asdict(Suite("", (), (), ()))
         return {
-            key: list(value) if isinstance(value, tuple) else value
+            key.removesuffix("_settings"): list(value) if isinstance(value, tuple) else value
             for key, value in values.items()
-            if value not in ({}, None)
+            if value != default[key]
         }
 
     def to_toml(self) -> str:
-        """The suite as a file that `read_suite` reads."""
-        values = self.to_dict()
-        tables = {"settings": values.pop("settings", {})}
-        for key in ("family", "task"):
-            for name, settings in values.pop(key, {}).items():
-                tables[f"{key}.{_toml(name)}"] = settings
-        parts = [_lines(values)]
-        parts += [f"[{head}]\n{_lines(settings)}" for head, settings in tables.items() if settings]
-        return "\n".join(parts)
+        """The suite as a file that `read_suite` reads; a sweep is the methods that it made."""
+        return to_toml(self.to_dict())
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> Suite:
+    def from_dict(values: Table) -> Suite:
         """The inverse of `to_dict`; names of tasks may hold `*`, which expands in table order.
 
-        Cells are not made, so that results can be read where their objectives cannot be imported;
-        `check` makes them.
+        Sweeps expand into methods. Cells are not made, so that results can be read where their
+        objectives cannot be imported; `check` makes them.
 
         Raises:
             UserError: a key is unknown, missing or of a wrong type, or a task is unknown.
         """
-        _check_keys(values)
-        for key in ("name", "tasks", "objectives", "seeds"):
+        check_keys(values, (*_NEEDED, *_COUNTS, *_TABLES))
+        for key in _NEEDED:
             if key not in values:
                 raise UserError(f"{key} is missing")
-        name = values["name"]
-        if not isinstance(name, str):
-            raise SuiteError(f"name is {shown(name)}, expected a string", ("name",))
-        _check_name("name", name)
-        per_job = values.get("seeds_per_job")
-        if per_job is not None:
-            with _under("seeds_per_job"):
-                check_int("seeds_per_job", per_job, 1, most=10_000)
-        patterns = _items("tasks", values["tasks"], str)
-        with _under("tasks"):
-            tasks = select_tasks(patterns, tuple(TASKS))
-        objectives = _items("objectives", values["objectives"], str)
-        for objective in objectives:
-            _check_name("objectives", objective)
-        settings = values.get("settings", {})
-        with _under("settings"):
-            _check_settings("settings", settings)
+        check_name("name", values["name"])
+        for key in _COUNTS:
+            if key in values:
+                check_count(key, values[key])
+        bounds = bounds_tables(values.get("bounds", {}))
+        known = {"family": (*FAMILIES, *map(family_of, bounds)), "task": (*TASKS, *bounds)}
+        patterns = items("tasks", values["tasks"], str)
+        with under("tasks"):
+            tasks = select_tasks(patterns, known["task"])
+        entries = items("objectives", values["objectives"], str)
+        for name in entries:
+            check_name("objectives", name)
+        with under("settings"):
+            check_settings("settings", settings := values.get("settings", {}))
+        for key, names in known.items():
+            with under(key):
+                settings_tables(key, values.get(key, {}), names)
+        own = objective_tables(values.get("objective", {}), entries, known["family"], known["task"])
+        sweep = axes("sweep", values.get("sweep", {}))
+        with under("objectives"):
+            objectives = points(entries, sweep, own)
         return Suite(
-            name=name,
+            name=values["name"],
             tasks=tasks,
             objectives=objectives,
-            seeds=_items("seeds", values["seeds"], int),
+            seeds=items("seeds", values["seeds"], int),
             settings=settings,
-            family_settings=_tables("family", values.get("family", {}), tuple(FAMILIES)),
-            task_settings=_tables("task", values.get("task", {}), tuple(TASKS)),
-            seeds_per_job=per_job,
+            family_settings=values.get("family", {}),
+            task_settings=values.get("task", {}),
+            objective_settings=_without_sweeps(own),
+            bounds=bounds,
+            **{key: values[key] for key in _COUNTS if key in values},
         )
 
 
@@ -193,7 +296,7 @@ def read_suite(source: str | Path, make: bool = True) -> Suite:
         suite = _parse(path)
         suite.check(make)
     except SuiteError as error:
-        line = _line_of(error.keys, path.read_text())
+        line = line_of(error.places, path.read_text())
         raise UserError(f"{path}{f', line {line}' if line else ''}: {error}") from error
     except UserError as error:
         start = "" if str(path) in str(error) else f"{path}: "
@@ -206,22 +309,19 @@ def is_builtin(suite: Suite) -> bool:
     return suite.name in _BUILTIN and _parse(_BUILTIN[suite.name]) == suite
 
 
-def select_tasks(patterns: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+def select_tasks(patterns: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """The known tasks that any of the patterns (`lbf/*`) means, in the order of the patterns.
 
     Raises:
         UserError: a pattern means none.
     """
+    known = tuple(known)
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        matching = [task for task in known if fnmatchcase(task, pattern)]
+        matching = [task for task in known if task == pattern or fnmatchcase(task, pattern)]
         if not matching:
-            if ":" in pattern or entry_points(group=ENTRY_POINTS, name=pattern):
-                raise UserError(
-                    f"tasks: {shown(pattern)} has no known bounds of scores, so no suite can have "
-                    f"it; expected some of the benchmark's {len(TASKS)} tasks"
-                )
-            raise UserError(f"tasks: unknown task {shown(pattern)}{near_misses(pattern, known)}")
+            unknown = f"tasks: unknown task {shown(pattern)}{near_misses(pattern, known)}"
+            raise UserError(no_bounds(pattern) or unknown)
         chosen |= dict.fromkeys(matching)
     return tuple(chosen)
 
@@ -230,99 +330,21 @@ def _parse(path: Path) -> Suite:
     return Suite.from_dict(read_toml(path))
 
 
-@contextmanager
-def _under(key: str) -> Iterator[None]:
-    """What is refused in this block stands under this key."""
-    try:
-        yield
-    except UserError as error:
-        keys = error.keys if isinstance(error, SuiteError) else ()
-        raise SuiteError(str(error), (key, *keys)) from error
+def _without_sweeps(tables: dict[str, Table]) -> dict[str, Table]:
+    settings = {
+        name: {key: value for key, value in table.items() if key != "sweep"}
+        for name, table in tables.items()
+    }
+    return {name: table for name, table in settings.items() if table}
 
 
-def _line_of(keys: tuple[str, ...], text: str) -> int | None:
-    """The line of a TOML text that opens the table or sets the key; None if none does."""
-    table = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        head = re.match(r"\s*\[([^\[\]]+)\]", line)
-        entry = re.match(r"([^=#\[\]{}]+)=", line)
-        if head:
-            here = table = _path(head[1])
-        elif entry:
-            here = (*table, *_path(entry[1]))
-        else:
-            continue
-        if keys and here[: len(keys)] == keys:
-            return number
-    return _line_of(keys[:-1], text) if len(keys) > 1 else None
-
-
-def _path(dotted: str) -> tuple[str, ...]:
-    """The parts of a TOML key, some of which may be quoted; () if it is none."""
-    try:
-        value = tomllib.loads(f"{dotted} = 0")
-    except tomllib.TOMLDecodeError:
-        return ()
-    path = []
-    while isinstance(value, dict):
-        ((key, value),) = value.items()
-        path.append(key)
-    return tuple(path)
-
-
-def _check_keys(values: dict[str, Any]) -> None:
-    known = ("name", "tasks", "objectives", "seeds", "seeds_per_job", "settings", "family", "task")
-    for key in values:
-        if key not in known:
-            raise SuiteError(f"unknown key {shown(key)}{near_misses(key, known)}", (key,))
-
-
-def _items(key: str, value: Any, kind: type) -> tuple[Any, ...]:
-    expected = f"a list of different {'names' if kind is str else 'whole numbers'}"
-    right = isinstance(value, list | tuple) and all(type(item) is kind for item in value)
-    if not right or not value or len(set(value)) < len(value):
-        raise SuiteError(f"{key} is {shown(value)}, expected {expected}", (key,))
-    return tuple(value)
-
-
-def _check_name(key: str, name: str) -> None:
-    """Refuses what a console would obey, or a page could not hold."""
-    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
-        text = f"{key} has {shown(name)}, expected 1 to {_LONGEST_NAME} printable characters"
-        raise SuiteError(text, (key,))
-
-
-def _tables(key: str, values: Any, known: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    with _under(key):
-        if not isinstance(values, dict):
-            raise UserError(f"{key} is {shown(values)}, expected tables [{key}.NAME]")
-        for name, settings in values.items():
-            with _under(name):
-                if name not in known:
-                    closest = near_misses(name, known)
-                    raise UserError(f"unknown {key} {shown(name)} in [{key}.{name}]{closest}")
-                _check_settings(f"{key}.{name}", settings)
-    return values
-
-
-def _check_settings(where: str, values: Any) -> None:
-    if not isinstance(values, dict):
-        raise UserError(f"{where} is {shown(values)}, expected a table of settings")
-    known = [f.name for f in dataclasses.fields(Config) if f.name not in _OWN_KEYS]
-    for key in values:
-        with _under(key):
-            if key in _OWN_KEYS:
-                raise UserError(f"{where}.{key} must stand at the top of the suite, not in a table")
-            if key not in known:
-                raise UserError(f"unknown setting {where}.{key}{near_misses(key, known)}")
-
-
-def _lines(values: dict[str, Any]) -> str:
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        pairs = (f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
-        return f"{{ {', '.join(pairs)} }}"
-    return json.dumps(value, ensure_ascii=False)  # JSON's other values are TOML's too
+def _check_exists(task: str) -> None:
+    """Refuses a task outside the benchmark that nothing here can make; it is not imported."""
+    module, colon, _ = task.rpartition(":")
+    if not colon:
+        if not entry_points(group=ENTRY_POINTS, name=task):
+            raise UserError(f"unknown task {shown(task)}{near_misses(task, TASKS)}")
+    elif module != "jaxmarl" and file_of(module, Path.cwd()) is None:
+        package = module.partition(".")[0]
+        if module.endswith(".py") or find_spec(package) is None:
+            raise UserError(f"{shown(task)} names no module: there is no {module} here")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marsrl.bench.labels import objective_of
 from marsrl.bench.suite import Suite
 from marsrl.envs.adapters import require
 from marsrl.errors import UserError, shown
@@ -37,7 +38,8 @@ def check_records(path: Path, suite: Suite, runs: Iterable[RunRecord]) -> None:
                     f"{path}: run {number} has {name} = {shown(value)}, expected {expected}"
                 )
         for name, value in (("task", run.task), ("objective", run.objective), ("seed", run.seed)):
-            if run.config and name != "seed" and run.config.get(name, value) != value:
+            trained = objective_of(str(value)) if name == "objective" else value
+            if run.config and name != "seed" and run.config.get(name, trained) != trained:
                 raise UserError(
                     f"{path}: run {number} has {name} = {shown(value)}, and {name} = "
                     f"{shown(run.config[name])} in its config"

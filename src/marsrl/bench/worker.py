@@ -1,7 +1,7 @@
-"""The process of one job: `python -m marsrl.bench.worker CONFIG_JSON RUN_FOLDER`.
+"""The process of a batch of jobs: `python -m marsrl.bench.worker CONFIG_JSON RUN_FOLDER ...`.
 
-Without a folder it tries a few updates and prints what the whole training would take. Started by
-`marsrl.bench.launch`; nothing else needs to know that it exists.
+With a single configuration and no folder it tries a few updates and prints what the whole training
+would take. Started by `marsrl.bench.launch`; nothing else needs to know that it exists.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +32,9 @@ _PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 def main() -> None:
-    """Trains a new run folder, or goes on with one that exists; a user's error is one line."""
+    """Trains new run folders, or goes on with those that exist; a user's error is one line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("config")
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("words", nargs="+", metavar="CONFIG_JSON [RUN_FOLDER]")
     parser.add_argument("--parent", type=int, help="die with this process")
     parser.add_argument("--core", type=int, help="stay on this core, so that JAX sees one device")
     parser.add_argument("--path", help="where a user's modules are")
@@ -49,15 +48,16 @@ def main() -> None:
         with contextlib.suppress(OSError):  # another host, which need not have it
             os.chdir(args.path)
     try:
-        from marsrl.cli import configure_jax
         from marsrl.config import Config
+        from marsrl.devices.startup import configure_jax
 
         configure_jax()
-        config = Config.from_dict(json.loads(args.config))
-        if args.folder is None:
-            print(json.dumps(_measure(config)))  # noqa: T201 (what it was started for)
+        configs = [Config.from_dict(json.loads(word)) for word in args.words[::2]]
+        folders = [Path(word) for word in args.words[1::2]]
+        if folders:
+            _train(configs, folders)
         else:
-            _train(config, args.folder)
+            print(json.dumps(_measure(configs[0])))  # noqa: T201 (what it was started for)
     except Interrupted as stop:
         print(f"marsrl: {stop}", file=sys.stderr)  # noqa: T201 (what the log is for)
         sys.exit(stop.code)
@@ -68,24 +68,36 @@ def main() -> None:
         sys.exit(reason(error))  # the last line: below the advice that JAX puts under a traceback
 
 
-def _train(config: Config, folder: Path) -> None:
+def _train(configs: Sequence[Config], folders: Sequence[Path]) -> None:
+    """Goes on with what has begun, one run after another, and then trains the others together."""
     from rich.console import Console
 
-    from marsrl.runs.checkpoint import CheckpointError
     from marsrl.runs.monitor import ConsoleMonitor
-    from marsrl.runs.runner import resume, train
+    from marsrl.runs.runner import train_together
 
     monitor = ConsoleMonitor(Console(width=160))
+    runs = zip(configs, folders, strict=True)
+    new = [(config, folder) for config, folder in runs if not _resume(config, folder, monitor)]
+    if new:
+        train_together([config for config, _ in new], [folder for _, folder in new], monitor)
+
+
+def _resume(config: Config, folder: Path, monitor: Monitor) -> bool:
+    """Goes on with a run to its end; False if there is none, or nothing to go on from."""
+    from marsrl.runs.checkpoint import CheckpointError
+    from marsrl.runs.runner import resume
+
     begun = any((folder / "checkpoints").glob("*"))
     if folder.exists() and not begun and not read_json(folder / "config.json"):
         _set_aside(folder, monitor, "it has no checkpoints, and no sound config.json")
-    if folder.exists():
-        try:
-            resume(folder, monitor, expected=config)
-            return
-        except CheckpointError as error:  # no sound one
-            _set_aside(folder, monitor, str(error))
-    train(config, folder, monitor)
+    if not folder.exists():
+        return False
+    try:
+        resume(folder, monitor, expected=config)
+    except CheckpointError as error:  # no sound one
+        _set_aside(folder, monitor, str(error))
+        return False
+    return True
 
 
 def _measure(config: Config) -> dict[str, float]:

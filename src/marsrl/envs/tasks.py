@@ -14,6 +14,18 @@ BOUNDS_VERSION = 1
 """Raised whenever a `low` or `high` changes: scores normalised by different versions do not mix."""
 
 
+class Bounds(NamedTuple):
+    """The mean returns of a task that count as scores of 0 and 1.
+
+    Attributes:
+        low: that of the random policy.
+        high: a reference for a good one.
+    """
+
+    low: float
+    high: float
+
+
 class Family(NamedTuple):
     """What the tasks of one environment have in common.
 
@@ -222,3 +234,15 @@ TASKS: dict[str, Task] = {
     "aerojax/hetero-8ag": _aerojax("hetero-8ag", 8, 4, -5.015, 7.552),
 }
 """The benchmark's tasks by name, "family/task"."""
+
+
+def family_of(task: str) -> str:
+    """The family of a task, also of one outside the benchmark, whose name alone is looked at.
+
+    That of `family/task` is `family`, that of `module:factory` its module, or the task itself where
+    a module is called like a family of the benchmark.
+    """
+    module, colon, _ = task.rpartition(":")
+    if colon:
+        return task if module in FAMILIES else module
+    return task.partition("/")[0]

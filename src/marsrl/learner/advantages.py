@@ -14,8 +14,8 @@ def gae(
     next_value: Array,
     terminated: Array,
     truncated: Array,
-    gamma: float,
-    gae_lambda: float,
+    gamma: Array | float,
+    gae_lambda: Array | float,
 ) -> tuple[Array, Array]:
     """Generalised advantage estimation that tells termination from truncation.
 

@@ -10,7 +10,7 @@ devices, logs and checkpoints, are layers around them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -28,11 +28,11 @@ from marsrl.learner.experience import RolloutState
 from marsrl.learner.metrics import Metrics, Tally
 from marsrl.learner.networks import Networks, Weights, make_networks
 from marsrl.learner.rollout import Sampling, rollout
+from marsrl.learner.schedule import Hyperparameters, hyperparameters, steered
 from marsrl.learner.update import (
     Learner,
     Losses,
     Passes,
-    Schedule,
     init_learner,
     make_optimizer,
     update,
@@ -41,37 +41,6 @@ from marsrl.learner.update import (
 from marsrl.learner.values import Returns
 from marsrl.objectives import Objective
 from marsrl.types import Array, Key
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A setting that moves evenly from its start to its end over the run."""
-
-    start: float
-    end: float
-
-    def at(self, progress: Array) -> Array:
-        """The value at `progress`, the share of the updates that are done."""
-        return self.start + (self.end - self.start) * progress
-
-
-@dataclass(frozen=True)
-class Schedules:
-    """The settings that change in the course of `num_updates` updates.
-
-    Attributes:
-        num_updates: of the whole run.
-        actor_lr: Adam's step size for the actor.
-        critic_lr: likewise for the critic.
-        ent_coef: weight of the entropy bonus.
-        region: size of the trust region, relative to that at the start.
-    """
-
-    num_updates: int
-    actor_lr: Linear
-    critic_lr: Linear
-    ent_coef: Linear
-    region: Linear
 
 
 class TrainState(NamedTuple):
@@ -84,6 +53,8 @@ class TrainState(NamedTuple):
         updates: () int32, updates done.
         diverged: () int32, the update whose loss or weights were not finite, or -1. A diverged
             seed keeps the state that it had before that update.
+        log_size: () log of the trust region's size, relative to the one that its schedule says; 0
+            unless it is steered by `target_kl`.
     """
 
     learner: Learner
@@ -91,6 +62,7 @@ class TrainState(NamedTuple):
     keys: Key
     updates: Array
     diverged: Array
+    log_size: Array
 
 
 @dataclass(frozen=True)
@@ -100,13 +72,14 @@ class Algorithm:
     Attributes:
         env: the environments.
         networks: actor and critic.
-        objective: the surrogate, in the trust region of the run's start.
+        objective: the surrogate; its trust region is that of the hyperparameters.
         optimizer: of the actor, and of the critic.
         sampling: how experience is collected.
         returns: what the future is worth.
         losses: what is minimised.
         passes: how often an update goes over its experience.
-        schedules: the settings that change over the run.
+        hyperparameters: what `step` takes by default.
+        steers: whether the size of the trust region follows `target_kl`.
         env_blocks: blocks of environments, each shuffled by itself; see `update.shuffle`.
         axes: mesh axes over which a seed's environments are spread; `()` if all are here.
     """
@@ -119,7 +92,8 @@ class Algorithm:
     returns: Returns
     losses: Losses
     passes: Passes
-    schedules: Schedules
+    hyperparameters: Hyperparameters
+    steers: bool
     env_blocks: int
     axes: Axes = ()
 
@@ -152,25 +126,34 @@ class Algorithm:
             keys=fold_in(shuffle_key, index[:: self.sampling.num_envs // self.env_blocks]),
             updates=jnp.int32(0),
             diverged=jnp.int32(-1),
+            log_size=jnp.float32(0),
         )
 
-    def step(self, state: TrainState) -> tuple[TrainState, Metrics]:
-        """One rollout and one update of one seed; a seed that has diverged stays as it is."""
+    def step(
+        self, state: TrainState, hyperparameters: Hyperparameters | None = None
+    ) -> tuple[TrainState, Metrics]:
+        """One rollout and one update of one seed; a seed that has diverged stays as it is.
+
+        Args:
+            state: of the seed.
+            hyperparameters: in place of the algorithm's own.
+        """
+        now = self.hyperparameters if hyperparameters is None else hyperparameters
+        schedule = now.scheduled(state.updates, state.log_size)
         keys, update_keys = split_each(state.keys, 2)
         learner = state.learner
         played, experience, episodes = rollout(
             self.sampling,
-            self.returns,
+            replace(self.returns, gamma=now.gamma, gae_lambda=now.gae_lambda),
             self.networks,
             learner.weights,
             self.env,
             state.rollout,
             self.axes,
         )
-        schedule, objective = self.scheduled(state.updates)
         learner, metrics = update(
             self.networks,
-            objective,
+            self.objective,
             self.optimizer,
             self.losses,
             self.passes,
@@ -180,7 +163,10 @@ class Algorithm:
             update_keys,
             self.axes,
         )
-        after = TrainState(learner, played, keys, state.updates + 1, state.diverged)
+        log_size = state.log_size
+        if self.steers:
+            log_size = steered(log_size, schedule, metrics["update_kl"].total, now.target_kl)
+        after = TrainState(learner, played, keys, state.updates + 1, state.diverged, log_size)
         judged = learner.weights, metrics["actor/loss"], metrics["critic/loss"]
         healthy = jnp.isfinite(ravel_pytree(judged)[0]).all() & (state.diverged < 0)
         frozen = state._replace(
@@ -188,19 +174,6 @@ class Algorithm:
         )
         after = jax.tree.map(partial(jnp.where, healthy), after, frozen)
         return after, metrics | episode_metrics(episodes, self.axes)
-
-    def scheduled(self, updates: Array) -> tuple[Schedule, Objective]:
-        """What the schedules say after so many updates."""
-        all_of = self.schedules
-        progress = updates / all_of.num_updates
-        schedule = Schedule(
-            all_of.actor_lr.at(progress),
-            all_of.critic_lr.at(progress),
-            all_of.ent_coef.at(progress),
-        )
-        if all_of.region.start == all_of.region.end:
-            return schedule, self.objective
-        return schedule, self.objective.resized(all_of.region.at(progress))
 
     def evaluate(
         self, actor: Weights, keys: Key, greedy: bool = False, longest: int | None = None
@@ -220,15 +193,11 @@ def make_algorithm(
         objective: in place of the one that the configuration names.
         axes: mesh axes over which a seed's environments are spread.
     """
-
-    def to(end: float | None, start: float) -> Linear:
-        return Linear(start, start if end is None else end)
-
-    rest = 0.0 if config.anneal_lr else None
+    objective = objective or config.make_objective()
     return Algorithm(
         env=VectorEnv(env),
         networks=networks_of(config, env),
-        objective=objective or config.make_objective(),
+        objective=objective,
         optimizer=make_optimizer(config.max_grad_norm),
         sampling=Sampling(
             config.num_envs,
@@ -250,13 +219,8 @@ def make_algorithm(
         passes=Passes(
             config.update_epochs, config.num_minibatches, config.num_chunks, config.kl_stop
         ),
-        schedules=Schedules(
-            config.num_updates,
-            to(rest, config.actor_lr),
-            to(rest, config.critic_lr),
-            to(config.ent_coef_end, config.ent_coef),
-            Linear(1.0, 1.0 if config.eps_end is None else config.eps_end / config.eps),
-        ),
+        hyperparameters=hyperparameters(config, objective),
+        steers=config.target_kl is not None,
         env_blocks=config.env_blocks,
         axes=axes,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -28,14 +30,15 @@ from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import UserError
 from marsrl.learner.algorithm import TrainState, make_algorithm
 from marsrl.learner.metrics import Metrics
-from marsrl.learner.networks import Weights
+from marsrl.learner.networks import ActorCritic, Weights
+from marsrl.learner.schedule import Hyperparameters, check_shared, hyperparameters
 from marsrl.objectives import Objective
 from marsrl.types import Array
 
 FINAL_BATCHES = 10
 """The final score of a seed is taken on this many times the episodes of an evaluation."""
 
-PLACEMENT = TrainState._make((SEEDS, SEEDS_AND_ENVS, SEEDS_AND_ENVS, SEEDS, SEEDS))
+PLACEMENT = TrainState._make((SEEDS, SEEDS_AND_ENVS, SEEDS_AND_ENVS, SEEDS, SEEDS, SEEDS))
 """Which axes of each part of the states (S, ...) are spread over devices."""
 
 
@@ -49,26 +52,55 @@ class _TracedOnce:
 
 
 class Program:
-    """The compiled functions of a run: every array has a leading axis S, one entry per seed.
+    """The compiled functions of a run, or of several that differ in inputs alone.
+
+    Every array has a leading axis S, one entry per seed: those of the first configuration, then
+    those of the second, and so on.
 
     Attributes:
-        config: the run's.
+        config: the run's, or the first one's.
         env: the environment, unbatched.
         algorithm: of one seed, with a device's share of its environments.
     """
 
     def __init__(
-        self, config: Config, env: Environment, objective: Objective | None = None
+        self,
+        config: Config,
+        env: Environment,
+        objective: Objective | None = None,
+        others: Sequence[Config] = (),
     ) -> None:
+        """Prepares the functions; nothing is compiled yet.
+
+        Args:
+            config: what to train.
+            env: the environment.
+            objective: in place of the one that the configuration names.
+            others: more configurations to train side by side.
+
+        Raises:
+            UserError: the others need a program of their own, or there are not the devices that
+                were asked for.
+        """
+        for other in others:
+            check_shared(config, other)
         self.config = config
         self.env = env
         self.algorithm = make_algorithm(config, _TracedOnce(env), objective, axes=("envs",))
-        self._mesh = mesh = make_mesh(config)
-        self._seeds = put(mesh, np.asarray(config.seeds, np.uint32), SEEDS)
+        seeds = [seed for each in (config, *others) for seed in each.seeds]
+        layout = dataclasses.replace(config, seeds=tuple(range(len(seeds))))
+        self._mesh = mesh = make_mesh(layout)
+        self._seeds = put(mesh, np.asarray(seeds, np.uint32), SEEDS)
         self._index = put(mesh, np.arange(config.num_envs), ENVS)
+        inputs = [self.algorithm.hyperparameters] * len(config.seeds)
+        for other in others:
+            inputs += [hyperparameters(other, other.make_objective())] * len(other.seeds)
+        self._inputs = jax.tree.map(lambda *x: put(mesh, np.asarray(x, np.float32), SEEDS), *inputs)
         init, steps, evaluate = self._init_one, self._step_one, self._evaluate_one
         self._init = spread(mesh, init, (SEEDS, ENVS), PLACEMENT, once=True)
-        self._step = spread(mesh, steps, (PLACEMENT, EVERYWHERE), (PLACEMENT, SEEDS), donate=True)
+        self._step = spread(
+            mesh, steps, (PLACEMENT, SEEDS, EVERYWHERE), (PLACEMENT, SEEDS), donate=True
+        )
         self._evaluate = spread(mesh, evaluate, (SEEDS, SEEDS, SEEDS, ENVS), SEEDS_AND_ENVS)
 
     def compile(self) -> int:
@@ -83,7 +115,7 @@ class Program:
         with no_garbage_collection(), ThreadPoolExecutor() as pool:
             template = self.template  # a compiled program has no shapes to offer
             programs = {
-                "_step": (template, self._number(1)),  # takes longest
+                "_step": (template, self._inputs, self._number(1)),  # takes longest
                 "_init": (self._seeds, self._index),
                 "_evaluate": (template.learner.weights.actor, *self._evaluation_args(0)),
             }
@@ -124,35 +156,45 @@ class Program:
             The states, and the metrics of each update, (S, log_interval), of which the first
             `number` count; see `metrics.merged`.
         """
-        return self._step(state, self._number(number))
+        return self._step(state, self._inputs, self._number(number))
 
     def evaluate(self, actor: Weights, batch: int = 0) -> EpisodeStats:
         """Plays one batch of evaluation episodes, (S, eval_episodes).
 
         Args:
-            actor: weights, (S, ...).
+            actor: weights, (S, ...), on the devices or NumPy arrays.
             batch: which episodes: 0 are those of every evaluation, the others are for the final
                 score, so that one compiled program serves both.
 
         Returns:
             NumPy arrays, the same on every process.
         """
+        actor = jax.tree.map(
+            lambda x: put(self._mesh, x, SEEDS) if isinstance(x, np.ndarray) else x, actor
+        )
         stats = self._evaluate(actor, *self._evaluation_args(batch))
         return jax.tree.map(lambda x: x[:, : self.config.eval_episodes], gather(stats))
+
+    def with_weights(self, state: TrainState, weights: ActorCritic) -> TrainState:
+        """The states with other weights, NumPy arrays (S, ...)."""
+        placed = jax.tree.map(lambda x: put(self._mesh, x, SEEDS), weights)
+        return state._replace(learner=state.learner._replace(weights=placed))
 
     def _init_one(self, seed: Array, index: Array) -> TrainState:
         return self.algorithm.init(jax.random.key(seed), index)
 
-    def _step_one(self, state: TrainState, number: Array) -> tuple[TrainState, Metrics]:
+    def _step_one(
+        self, state: TrainState, inputs: Hyperparameters, number: Array
+    ) -> tuple[TrainState, Metrics]:
         """A loop whose length is an input, so that one program serves any number of updates."""
-        shapes = jax.eval_shape(self.algorithm.step, state)[1]
+        shapes = jax.eval_shape(self.algorithm.step, state, inputs)[1]
         metrics = jax.tree.map(
             lambda x: jnp.zeros((self.config.log_interval, *x.shape), x.dtype), shapes
         )
 
         def once(done: tuple[Array, TrainState, Metrics]) -> tuple[Array, TrainState, Metrics]:
             i, state, metrics = done
-            state, new = self.algorithm.step(state)
+            state, new = self.algorithm.step(state, inputs)
             return i + 1, state, jax.tree.map(lambda all, x: all.at[i].set(x), metrics, new)
 
         start = (jnp.int32(0), state, metrics)
@@ -177,7 +219,7 @@ class Program:
         num_episodes = -(-self.config.eval_episodes // num_devices) * num_devices
         return (
             self._seeds,
-            put(self._mesh, np.full(len(self.config.seeds), batch), SEEDS),
+            put(self._mesh, np.full(len(self._seeds), batch), SEEDS),
             put(self._mesh, np.arange(num_episodes), ENVS),
         )
 

@@ -19,8 +19,9 @@ from marsrl.learner.experience import Experience, Steps
 from marsrl.learner.metrics import Metrics, nothing, one, one_if_known, summed
 from marsrl.learner.moments import Moments, merge
 from marsrl.learner.networks import ActorCritic, Networks, Weights
+from marsrl.learner.schedule import Schedule
 from marsrl.learner.values import owned_values
-from marsrl.objectives import Objective, diagnostics
+from marsrl.objectives import U_MAX, Objective, diagnostics
 from marsrl.types import Array, Key
 
 
@@ -58,14 +59,6 @@ class Passes:
     num_minibatches: int
     num_chunks: int
     kl_stop: float | None
-
-
-class Schedule(NamedTuple):
-    """The settings that change in the course of training; () each, fixed during an update."""
-
-    actor_lr: Array | float
-    critic_lr: Array | float
-    ent_coef: Array | float
 
 
 class Learner(NamedTuple):
@@ -184,25 +177,27 @@ def update(
 
     Args:
         networks: actor and critic.
-        objective: the surrogate.
+        objective: the surrogate, whose trust region is the schedule's.
         optimizer: from `make_optimizer`, for either.
         losses: what is minimised.
         passes: how often, and in what portions.
         learner: what is changed.
         experience: of the environments that are here.
-        schedule: the step sizes and weights of this update.
+        schedule: the step sizes, weights and widths of this update.
         keys: PRNG keys, one for each block of environments that is here.
         axes: mesh axes over which the environments are spread: gradients are averaged over them.
 
     Returns:
         The changed learner, and the metrics over all minibatches (and devices, each with its part
-        of a minibatch), plus `replay_error/max`: the largest |log_ratio| of the very first
-        minibatch, which is 0 but for rounding if the replay is right.
+        of a minibatch), plus `eps`, the upper width in force; `update_kl` and its spread, see
+        `movement`; and `replay_error/max`: the largest |log_ratio| of the very first minibatch,
+        which is 0 but for rounding if the replay is right.
     """
     transition, num_envs = experience.steps.transition, experience.steps.value.shape[1]
     owned = owned_values(networks, transition.agent_mask)
     weights = _with_targets(networks, learner.weights, experience.steps.target, owned, axes)
     sequences = to_sequences(experience, passes.num_chunks)
+    objective = objective.within(schedule.eps_low, schedule.eps_high)
 
     def minibatch(learner: Learner, part: tuple[Array, Statistics]) -> tuple[Learner, Metrics]:
         index, stats = part
@@ -225,8 +220,35 @@ def update(
     replay_error = jax.lax.pmax(metrics.pop("log_ratio/max")[0, 0], axes)
     seen = transition.obs, transition.global_state, transition.agent_mask
     weights = with_inputs(networks, learner.weights, *seen, axes)
-    metrics = summed(metrics, axes) | {"replay_error/max": replay_error}
+    metrics = summed(metrics, axes) | movement(networks, learner.weights.actor, sequences, axes)
+    metrics |= {"eps": one(jnp.asarray(schedule.eps_high)), "replay_error/max": replay_error}
     return learner._replace(weights=weights), metrics
+
+
+def movement(networks: Networks, actor: Weights, sequences: Batch, axes: Axes = ()) -> Metrics:
+    """How far the policy has moved from the one that acted, over the whole rollout.
+
+    The KL from the old policy to the new one, estimated without bias from the actions that were
+    taken by the mean of `r - 1 - u`, which is never negative.
+
+    Args:
+        networks: actor and critic.
+        actor: the new weights, with the old standardisation of their inputs.
+        sequences: the rollout, from `to_sequences`.
+        axes: mesh axes over which it is spread.
+
+    Returns:
+        `update_kl`, over live agents (nats), and `update_kl/agents`, the standard deviation of the
+        means of the agents that lived.
+    """
+    steps = sequences.steps.transition
+    carry = sequences.carries.actor
+    _, dist = networks.act(actor, carry, steps.obs, steps.first, steps.action_mask)
+    log_ratio = dist.log_prob(steps.action) - steps.log_prob
+    kl, mask = jnp.expm1(jnp.minimum(log_ratio, U_MAX)) - log_ratio, steps.agent_mask
+    lived = jax.lax.psum(mask.any((0, 1)).astype(jnp.float32), axes) > 0
+    _, spread = mean_and_std(masked_mean(kl, mask, axes, over=(0, 1)), lived)
+    return {"update_kl": one(masked_mean(kl, mask, axes)), "update_kl/agents": one(spread)}
 
 
 def _epochs(

@@ -28,8 +28,8 @@ class Returns:
         reward_scale: what rewards are multiplied by before the learner sees them.
     """
 
-    gamma: float
-    gae_lambda: float
+    gamma: Array | float
+    gae_lambda: Array | float
     bootstrap_truncated: bool
     reward_scale: float
 

@@ -61,7 +61,7 @@ class Factorial(NamedTuple):
 
 def factorial_cells(objectives: tuple[str, ...]) -> dict[tuple[str, str], str]:
     """The objective of each geometry and boundary, as far as they are among these."""
-    places = {(geometry.__name__, kind): name for name, (geometry, kind) in OBJECTIVES.items()}
+    places = {(x.geometry.__name__, x.kind): name for name, x in OBJECTIVES.items()}
     cells = {(g, b): places[g, b] for g in GEOMETRIES for b in BOUNDARIES}
     return {place: name for place, name in cells.items() if name in objectives}
 

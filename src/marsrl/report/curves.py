@@ -11,7 +11,7 @@ from marsrl.bench.results import Results
 from marsrl.bench.rows import DIAGNOSTICS
 from marsrl.errors import UserError
 from marsrl.report.bootstrap import Estimate, mean_band
-from marsrl.report.grids import Grid, Trace, bounds, counted, read_traces
+from marsrl.report.grids import Grid, Trace, counted, read_traces
 from marsrl.report.stats import Floats, iqm, mean_present, normalize_scores, steps_covered
 from marsrl.report.verdict import estimate
 
@@ -117,7 +117,9 @@ def efficiency(
             totals[name].append(total)
             aligned[name].append(_aligned(share * total, clock, returns, diverged))
     return {
-        name: _efficiency(np.array(totals[name]), share, np.stack(aligned[name]), bounds(tasks))
+        name: _efficiency(
+            np.array(totals[name]), share, np.stack(aligned[name]), grid.bounds_of(tasks)
+        )
         for name in aligned
         if all(totals[name])
     }
@@ -132,7 +134,7 @@ def task_curves(grid: Grid, evaluations: dict[str, Trace]) -> dict[str, TaskCurv
     curves = {}
     for t, (task, (step, columns)) in enumerate(evaluations.items()):
         returns = columns["return"]
-        (low,), (high,) = bounds((task,))
+        (low,), (high,) = grid.bounds_of((task,))
         lowest = np.fmin.reduce(returns.ravel(), initial=low)
         known = np.isfinite(returns)
         after = known[..., ::-1].cumsum(axis=-1)[..., ::-1] == 0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsrl.bench.results import Results
-from marsrl.envs.tasks import TASKS
+from marsrl.envs.tasks import Bounds
 from marsrl.errors import UserError
 from marsrl.report.stats import Floats, normalize_scores
 
@@ -24,6 +24,7 @@ class Grid(NamedTuple):
         diverged: (O, T, S) whether it diverged.
         scores: (O, T, S) mean return of the final evaluation, 0 at the task's low bound and 1 at
             its high one, to six decimals; NaN if a run did not finish.
+        bounds: of each task.
     """
 
     objectives: tuple[str, ...]
@@ -32,6 +33,12 @@ class Grid(NamedTuple):
     ended: NDArray[np.bool_]
     diverged: NDArray[np.bool_]
     scores: Floats
+    bounds: dict[str, Bounds]
+
+    def bounds_of(self, tasks: tuple[str, ...]) -> tuple[Floats, Floats]:
+        """The low and the high bound of each of these tasks, (T,) each."""
+        low, high = zip(*(self.bounds[task] for task in tasks), strict=True)
+        return np.array(low), np.array(high)
 
     def complete(self, objectives: tuple[str, ...]) -> tuple[str, ...]:
         """The tasks on which every seed of these objectives has ended."""
@@ -84,16 +91,12 @@ def read_grid(results: Results) -> Grid:
                     "episodes (absolute_metrics in marl-eval's JSON)"
                 )
             final[at] = means[key]
-    low, high = bounds(suite.tasks)
+    bounds = {task: suite.bounds_of(task) for task in suite.tasks}
+    grid = Grid(suite.objectives, suite.tasks, suite.seeds, ended, diverged, final, bounds)
+    low, high = grid.bounds_of(suite.tasks)
     scores = np.moveaxis(normalize_scores(np.moveaxis(final, 1, 0), low, high), 0, 1)
     # float32 returns of a solved task differ in the last digits, which is no difference
-    scores = np.round(scores, 6)
-    return Grid(suite.objectives, suite.tasks, suite.seeds, ended, diverged, scores)
-
-
-def bounds(tasks: tuple[str, ...]) -> tuple[Floats, Floats]:
-    """The low and the high bound of each task, (T,) each."""
-    return np.array([TASKS[t].low for t in tasks]), np.array([TASKS[t].high for t in tasks])
+    return grid._replace(scores=np.round(scores, 6))
 
 
 def counted(scores: Floats) -> tuple[Floats, float]:

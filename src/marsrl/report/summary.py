@@ -18,7 +18,7 @@ from marsrl.report.curves import (
     efficiency,
     task_curves,
 )
-from marsrl.report.grids import Grid, Trace, bounds, counted, read_grid, read_traces
+from marsrl.report.grids import Grid, Trace, counted, read_grid, read_traces
 from marsrl.report.stats import Floats, iqm, optimality_gap, performance_profile
 from marsrl.report.verdict import Contest, contest, estimate, groups
 
@@ -186,7 +186,7 @@ def _row(grid: Grid, task: str, objective: str) -> TaskRow:
     o, t = grid.objectives.index(objective), grid.tasks.index(task)
     ended, diverged = grid.ended[o, t], grid.diverged[o, t]
     score = counted(grid.scores[:, t])[0][o, ended]
-    (low,), (high,) = bounds((task,))
+    (low,), (high,) = grid.bounds_of((task,))
     some = len(score) > 0
     return TaskRow(
         task,

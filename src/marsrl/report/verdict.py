@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from marsrl.envs.tasks import family_of
 from marsrl.report.bootstrap import Estimate, stratified_interval
 from marsrl.report.grids import Grid, counted
 from marsrl.report.stats import Floats, iqm, probability_of_improvement
@@ -109,7 +110,7 @@ def by_family(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The tasks of each family, in their order."""
     families: dict[str, tuple[str, ...]] = {}
     for task in tasks:
-        family = task.partition("/")[0]
+        family = family_of(task)
         families[family] = (*families.get(family, ()), task)
     return families
 

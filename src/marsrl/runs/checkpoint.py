@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from marsrl.devices.distributed import from_first
@@ -146,6 +147,33 @@ class Checkpoints:
             raise
         except Exception as error:  # orbax raises many kinds; each means the same to the caller
             raise CheckpointError(f"checkpoint {self.path(update)}: {reason(error)}") from error
+
+    def part(self, update: int, where: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """The arrays of a part of the state as they were saved, whatever was trained.
+
+        Args:
+            update: one of `complete()`.
+            where: names that lead to the part, such as ("learner", "weights").
+
+        Returns:
+            Name -> array, with its leading axis of seeds.
+
+        Raises:
+            CheckpointError: a file has changed or is missing, or there is no such part.
+        """
+        if fault := self.fault(update):
+            raise CheckpointError(fault)
+        try:
+            with _plain(self.path(update)) as path, _checkpointer() as orbax:
+                tree: Any = orbax.restore(path / _STATE)
+            for name in where:
+                tree = tree[name]
+        except Exception as error:  # orbax raises many kinds; each means the same to the caller
+            raise CheckpointError(f"checkpoint {self.path(update)}: {reason(error)}") from error
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
 
     def restore_newest(self, template: PyTree) -> tuple[int, PyTree, list[str]]:
         """Restores the newest checkpoint that is sound.

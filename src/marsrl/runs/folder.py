@@ -127,6 +127,17 @@ class RunFolder:
         config = Config.from_dict(content.get("config", {}))
         self._write(CONFIG, content | {"config": config.to_dict(), "hash": config.hash})
 
+    def extend(self, config: Config, step: int) -> None:
+        """Replaces the configuration by one with another length, and notes what it was."""
+        path = self.path / CONFIG
+        content = from_file(path)
+        before = content["config"]["total_steps"]
+        extended = content.get("extended") or []
+        extended.append({"from": before, "to": config.total_steps, "at": step})
+        content |= {"config": config.to_dict(), "hash": config.hash, "extended": extended}
+        content.pop("check", None)
+        self._write(CONFIG, content)
+
     def put_back_config(self, config: Row) -> None:
         """Writes the configuration anew, from a copy of its settings."""
         try:
@@ -169,7 +180,7 @@ class RunFolder:
     def reached(self) -> int:
         """The environment step that the run has certainly reached, whatever its checkpoints say."""
         step = _object(self.path / STATUS).get("step")
-        logged = [row["step"] for row in self.rows() if row["kind"] != "final"]
+        logged = [row["step"] for row in self.rows() if row["kind"] not in ("final", "last")]
         return max([step if type(step) is int else 0, *logged])
 
     def set_aside(self) -> Path | None:

@@ -11,19 +11,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from marsrl.digest import library_digest
+
 Row = dict[str, Any]
+
+CODE = "marsrl code"
+"""What versions call the digest of marsrl's own source, which a version number alone hides."""
+DECISIVE = (CODE, "jax", "jaxlib", "flax", "optax", "jaxmarl", "jumanji", "brax", "mujoco")
+"""The versions that decide the numbers of a run: of the learner, and the environments' rules."""
 
 
 def describe_machine() -> Row:
     """Versions, git commit and machine, for config.json and `marsrl doctor`."""
     import jax
 
-    names = ("marsrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
-    names += ("jaxmarl", "jumanji", "brax", "mujoco")  # the rules of the environments
     device = jax.local_devices()[0]
     return {
-        "versions": {name: _version(name) for name in names},
-        "git": _git(),
+        "versions": describe_versions(),
+        "git": describe_source(),
         "machine": {
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -33,6 +38,23 @@ def describe_machine() -> Row:
             "num_processes": jax.process_count(),
         },
     }
+
+
+def describe_versions() -> dict[str, str | None]:
+    """Versions of marsrl and of what it stands on, and a digest of its own code; needs no JAX."""
+    names = ("marsrl", *DECISIVE[1:], "orbax-checkpoint")
+    return {name: _version(name) for name in names} | {CODE: library_digest()}
+
+
+def describe_source() -> Row | None:
+    """Commit and dirty flag of marsrl's own files, or None for an installed package."""
+    folder = Path(__file__).parents[1]
+    try:
+        commit = _git_output(folder, "rev-parse", "HEAD")
+        dirty = bool(_git_output(folder, "status", "--porcelain", "--", "."))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "dirty": dirty}
 
 
 def peak_memory_mb() -> int:
@@ -55,16 +77,6 @@ def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
-        return None
-
-
-def _git() -> Row | None:
-    """Commit and dirty flag of the source tree, or None for an installed package."""
-    folder = Path(__file__).parent
-    try:
-        commit = _git_output(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git_output(folder, "status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
         return None
 
 

@@ -6,12 +6,12 @@ Where several processes train together, each of them runs this loop and sees the
 from __future__ import annotations
 
 import contextlib
-import math
+import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,35 +26,19 @@ from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import Interrupted, UserError
 from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics, merged
+from marsrl.learner.networks import ActorCritic, Weights
 from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective
-from marsrl.runs import actors, pending
-from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
-from marsrl.runs.folder import METRICS, Onlooker, RunFolder
+from marsrl.runs import pending
+from marsrl.runs.folder import Onlooker, RunFolder
 from marsrl.runs.followers import Follower, choose, following
 from marsrl.runs.lock import Lock
-from marsrl.runs.machine import Row, describe_machine, peak_memory_mb
+from marsrl.runs.machine import Row, describe_machine
+from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor, Silent
 from marsrl.runs.signals import Signals
+from marsrl.runs.transfer import read_source, transferred
 from marsrl.trust import check_trusted
-
-
-class Result(NamedTuple):
-    """What a run came to.
-
-    Attributes:
-        path: the run folder.
-        final_return: seed -> mean return of its best checkpoint on ten times the episodes.
-        diverged: seed -> environment step at which it diverged, for those that did.
-        not_finite: seed -> what was not finite then.
-        all_diverged: whether none is left.
-    """
-
-    path: Path
-    final_return: dict[int, float]
-    diverged: dict[int, int]
-    not_finite: dict[int, str]
-    all_diverged: bool
 
 
 def train(
@@ -62,6 +46,7 @@ def train(
     out: str | Path,
     monitor: Monitor | None = None,
     env: Environment | None = None,
+    objective: Objective | None = None,
     followers: Sequence[str | Follower] = (),
 ) -> Result:
     """Trains all seeds of a configuration into a new run folder.
@@ -73,6 +58,8 @@ def train(
         out: the run folder, which must not exist, or be empty.
         monitor: who watches; default: nobody.
         env: the environment, if it is not the one that `config.task` names.
+        objective: likewise, if it is not the one that `config.objective` names; it must be passed
+            to `resume` again.
         followers: who is told the rows of its log: tensorboard, wandb, csv, mlflow, or a `Follower`
             of yours. The run goes on without one that fails.
 
@@ -81,16 +68,54 @@ def train(
             that exists or cannot be written, a run that does not fit into memory, or processes
             that do not run the same.
     """
-    out = Path(out)
-    _agree(out, config)
-    chosen = _chosen(followers)
-    from_first(lambda: RunFolder.check_free(out))
-    program = Program(config, _environment(config, env))
+    (result,) = train_together([config], [out], monitor, env, objective, followers)
+    return result
+
+
+def train_together(
+    configs: Sequence[Config],
+    outs: Sequence[str | Path],
+    monitor: Monitor | None = None,
+    env: Environment | None = None,
+    objective: Objective | None = None,
+    followers: Sequence[str | Follower] = (),
+) -> list[Result]:
+    """Trains several configurations side by side in one program, each into a folder of its own.
+
+    Each is a run like any other, and goes on alone after an interruption: see `resume`.
+
+    Args:
+        configs: what to train: alike but for seeds and the settings that are inputs of a program
+            (see `config.INPUTS`).
+        outs: the run folder of each.
+        monitor: who watches; default: nobody.
+        env: see `train`.
+        objective: see `train`; all have its trust region.
+        followers: see `train`; with several configurations, only those that have a name.
+
+    Raises:
+        UserError: as `train`, or they cannot share a program.
+    """
+    from_first(lambda: list(choose(followers)))  # so that those that cannot be had are refused now
+    configs, folders = [_recorded(config, objective) for config in configs], [*map(Path, outs)]
+    for config, folder in zip(configs, folders, strict=True):
+        _agree(folder, config)
+        from_first(partial(RunFolder.check_free, folder))
+    first, *others = configs
+    program = Program(first, _environment(first, env), objective, others)
+    if first.init_from is not None:
+        shapes = jax.tree.map(
+            lambda x: np.zeros(x.shape, x.dtype), program.template.learner.weights
+        )
+        _transferred(first, shapes)  # so that what cannot be taken is refused now
     monitor = _monitor(monitor)
     seconds = _compile(program, monitor)
-    from_first(lambda: RunFolder.create(out, config))
-    with _writing(out) as lock:
-        return _run(program, out, monitor, seconds, lock, chosen)
+    with contextlib.ExitStack() as stack:
+        locks = []
+        for config, folder in zip(configs, folders, strict=True):
+            from_first(partial(RunFolder.create, folder, config))
+            locks.append(stack.enter_context(_writing(folder)))
+        return _run(program, configs, folders, monitor, seconds, locks, followers)
 
 
 def resume(
@@ -101,6 +126,7 @@ def resume(
     restart: bool = False,
     objective: Objective | None = None,
     trust: bool = False,
+    total_steps: int | None = None,
     followers: Sequence[str | Follower] | None = None,
 ) -> Result:
     """Continues a run from its newest sound checkpoint, as if it had never stopped.
@@ -117,18 +143,22 @@ def resume(
         restart: begin anew; what the run has come to is set aside in a folder inside it.
         objective: likewise, in place of the one that the configuration names.
         trust: whether to run code that the folder names: a task or objective `module:factory`.
+        total_steps: train a finished or interrupted run up to so many steps. What goes evenly to
+            the end of the run (step sizes, `ent_coef_end`, `eps_end`) then goes to the new end, as
+            if it had been meant from here on: step sizes that had come to 0 rise again.
+            Evaluations go on at the distance that they had.
         followers: as for `train`, from now on; default: those that it has.
 
     Raises:
         UserError: not a run folder, code in it that is not trusted, a configuration other than the
-            expected one, a run that does not fit into memory, no checkpoint in it can be restored,
-            an ended run without any, a run that another process writes, or processes that do not
-            run the same.
+            expected one, fewer steps than it has trained, a run that does not fit into memory, no
+            checkpoint in it can be restored, an ended run without any, a run that another process
+            writes, or processes that do not run the same.
         Interrupted: a signal has ended it.
     """
     path = Path(path)
     folder = RunFolder.open(path)
-    chosen = None if followers is None else _chosen(followers)
+    from_first(lambda: list(choose(followers or ())))
     with _writing(path) as lock:
         monitor = _monitor(monitor)
         if restart:
@@ -137,17 +167,39 @@ def resume(
                 monitor.message(f"begins anew; what was there is now in {aside}")
         from_first(folder.check_resumable)
         config = folder.config()
-        if expected is not None and config != expected:
+        if expected is not None and config != expected.settled():
             raise UserError(f"{path} was started with another configuration; choose another folder")
         source, trust = path / "config.json", trust or expected is not None
         if env is None:
             check_trusted("task", config.task, source, trust)
+        if objective is None and config.objective.startswith(_PASSED):
+            raise UserError(
+                f"{path} was trained with an objective that was passed as an object, "
+                f"{config.objective.removeprefix(_PASSED)}; pass it again: resume(objective=...)"
+            )
         if objective is None:
             check_trusted("objective", config.objective, source, trust)
+        if total_steps is not None:
+            config = _extended(folder, config, total_steps)
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
-        return _run(program, path, monitor, _compile(program, monitor), lock, chosen)
+        seconds = _compile(program, monitor)
+        (result,) = _run(program, [config], [path], monitor, seconds, [lock], followers)
+        return result
+
+
+_PASSED = "passed:"
+"""What the records of a run call an objective that was passed as an object begins with."""
+
+
+def _recorded(config: Config, objective: Objective | None) -> Config:
+    """The configuration as the records of a run have it."""
+    if objective is not None:
+        name = re.sub(r"\W", "_", objective.name)
+        own = {"eps": objective.region.widths[1], "eps_low": None, "eps_high": None}
+        config = replace(config, objective=f"{_PASSED}{name}", **own)
+    return config.settled()
 
 
 @contextlib.contextmanager
@@ -159,6 +211,23 @@ def _writing(path: Path) -> Iterator[Lock]:
         yield lock
     finally:
         lock.release()
+
+
+def _extended(folder: RunFolder, config: Config, total_steps: int) -> Config:
+    """The configuration of a run that is to train up to so many steps, which its folder notes."""
+    reached = from_first(folder.reached)
+    longer = replace(config, total_steps=total_steps)
+    distance = config.num_updates / config.num_evaluations
+    evaluations = max(1, round(longer.num_updates / distance))
+    longer = replace(longer, num_evaluations=min(evaluations, longer.num_updates))
+    if longer.num_updates * longer.steps_per_update < reached:
+        raise UserError(
+            f"total_steps = {total_steps}, expected more than {reached}, which {folder.path} has "
+            "trained already"
+        )
+    if longer != config:
+        from_first(partial(folder.extend, longer, reached))
+    return longer
 
 
 def _tell_versions(begun: Row, monitor: Monitor) -> None:
@@ -204,125 +273,100 @@ def _monitor(monitor: Monitor | None) -> Monitor:
     return monitor if monitor and is_first() else Silent()
 
 
-def _chosen(followers: Sequence[str | Follower]) -> dict[str, Follower]:
-    """The followers, which process 0 has; if they cannot be had, no process goes on."""
-    from_first(lambda: list(choose(followers)))
-    return choose(followers) if is_first() else {}
-
-
 def _run(
     program: Program,
-    path: Path,
+    configs: Sequence[Config],
+    paths: Sequence[Path],
     monitor: Monitor,
     compile_seconds: float,
-    lock: Lock,
-    followers: dict[str, Follower] | None,
-) -> Result:
-    """Runs to the end; process 0 writes the folder, the others look on."""
-    if not is_first():
-        return _Run(program, Onlooker.open(path), monitor, compile_seconds, lock).go()
-    folder = RunFolder.open(path)
-    with following(followers, path, program.config, monitor.message) as folder.followers:
-        return _Run(program, folder, monitor, compile_seconds, lock).go()
+    locks: Sequence[Lock],
+    followers: Sequence[str | Follower] | None,
+) -> list[Result]:
+    """Runs to the end; process 0 writes the folders, the others look on."""
+    members, start = [], 0
+    with contextlib.ExitStack() as stack:
+        for config, path, lock in zip(configs, paths, locks, strict=True):
+            folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
+            if is_first():
+                chosen = None if followers is None else choose(followers)
+                told = following(chosen, path, config, monitor.message)
+                folder.followers = stack.enter_context(told)
+            seeds = slice(start, start + len(config.seeds))
+            members.append(Member(config, folder, lock, monitor, seeds))
+            start = seeds.stop
+        return _Loop(program, members, monitor, compile_seconds).go()
 
 
-class _Run:
-    """One run from here to its end."""
+def _transferred(config: Config, weights: ActorCritic) -> tuple[ActorCritic, str]:
+    """The weights with those that `init_from` names, and what was taken; see `transferred`."""
+    assert config.init_from is not None
+    return transferred(weights, read_source(config.init_from), not config.share_parameters)
+
+
+class _Loop:
+    """The runs of a program from here to their end."""
 
     def __init__(
-        self,
-        program: Program,
-        folder: RunFolder,
-        monitor: Monitor,
-        compile_seconds: float,
-        lock: Lock,
+        self, program: Program, members: list[Member], monitor: Monitor, compile_seconds: float
     ) -> None:
         self.program = program
         self.config = config = program.config
-        self.folder = folder
+        self.members = members
         self.monitor = monitor
-        self.lock = lock
         self.signals = Signals()
-        self.checkpoints = CheckpointWriter(folder.checkpoints, config.keep_checkpoints)
         self.evaluations = set(evaluation_updates(config))
-        self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0} | folder.seconds()
+        self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
+        self.seconds |= members[0].folder.seconds()
         self.seconds["compile"] += compile_seconds
-        self.diverged: dict[int, int] = {}
-        self.not_finite: dict[int, str] = {}
         self.step = 0
         self._first_step = self._last_logged = 0
         self._first_seconds = self._last_seconds = self.seconds["train"]
 
-    def go(self) -> Result:
-        """Trains to the end, scores the best checkpoints and writes the final status."""
+    def go(self) -> list[Result]:
+        """Trains to the end, scores the last and the best parameters, writes the final status."""
         try:
             with self.signals:
                 update, state, waiting = self._restore()
                 self._write_status("running")
-                self._train(update, state, waiting)
-                final = self._score_best()
+                self._score(self._train(update, state, waiting))
         except BaseException:
             with contextlib.suppress(OSError, UserError):  # the reason to end is the better one
                 self._write_status("stopped")
             raise
         finally:
             self.monitor.stop()
-        all_diverged = len(self.diverged) == len(self.config.seeds)
-        self._write_status("diverged" if all_diverged else "finished")
-        return Result(self.folder.path, final, self.diverged, self.not_finite, all_diverged)
+        self._write_status("finished")
+        return [member.result for member in self.members]
 
     def _restore(self) -> tuple[int, TrainState, list[Metrics]]:
-        """The update to go on from, of the newest sound checkpoint, its state and pending metrics.
-
-        The log becomes the one that the checkpoint remembers: what came after is written again.
-        """
-        self.folder.clean()
-        self.checkpoints.clean()
-        if not self.checkpoints.steps():
-            from_first(self._check_nothing_lost)
-            self.folder.replace_log(b"")
-            return 0, self.program.init(), []
-        try:
-            update, state, refused = self.checkpoints.restore_newest(self.program.template)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}; {self._way_out()}") from error
-        for reason in refused:
-            self.monitor.message(f"refused: {reason}")
-        self.checkpoints.go_back_to(update)
-        if damage := self.folder.log.damage():
-            self.monitor.message(f"{damage}; the checkpoint's copy is used")
-        self.folder.replace_log(self.checkpoints.file(update, METRICS) or b"")
-        about = self.checkpoints.about(update)
+        """The update to go on from; several runs together begin, and never go on."""
+        restored = [member.restore(self.program.template) for member in self.members]
+        update, state, waiting = restored[0]
         self.step = self._steps(update)
-        self.diverged = {int(seed): step for seed, step in about.get("diverged", {}).items()}
-        self.not_finite = {int(seed): text for seed, text in about.get("not_finite", {}).items()}
-        return update, state, pending.unpack(self.checkpoints.file(update, pending.FILE))
+        return update, self._begin() if state is None else state, waiting
 
-    def _check_nothing_lost(self) -> None:
-        """Refuses to begin where there must have been a checkpoint."""
-        reached, updates = self.folder.reached(), self.checkpoints.updates()
-        if updates or reached:
-            there = f"those of updates {updates} are not" if updates else "there is none"
-            raise CheckpointError(
-                f"{self.folder.path} has reached step {reached:,}, but no checkpoint of it is "
-                f"complete: {there}; {self._way_out()}"
-            )
+    def _begin(self) -> TrainState:
+        """The states before the first update, fresh or from another run's parameters."""
+        state = self.program.init()
+        if self.config.init_from is None:
+            return state
+        weights, text = _transferred(self.config, gather(state.learner.weights))
+        self.monitor.message(text)
+        return self.program.with_weights(state, weights)
 
-    def _way_out(self) -> str:
-        return (
-            "to begin anew, with what is there set aside: "
-            f"marsrl resume {self.folder.path} --restart"
-        )
+    @property
+    def _all_diverged(self) -> bool:
+        return all(member.all_diverged for member in self.members)
 
-    def _train(self, update: int, state: TrainState, waiting: list[Metrics]) -> None:
+    def _train(self, update: int, state: TrainState, waiting: list[Metrics]) -> TrainState:
         """The loop over updates; `waiting` are the metrics since the last logged row."""
         config = self.config
         self._first_step = self.step
         self._last_logged = self._steps(update - sum(map(pending.num_updates, waiting)))
         self.monitor.start(config, self.step)
-        if not self.checkpoints.steps():
+        if not self.members[0].checkpoints.steps():
             self._evaluate(state, update)
-        while update < config.num_updates and len(self.diverged) < len(config.seeds):
+        while update < config.num_updates and not self._all_diverged:
             self._stop_if_asked(state, update, waiting)
             number = from_first(partial(self._updates_at_once, update))  # clocks differ
             with self._clock("train"):
@@ -337,6 +381,7 @@ class _Run:
             self.monitor.progress(self.step, rows)
             if update in self.evaluations:
                 self._evaluate(state, update)
+        return state
 
     def _updates_at_once(self, update: int) -> int:
         """Updates until the next row or evaluation, but no more than make a call of a second."""
@@ -351,158 +396,79 @@ class _Run:
         return max(1, min(until - update, int(pace * _SECONDS_PER_CALL)))
 
     def _stop_if_asked(self, state: TrainState, update: int, waiting: list[Metrics]) -> None:
-        """Ends the run after a signal, with a checkpoint of this very update."""
-        signum = self.signals.received()
-        if signum:
-            if update not in self.checkpoints.steps():
-                self._save(update, state, None, waiting)
+        """Ends the runs after a signal, with a checkpoint of this very update."""
+        if signum := self.signals.received():
+            for member in self.members:
+                if update not in member.checkpoints.steps():
+                    member.save(update, state, None, waiting)
             raise Interrupted(
-                f"stopped after step {self.step:,}, which is saved; go on with: marsrl resume "
-                f"{self.folder.path}",
-                signum,
+                f"stopped after step {self.step:,}, which is saved; {self._way_on()}", signum
             )
 
-    def _save(
-        self,
-        update: int,
-        state: TrainState,
-        scores: dict[int, float] | None,
-        waiting: list[Metrics],
-    ) -> None:
-        from_first(self.lock.check)
-        notes = {
-            "config": self.config.to_dict(),
-            "diverged": {str(seed): step for seed, step in self.diverged.items()},
-            "not_finite": {str(seed): text for seed, text in self.not_finite.items()},
-        }
-        files = {actors.FILE: actors.pack(gather(state.learner.weights.actor))}
-        if is_first():
-            files[METRICS] = self.folder.log.content()
-        if waiting:
-            files[pending.FILE] = pending.pack(waiting)
-        self.checkpoints.save(update, state, scores, notes, files)
-
-    def _append(self, rows: list[Row]) -> None:
-        from_first(self.lock.check)
-        self.folder.append(rows)
+    def _way_on(self) -> str:
+        commands = [f"marsrl resume {member.folder.path}" for member in self.members]
+        return f"go on with: {'; '.join(commands)}"
 
     def _log(self, state: TrainState, metrics: Metrics) -> list[Row]:
-        """Writes a row per live seed about the updates since the last one."""
-        self._mark_diverged(gather(state.diverged), metrics)
+        """Writes what is new about every run."""
         seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
-        done = (self.step - self._last_logged) * len(self.config.seeds)
+        diverged, values = gather(state.diverged), merged(metrics)
+        done = (self.step - self._last_logged) * len(diverged)
         rate = done / (self.seconds["train"] - self._last_seconds)
         self._last_logged, self._last_seconds = self.step, self.seconds["train"]
-        values = merged(metrics)
-        rows = [
-            {
-                "kind": "train",
-                "seed": seed,
-                "step": self.step,
-                "seconds": round(seconds, 2),
-                "steps_per_second": round(rate, 1),
-                **{name: float(x[i]) for name, x in values.items()},
-            }
-            for i, seed in enumerate(self.config.seeds)
-            if seed not in self.diverged
+        logged = [
+            member.log(self.step, seconds, rate, diverged, metrics, values)
+            for member in self.members
         ]
-        self._append(rows)
-        return rows
+        return [row for rows in logged for row in rows]
 
     def _evaluate(self, state: TrainState, update: int) -> None:
         """Evaluates, logs and saves one and the same parameters, those after the update."""
         with self._clock("evaluate"):
-            actor = state.learner.weights.actor
-            stats = self.program.evaluate(actor)
-            rows = self._score_rows("eval", stats, range(len(self.config.seeds)), self.step)
-        rows = [row for row in rows if row["seed"] not in self.diverged]
-        self._append(rows)
-        for row in rows:
-            if not math.isfinite(row["return"]):
-                self.monitor.message(
-                    f"seed {row['seed']}: the evaluation at step {self.step:,} has no finite "
-                    "return; it counts as the worst"
-                )
-        self._save(update, state, {row["seed"]: row["return"] for row in rows}, [])
+            stats = self.program.evaluate(state.learner.weights.actor)
+        for member in self.members:
+            member.save(update, state, member.evaluated(stats, self.step), [])
         self._write_status("running")
 
-    def _score_best(self) -> dict[int, float]:
-        """Evaluates each seed's best checkpoint again, on ten times the episodes."""
-        best = from_first(self._best_updates)
-        final: dict[int, float] = {}
-        for update in sorted({update for _, update in best}):
-            self._end_if_asked()
-            state = self.checkpoints.restore(update, self.program.template)
-            with self._clock("evaluate"):
-                actor = state.learner.weights.actor
-                batches = [self.program.evaluate(actor, 1 + i) for i in range(FINAL_BATCHES)]
-                stats = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *batches)
-            index = [i for i, s in enumerate(self.config.seeds) if [s, update] in map(list, best)]
-            rows = self._score_rows("final", stats, index, self._steps(update))
-            self._append(rows)
-            final |= {row["seed"]: row["return"] for row in rows}
+    def _score(self, state: TrainState) -> None:
+        """Plays ten times the episodes with each seed's last parameters, and with its best ones."""
+        now = gather(state.learner.weights.actor)
+        best = [member.best_updates() for member in self.members]
+        played = self._play_long(now)
+        for member in self.members:
+            live = [i for i, s in enumerate(member.config.seeds) if s not in member.diverged]
+            member.scored(played, dict.fromkeys(live, self.step), best=False)
+        parts = [
+            member.actors([updates.get(i) for i in range(len(member.config.seeds))], now)
+            for member, updates in zip(self.members, best, strict=True)
+        ]
+        actor = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        if any(self._steps(u) != self.step for updates in best for u in updates.values()):
+            played = self._play_long(actor)
+        for member, updates in zip(self.members, best, strict=True):
+            steps = {i: self._steps(update) for i, update in updates.items()}
+            member.scored(played, steps, best=True)
         self._end_if_asked()
-        return final
 
-    def _best_updates(self) -> list[tuple[int, int]]:
-        """Each seed with the update of its best evaluation, as far as checkpoints are sound."""
-        scores = self.checkpoints.scores()
-        for update in self.checkpoints.complete():
-            if fault := self.checkpoints.fault(update):
-                self.monitor.message(f"not among the best, because it is damaged: {fault}")
-                scores.pop(update, None)
-        best = {seed: best_update(scores, seed) for seed in self.config.seeds}
-        return [(seed, update) for seed, update in best.items() if update is not None]
+    def _play_long(self, actor: Weights) -> EpisodeStats:
+        """Many episodes of each seed, (S, B)."""
+        self._end_if_asked()
+        with self._clock("evaluate"):
+            batches = [self.program.evaluate(actor, 1 + i) for i in range(FINAL_BATCHES)]
+            return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *batches)
 
     def _end_if_asked(self) -> None:
-        """Ends the run after a signal, when all is saved."""
+        """Ends the runs after a signal, when all is saved."""
         if signum := self.signals.received():
             raise Interrupted(
-                "stopped: trained to its end and saved, but not scored yet; go on with: marsrl "
-                f"resume {self.folder.path}",
+                f"stopped: trained to its end and saved, but not scored yet; {self._way_on()}",
                 signum,
             )
 
-    def _score_rows(
-        self, kind: str, stats: EpisodeStats, index: Iterable[int], step: int
-    ) -> list[Row]:
-        return [
-            {
-                "kind": kind,
-                "seed": self.config.seeds[i],
-                "step": step,
-                "greedy": self.config.eval_greedy,
-                "return": float(stats.episode_return[i].mean()),
-                "length": float(stats.length[i].mean()),
-                **{name: float(values[i].mean()) for name, values in stats.metrics.items()},
-                "returns": stats.episode_return[i].tolist(),
-            }
-            for i in index
-        ]
-
-    def _mark_diverged(self, diverged: np.ndarray, metrics: Metrics) -> None:
-        """Takes note of seeds that newly diverged."""
-        for i, (seed, update) in enumerate(zip(self.config.seeds, diverged, strict=True)):
-            if update >= 0 and seed not in self.diverged:
-                self.diverged[seed] = self._steps(int(update))
-                self.not_finite[seed] = pending.not_finite(metrics, i)
-                self.monitor.message(
-                    f"seed {seed} diverged at step {self.diverged[seed]:,}: its loss or parameters "
-                    f"are not finite ({self.not_finite[seed]}); its state before that update is "
-                    "kept"
-                )
-
     def _write_status(self, status: str) -> None:
-        seeds = {
-            str(seed): {"status": "diverged", "step": self.diverged[seed]}
-            if seed in self.diverged
-            else {"status": status, "step": self.step}
-            for seed in self.config.seeds
-        }
-        seconds = {name: round(value, 2) for name, value in self.seconds.items()}
-        self.folder.write_status(
-            status, self.step, seeds, seconds=seconds, peak_memory_mb=peak_memory_mb()
-        )
+        for member in self.members:
+            over = status == "finished" and member.all_diverged
+            member.write_status("diverged" if over else status, self.step, self.seconds)
 
     def _steps(self, update: int) -> int:
         return update * self.config.steps_per_update

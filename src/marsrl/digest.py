@@ -1,0 +1,99 @@
+"""Digests of source code: whether what trained something is still the same.
+
+Nothing is imported: files are found by name, and read. Comments and layout do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import sys
+import tokenize
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+_SHAPE = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: "\n"}
+_NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
+_TRAINS_NOTHING = {"bench", "report", "tune", "cli", "commandline", "console", "__main__"}
+"""Modules and packages of marsrl that change no number of a run."""
+
+
+def code_digest(module: str, folder: Path) -> str | None:
+    """Twelve hex digits of a module, and of the files beside it that it imports.
+
+    Args:
+        module: its name, or the path of a file of Python.
+        folder: where the user's modules are.
+
+    Returns:
+        None where there is no file.
+    """
+    start = file_of(module, folder)
+    if start is None:
+        return None
+    found, todo = {}, [start]
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found[path] = text = path.read_text(errors="replace")
+            todo += _beside(path, text)
+    return _digest((path.name, text) for path, text in found.items())
+
+
+@cache
+def library_digest() -> str:
+    """Twelve hex digits of marsrl itself, as far as it decides the numbers of a run."""
+    root = Path(__file__).parent
+    paths = [path.relative_to(root) for path in root.rglob("*.py")]
+    return _digest(
+        (str(path), (root / path).read_text(errors="replace"))
+        for path in paths
+        if path.parts[0].removesuffix(".py") not in _TRAINS_NOTHING
+    )
+
+
+def file_of(module: str, folder: Path) -> Path | None:
+    """The file of `module` or `path/file.py`; the user's folder comes first."""
+    if module.endswith(".py"):
+        return path if (path := folder / module).is_file() else None
+    here = folder.joinpath(*module.split("."))
+    for path in (here.with_suffix(".py"), here / "__init__.py"):
+        if path.is_file():
+            return path
+    if "." in module or module in sys.builtin_module_names:  # finding a part imports the whole
+        return None
+    spec = find_spec(module)
+    return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
+
+
+def _beside(path: Path, text: str) -> list[Path]:
+    """The files in the same folder that a file imports."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names |= {module, *(f"{module}.{a.name}".lstrip(".") for a in node.names)}
+    found = [path.parent.joinpath(*name.split(".")) for name in names if name]
+    return [p for stem in found for p in (stem.with_suffix(".py"), stem / "__init__.py")
+            if p.is_file()]  # fmt: skip
+
+
+def _digest(files: Iterable[tuple[str, str]]) -> str:
+    parts = sorted((name, _code(text)) for name, text in files)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def _code(text: str) -> str:
+    """A source without comments and layout, in a form that all versions of Python agree on."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return text
+    return "".join(_SHAPE.get(t.type, t.string) for t in tokens if t.type not in _NO_CODE)

@@ -1,0 +1,125 @@
+"""Starting from another run's parameters: another task, other settings, or the same further on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from marsrl.errors import UserError, near_misses, shown
+from marsrl.learner.networks import ActorCritic
+from marsrl.runs.checkpoint import Checkpoints, best_update
+from marsrl.runs.folder import RunFolder
+
+_AGENT_ID = "agent_id"
+
+
+class Source(NamedTuple):
+    """Parameters of one seed of a run.
+
+    Attributes:
+        path: the run folder.
+        seed: which of its seeds.
+        step: environment steps that they were trained for.
+        leaves: name -> array, of all weights of actor and critic.
+        separate: whether each agent has parameters of its own: the first axis of the leaves.
+    """
+
+    path: Path
+    seed: int
+    step: int
+    leaves: dict[str, np.ndarray]
+    separate: bool
+
+
+def read_source(name: str) -> Source:
+    """Reads the parameters that `RUN[:SEED][@CHECKPOINT]` means.
+
+    Args:
+        name: a run folder; a seed of it, by default the one whose evaluation was best; and best
+            (the default), latest, or a number of environment steps.
+
+    Raises:
+        UserError: there is no such run, seed or sound checkpoint.
+    """
+    match = re.fullmatch(r"(?s)(.+?)(?::(\d+))?(?:@(\w+))?", name)
+    run, seed, checkpoint = match.groups() if match else (name, None, None)
+    folder = RunFolder.open(Path(run))
+    config, checkpoints = folder.config(), Checkpoints(folder.checkpoints)
+    seeds, scores = [str(s) for s in config.seeds], checkpoints.scores()
+    if seed is not None and seed not in seeds:
+        raise UserError(f"{run} has no seed {seed}{near_misses(seed, seeds)}")
+    if not scores:
+        raise UserError(f"{run} holds no evaluated checkpoint")
+    best = {s: best_update(scores, s) for s in config.seeds}
+    known = {s: scores[u][s] for s, u in best.items() if u is not None}
+    mine = int(seed) if seed is not None else max(known, key=lambda s: known[s])
+    there = {u * config.steps_per_update: u for u in checkpoints.complete()}
+    named = {"best": best[mine], "latest": max(there.values())}
+    named |= {str(step): update for step, update in there.items()}
+    update = named.get(checkpoint or "best")
+    if update is None:
+        raise UserError(
+            f"{run} has no checkpoint {shown(checkpoint or 'best')} of seed {mine}; expected "
+            f"{', '.join(name for name, u in named.items() if u is not None)}"
+        )
+    index = config.seeds.index(mine)
+    weights = checkpoints.part(update, ("learner", "weights"))
+    leaves = {name: leaf[index] for name, leaf in weights.items()}
+    return Source(
+        Path(run), mine, update * config.steps_per_update, leaves, not config.share_parameters
+    )
+
+
+def transferred(weights: ActorCritic, source: Source, separate: bool) -> tuple[ActorCritic, str]:
+    """Fresh weights with those of the source in place of all that have their name and shape.
+
+    What belongs to agents (their ids, or everything if each has parameters of its own) is taken
+    agent by agent, as far as both have them.
+
+    Args:
+        weights: (S, ...) NumPy arrays; every seed gets the same.
+        source: what to take.
+        separate: whether each agent has parameters of its own.
+
+    Returns:
+        The weights, and a sentence about what was taken and what stayed fresh.
+
+    Raises:
+        UserError: nothing fits.
+    """
+    fresh: list[str] = []
+    kernels: list[str] = []
+
+    def take(path: tuple, leaf: np.ndarray) -> np.ndarray:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        theirs, shape = source.leaves.get(name), leaf.shape[1:]
+        if len(shape) > 1:  # a bias fits too easily
+            kernels.append(name)
+        if theirs is not None and theirs.shape == shape:
+            return np.broadcast_to(theirs, leaf.shape).astype(leaf.dtype)
+        by_agent = name.endswith(_AGENT_ID) or (separate and source.separate)
+        fresh.append(name)
+        if theirs is None or not by_agent or theirs.shape[1:] != shape[1:] or "inputs" in name:
+            return leaf
+        both = min(len(theirs), shape[0])
+        fresh[-1] += f" (but for {both} agents)"
+        return np.concatenate(
+            [np.broadcast_to(theirs[:both], (len(leaf), both, *shape[1:])), leaf[:, both:]], axis=1
+        ).astype(leaf.dtype)
+
+    taken = jax.tree_util.tree_map_with_path(take, weights)
+    number, whole = len(jax.tree.leaves(weights)), [n for n in fresh if "but for" not in n]
+    if all(name in whole for name in kernels):
+        raise UserError(
+            f"nothing of {source.path} fits here: no kernel of its networks has the name and shape "
+            "of one of these; compare width, core and critic"
+        )
+    text = (
+        f"starts from seed {source.seed} of {source.path}, step {source.step:,}: "
+        f"{number - len(whole)} of {number} arrays taken"
+    )
+    return taken, text + (f"; fresh: {', '.join(fresh)}" if fresh else "")

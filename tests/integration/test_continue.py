@@ -1,0 +1,112 @@
+"""Going on beyond the end of a run, and starting from another run's parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from environments import Scripted
+from faults import record
+from marsrl.errors import UserError
+from marsrl.runs.checkpoint import Checkpoints
+from marsrl.runs.folder import RunFolder
+from marsrl.runs.monitor import Silent
+from marsrl.runs.runner import resume, train
+
+pytestmark = pytest.mark.slow
+CONFIG = dataclasses.replace(record.CONFIG, anneal_lr=True, keep_checkpoints=9)
+ENV = record.ENV
+STEPS = CONFIG.num_updates * CONFIG.steps_per_update
+
+
+class Listening(Silent):
+    def __init__(self):
+        self.heard = []
+
+    def message(self, text):
+        self.heard.append(text)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("continue") / "source"
+    train(CONFIG, path, env=ENV)
+    return path
+
+
+def first_weights(path):
+    """Before training: name -> (S, ...)."""
+    return Checkpoints(path / "checkpoints").part(0, ("learner", "weights"))
+
+
+def test_a_finished_run_goes_on_to_a_later_end(source, tmp_path):
+    path = shutil.copytree(source, tmp_path / "copy")
+    before = list(RunFolder(path).rows())
+    resume(path, env=ENV, total_steps=2 * STEPS)
+    folder = RunFolder(path)
+    config, rows = folder.config(), list(folder.rows())
+    assert (config.total_steps, config.num_evaluations) == (2 * STEPS, 2 * CONFIG.num_evaluations)
+    assert folder.status()["status"] == "finished"
+    kept = [row for row in before if row["kind"] in ("train", "eval")]
+    assert rows[: len(kept)] == kept
+    assert max(row["step"] for row in rows if row["kind"] == "train") == 2 * STEPS
+    assert {row["step"] for row in rows if row["kind"] == "last"} == {2 * STEPS}
+    noted = json.loads((path / "config.json").read_text())["extended"]
+    assert noted == [{"from": CONFIG.total_steps, "to": 2 * STEPS, "at": STEPS}]
+    # whole checkpoints say the same, so that the folder is sound
+    resume(path, env=ENV)
+    with pytest.raises(UserError, match=f"total_steps = {STEPS}, expected more than {2 * STEPS}"):
+        resume(path, env=ENV, total_steps=STEPS)
+
+
+def test_a_run_starts_from_a_seed_of_another(source, tmp_path):
+    listening = Listening()
+    config = dataclasses.replace(CONFIG, seeds=(8, 9), init_from=f"{source}:5@latest")
+    train(config, tmp_path / "run", listening, ENV)
+    checkpoints = Checkpoints(source / "checkpoints")
+    theirs = checkpoints.part(checkpoints.complete()[-1], ("learner", "weights"))
+    index = CONFIG.seeds.index(5)
+    for name, leaf in first_weights(tmp_path / "run").items():
+        np.testing.assert_array_equal(leaf, np.stack([theirs[name][index]] * 2), err_msg=name)
+    (said,) = [text for text in listening.heard if "starts from" in text]
+    assert f"starts from seed 5 of {source}, step {STEPS:,}: " in said
+    assert "fresh" not in said
+    assert RunFolder(tmp_path / "run").config().init_from == f"{source}:5@latest"
+
+
+def test_another_task_takes_what_fits_and_says_what_does_not(source, tmp_path):
+    listening, larger = Listening(), Scripted(num_agents=ENV.num_agents + 1)
+    config = dataclasses.replace(CONFIG, seeds=(5,), init_from=str(source))
+    train(config, tmp_path / "run", listening, larger)
+    mine, theirs = first_weights(tmp_path / "run"), first_weights(source)
+    (ids,) = [name for name in mine if name.endswith("agent_id")]
+    assert mine[ids].shape[1] == theirs[ids].shape[1] + 1
+    (said,) = [text for text in listening.heard if "starts from" in text]
+    assert f"{ids} (but for {ENV.num_agents} agents)" in said
+    assert "head/kernel" not in said.partition("fresh")[2].partition("critic")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("{}:4", "has no seed 4"),
+        ("{}@7", "has no checkpoint '7' of seed .; expected best, latest, 0"),
+        ("{}/nothing", "not a run folder"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_anything_is_written(source, tmp_path, name, said):
+    config = dataclasses.replace(CONFIG, init_from=name.format(source))
+    with pytest.raises(UserError, match=said):
+        train(config, tmp_path / "run", env=ENV)
+    assert not (tmp_path / "run").exists()
+
+
+def test_networks_of_which_nothing_fits_are_refused(source, tmp_path):
+    config = dataclasses.replace(CONFIG, width=4, init_from=str(source), actor_norm="layer")
+    with pytest.raises(UserError, match=r"nothing of .* fits here"):
+        train(config, tmp_path / "run", env=Scripted(num_agents=1))
+    assert not (tmp_path / "run").exists()
