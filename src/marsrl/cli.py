@@ -22,16 +22,19 @@ from marsrl.envs.commands import CheckEnv, Envs
 from marsrl.errors import Interrupted, UserError, printable, reason, shown
 from marsrl.presets import preset
 from marsrl.report.commands import Compare
-from marsrl.runs.commands import Doctor, Evaluate, Render, Resume, Train
+from marsrl.runs.commands import ConfigCommand, Doctor, Evaluate, Render, Resume, Train
+from marsrl.settings import read_config
 
 
 def _commands(args: list[str]) -> Any:
     """The union of all commands; `train` and `compare` start from the preset of their task."""
-    task = _option(args, "--task", Config.task)
-    train = Train(preset(task))
+    task, config = _option(args, "--task", Config.task), preset(Config.task)
+    if args[0] in ("train", "config"):
+        config = _config(args)
     compare = Compare(preset(task, seeds=(0, 1, 2, 3, 4), total_steps=3_000_000))
     return (
-        Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        Annotated[Train, tyro.conf.subcommand("train", default=Train(config))]
+        | Annotated[ConfigCommand, tyro.conf.subcommand("config", default=ConfigCommand(config))]
         | Resume
         | Evaluate
         | Render
@@ -41,6 +44,15 @@ def _commands(args: list[str]) -> Any:
         | CheckEnv
         | Doctor
     )
+
+
+def _config(args: list[str]) -> Config:
+    """What `train` begins with: the settings of a file, if one is named, over the task's preset."""
+    path, task = _option(args, "--config", ""), _option(args, "--task", "")
+    if not path or {"-h", "--help"} & set(args):
+        return preset(task or Config.task)
+    given = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in args}
+    return read_config(Path(path), given, task or None, trust="--trust" in args)
 
 
 def _option(args: list[str], name: str, default: str) -> str:
