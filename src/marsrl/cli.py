@@ -1,4 +1,4 @@
-"""The command line: train, resume, evaluate, render, compare, bench, envs, check-env, doctor."""
+"""The command line of marsrl: train a team, look at it, compare and benchmark."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from marsrl.devices.startup import configure_jax
 from marsrl.envs.commands import CheckEnv, Envs
 from marsrl.errors import Interrupted, UserError, printable, reason, shown
 from marsrl.presets import preset
-from marsrl.report.commands import Compare
+from marsrl.report.commands import Compare, Plot
 from marsrl.runs.commands import ConfigCommand, Doctor, Evaluate, Render, Resume, Train
+from marsrl.runs.seeing import Runs, Show
 from marsrl.settings import read_config
+
+_WITHOUT_JAX = (Bench, ConfigCommand, Runs, Show, Plot)  # the processes of a benchmark use it
 
 
 def _commands(args: list[str]) -> Any:
@@ -36,6 +39,9 @@ def _commands(args: list[str]) -> Any:
         Annotated[Train, tyro.conf.subcommand("train", default=Train(config))]
         | Annotated[ConfigCommand, tyro.conf.subcommand("config", default=ConfigCommand(config))]
         | Resume
+        | Runs
+        | Show
+        | Plot
         | Evaluate
         | Render
         | Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
@@ -100,7 +106,7 @@ def _run(args: list[str]) -> None:
         print(f"marsrl {version('marsrl')}")  # noqa: T201 (what the user asked for or did)
         return
     command = parse(_commands(args), args, __doc__ or "")
-    if not isinstance(command, Bench):  # its processes use JAX, it does not
+    if not isinstance(command, _WITHOUT_JAX):
         configure_jax()
     command()
 
