@@ -20,6 +20,7 @@ class TensorBoard:
     """
 
     def __init__(self) -> None:
+        require("tensorboardX", "tensorboard")
         self._writers = require("tensorboardX.event_file_writer", "tensorboard")
         self._events = require("tensorboardX.proto.event_pb2", "tensorboard")
         self._summaries = require("tensorboardX.summary", "tensorboard")
