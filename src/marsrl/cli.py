@@ -32,7 +32,7 @@ _WITHOUT_JAX = (Bench, ConfigCommand, Runs, Show, Plot)  # the processes of a be
 def _commands(args: list[str]) -> Any:
     """The union of all commands; `train` and `compare` start from the preset of their task."""
     task, config = _option(args, "--task", Config.task), preset(Config.task)
-    if args[0] in ("train", "config"):
+    if args[:1] in (["train"], ["config"]):
         config = _config(args)
     compare = Compare(preset(task, seeds=(0, 1, 2, 3, 4), total_steps=3_000_000))
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,9 @@ _console = PlainConsole()
 class Compare:
     """Train several objectives with the same seeds, then tabulate and plot them."""
 
-    config: tyro.conf.OmitArgPrefixes[Config] = Config(seeds=(0, 1, 2, 3, 4), total_steps=3_000_000)
+    config: tyro.conf.OmitArgPrefixes[Config] = field(
+        default_factory=lambda: Config(seeds=(0, 1, 2, 3, 4), total_steps=3_000_000)
+    )
     objectives: tuple[str, ...] = ("mars", "maspo", "mappo")
     """What to compare; `--objective` is not used."""
     out: Path | None = None
