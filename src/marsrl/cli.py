@@ -1,4 +1,4 @@
-"""The command line: it names the commands, which live in the rooms of what they do."""
+"""The command line of marsrl: train a team, look at it, compare and benchmark."""
 
 from __future__ import annotations
 
@@ -21,20 +21,29 @@ from marsrl.devices.startup import configure_jax
 from marsrl.envs.commands import CheckEnv, Envs
 from marsrl.errors import Interrupted, UserError, printable, reason, shown
 from marsrl.presets import preset
-from marsrl.report.commands import Compare
-from marsrl.runs.commands import Doctor, Evaluate, Render, Resume, Train
+from marsrl.report.commands import Compare, Plot
+from marsrl.runs.commands import ConfigCommand, Doctor, Evaluate, Render, Resume, Train
+from marsrl.runs.seeing import Runs, Show
+from marsrl.settings import read_config
 from marsrl.takeaway.commands import Export
 from marsrl.tune.commands import Tune, default_tune
+
+_WITHOUT_JAX = (Bench, Tune, ConfigCommand, Runs, Show, Plot)  # processes of the former use it
 
 
 def _commands(args: list[str]) -> Any:
     """The union of all commands; `train` and `compare` start from the preset of their task."""
-    task = _option(args, "--task", Config.task)
-    train = Train(preset(task))
+    task, config = _option(args, "--task", Config.task), preset(Config.task)
+    if args[:1] in (["train"], ["config"]):
+        config = _config(args)
     compare = Compare(preset(task, seeds=(0, 1, 2, 3, 4), total_steps=3_000_000))
     return (
-        Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        Annotated[Train, tyro.conf.subcommand("train", default=Train(config))]
+        | Annotated[ConfigCommand, tyro.conf.subcommand("config", default=ConfigCommand(config))]
         | Resume
+        | Runs
+        | Show
+        | Plot
         | Evaluate
         | Render
         | Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
@@ -45,6 +54,15 @@ def _commands(args: list[str]) -> Any:
         | Doctor
         | Export
     )
+
+
+def _config(args: list[str]) -> Config:
+    """What `train` begins with: the settings of a file, if one is named, over the task's preset."""
+    path, task = _option(args, "--config", ""), _option(args, "--task", "")
+    if not path or {"-h", "--help"} & set(args):
+        return preset(task or Config.task)
+    given = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in args}
+    return read_config(Path(path), given, task or None, trust="--trust" in args)
 
 
 def _option(args: list[str], name: str, default: str) -> str:
@@ -92,7 +110,7 @@ def _run(args: list[str]) -> None:
         print(f"marsrl {version('marsrl')}")  # noqa: T201 (what the user asked for or did)
         return
     command = parse(_commands(args), args, __doc__ or "")
-    if not isinstance(command, Bench | Tune):  # their processes use JAX, they do not
+    if not isinstance(command, _WITHOUT_JAX):
         configure_jax()
     command()
 

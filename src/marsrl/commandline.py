@@ -16,6 +16,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from marsrl.errors import UserError, closest, near_misses, printable, shown
+from marsrl.settings import seeds
 
 Trust = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")]
@@ -39,6 +40,20 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | No
         instance_from_str=lambda words: whole_number(words[0]),
         is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
         str_from_instance=lambda value: [str(value)],
+    )
+
+
+@_numbers.primitive_rule
+def _seeds(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[tuple[int, ...]] | None:
+    """Lists of whole numbers, which are seeds, also as 0-4."""
+    if info.type != tuple[int, ...]:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[INT|INT-INT [...]]",
+        instance_from_str=seeds,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [*map(str, value)],
     )
 
 
@@ -119,7 +134,7 @@ def _members(kind: Any) -> list[Any]:
 
 
 def _name(kind: Any) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower().removesuffix("-command")
 
 
 def _options(kind: Any) -> Iterator[str]:

@@ -1,10 +1,11 @@
-"""The command line of reports about runs: compare."""
+"""The command line of reports about runs: compare, plot."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -21,7 +22,9 @@ _console = PlainConsole()
 class Compare:
     """Train several objectives with the same seeds, then tabulate and plot them."""
 
-    config: tyro.conf.OmitArgPrefixes[Config] = Config(seeds=(0, 1, 2, 3, 4), total_steps=3_000_000)
+    config: tyro.conf.OmitArgPrefixes[Config] = field(
+        default_factory=lambda: Config(seeds=(0, 1, 2, 3, 4), total_steps=3_000_000)
+    )
     objectives: tuple[str, ...] = ("mars", "maspo", "mappo")
     """What to compare; `--objective` is not used."""
     out: Path | None = None
@@ -49,3 +52,20 @@ class Compare:
         compare([out / name for name in self.objectives], out)
         _console.say((out / "table.md").read_text())
         _console.say(f"wrote {out / 'table.md'} and {out / 'comparison.png'}")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw logged series of one or several runs, a panel each."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    series: tuple[str, ...] = ("return",)
+    """Of evaluations or training, such as `return`, `entropy` or `train/episode/return`."""
+    out: Path = Path("plot.png")
+    """File to write: .png, .pdf or .svg."""
+
+    def __call__(self) -> None:
+        """Draws and says where."""
+        from marsrl.report.series import plot
+
+        _console.say(f"wrote {plot(self.runs, self.series, self.out)}")

@@ -20,6 +20,7 @@ from marsrl.devices.distributed import Processes, from_first
 from marsrl.errors import UserError, check_int, reason
 from marsrl.runs.folder import default_folder
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
+from marsrl.settings import write_config
 
 if TYPE_CHECKING:
     from marsrl.runs.policy import Policy
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _console = PlainConsole()
 
+ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")]
 Log = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[tensorboard] [wandb] [csv] [mlflow]")]
 
 
@@ -39,6 +41,10 @@ class Train:
     """Run folder, which must not exist; default: runs/TASK-OBJECTIVE-TIME."""
     log: Log = ()
     """Where else its log goes: tensorboard, wandb, csv, mlflow."""
+    file: ConfigFile = None
+    """Settings to begin with: TOML, or the config.json of a run; options come after it."""
+    trust: Trust = False
+    """Run a task or objective module:factory that a config.json names."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
@@ -49,6 +55,21 @@ class Train:
         with self.processes.joined():
             out = self.out or Path(from_first(lambda: str(default)))  # its time is process 0's
             _finish(train(self.config, out, _monitor(), followers=self.log))
+
+
+@dataclass(frozen=True)
+class ConfigCommand:
+    """Print the configuration that `train` would have, as TOML that `--config` reads."""
+
+    config: tyro.conf.OmitArgPrefixes[Config] = Config()
+    file: ConfigFile = None
+    """Settings to begin with: TOML, or the config.json of a run; options come after it."""
+    trust: Trust = False
+    """Take a task or objective module:factory out of a config.json."""
+
+    def __call__(self) -> None:
+        """Prints."""
+        print(write_config(self.config), end="")  # noqa: T201 (what the user asked for or did)
 
 
 @dataclass(frozen=True)

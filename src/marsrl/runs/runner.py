@@ -91,16 +91,16 @@ def train_together(
         monitor: who watches; default: nobody.
         env: see `train`.
         objective: see `train`; all have its trust region.
-        followers: see `train`; each run has its own of them.
+        followers: see `train`; with several configurations, only those that have a name.
 
     Raises:
         UserError: as `train`, or they cannot share a program.
     """
+    from_first(lambda: list(choose(followers)))  # so that those that cannot be had are refused now
     configs, folders = [_recorded(config, objective) for config in configs], [*map(Path, outs)]
     for config, folder in zip(configs, folders, strict=True):
         _agree(folder, config)
         from_first(partial(RunFolder.check_free, folder))
-    chosen = [_chosen(followers) for _ in configs]
     first, *others = configs
     program = Program(first, _environment(first, env), objective, others)
     if first.init_from is not None:
@@ -115,7 +115,7 @@ def train_together(
         for config, folder in zip(configs, folders, strict=True):
             from_first(partial(RunFolder.create, folder, config))
             locks.append(stack.enter_context(_writing(folder)))
-        return _run(program, configs, folders, monitor, seconds, locks, chosen)
+        return _run(program, configs, folders, monitor, seconds, locks, followers)
 
 
 def resume(
@@ -159,7 +159,7 @@ def resume(
     """
     path = Path(path)
     folder = RunFolder.open(path)
-    chosen = None if followers is None else _chosen(followers)
+    from_first(lambda: list(choose(followers or ())))
     with _writing(path) as lock:
         monitor = _monitor(monitor)
         if restart:
@@ -187,7 +187,7 @@ def resume(
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
         seconds = _compile(program, monitor)
-        (result,) = _run(program, [config], [path], monitor, seconds, [lock], [chosen])
+        (result,) = _run(program, [config], [path], monitor, seconds, [lock], followers)
         return result
 
 
@@ -275,12 +275,6 @@ def _monitor(monitor: Monitor | None) -> Monitor:
     return monitor if monitor and is_first() else Silent()
 
 
-def _chosen(followers: Sequence[str | Follower]) -> dict[str, Follower]:
-    """The followers, which process 0 has; if they cannot be had, no process goes on."""
-    from_first(lambda: list(choose(followers)))
-    return choose(followers) if is_first() else {}
-
-
 def _run(
     program: Program,
     configs: Sequence[Config],
@@ -288,15 +282,16 @@ def _run(
     monitor: Monitor,
     compile_seconds: float,
     locks: Sequence[Lock],
-    followers: Sequence[dict[str, Follower] | None],
+    followers: Sequence[str | Follower] | None,
 ) -> list[Result]:
-    """Runs to the end; process 0 writes the folders and tells the followers, the others look on."""
+    """Runs to the end; process 0 writes the folders, the others look on."""
     members, start = [], 0
     with contextlib.ExitStack() as stack:
-        for config, path, lock, mine in zip(configs, paths, locks, followers, strict=True):
+        for config, path, lock in zip(configs, paths, locks, strict=True):
             folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
             if is_first():
-                told = following(mine, path, config, monitor.message)
+                chosen = None if followers is None else choose(followers)
+                told = following(chosen, path, config, monitor.message)
                 folder.followers = stack.enter_context(told)
             seeds = slice(start, start + len(config.seeds))
             members.append(Member(config, program.env.spec, folder, lock, monitor, seeds))

@@ -95,7 +95,7 @@ class Followers:
     """The followers of one run, of which none can do it any harm."""
 
     def __init__(
-        self, followers: dict[str, Follower], run: Followed, say: Callable[[str], None]
+        self, followers: dict[str, Follower], run: Followed | None, say: Callable[[str], None]
     ) -> None:
         self._followers = dict(followers)
         self._run = run
@@ -103,9 +103,12 @@ class Followers:
 
     def start(self, rows: list[Row]) -> None:
         """Tells each the rows that the log has, and says where to look."""
+        run = self._run
+        if run is None:
+            return
 
         def start(name: str, follower: Follower) -> None:
-            if where := follower.start(self._run, rows):
+            if where := follower.start(run, rows):
                 self._say(f"{name}: {where}")
 
         self._tell(start)
@@ -245,5 +248,5 @@ def scalars(row: Row) -> dict[str, float]:
     }
 
 
-NOBODY = Followers({}, Followed(Path(), "", Config()), lambda _: None)
+NOBODY = Followers({}, None, lambda _: None)
 """No followers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from marsrl.envs.adapters import require
@@ -12,23 +13,30 @@ from marsrl.runs.records import Row
 
 
 class TensorBoard:
-    """A folder of events per seed, which TensorBoard shows as a run."""
+    """A folder of events per seed, which TensorBoard shows as a run.
+
+    Events are written at once: the library's own writer has a thread for it, and waits for ever for
+    one that has died of a full disk.
+    """
 
     def __init__(self) -> None:
-        self._library = require("tensorboardX", "tensorboard")
-        self._writers: dict[int, Any] = {}
+        require("tensorboardX", "tensorboard")
+        self._writers = require("tensorboardX.event_file_writer", "tensorboard")
+        self._events = require("tensorboardX.proto.event_pb2", "tensorboard")
+        self._summaries = require("tensorboardX.summary", "tensorboard")
+        self._files: dict[int, Any] = {}
 
     def start(self, run: Followed, rows: list[Row]) -> str:
         """Writes the events of the log anew: the old files hold what came after it, too."""
         folder = run.path / FOLDER / "tensorboard"
         for seed in run.config.seeds:
-            events = folder / f"seed-{seed}"
-            remove(events)
-            # with purge_step, whoever is watching forgets what the old files said
-            writer = self._library.SummaryWriter(str(events), purge_step=0)
-            settings = json.dumps(run.settings(seed), indent=2)
-            writer.add_text("config", f"```\n{settings}\n```", 0)
-            self._writers[seed] = writer
+            remove(folder / f"seed-{seed}")
+            (folder / f"seed-{seed}").mkdir(parents=True)
+            self._files[seed] = self._writers.EventsWriter(str(folder / f"seed-{seed}" / "events"))
+            restart = self._events.SessionLog(status=self._events.SessionLog.START)
+            self._write(seed, 0, session_log=restart)  # whoever watches forgets the old files
+            settings = f"```\n{json.dumps(run.settings(seed), indent=2)}\n```"
+            self._write(seed, 0, summary=self._summaries.text("config", settings))
         self.append(rows)
         return f"tensorboard --logdir {folder}"
 
@@ -36,11 +44,15 @@ class TensorBoard:
         """Adds events."""
         for row in rows:
             for name, value in scalars(row).items():
-                self._writers[row["seed"]].add_scalar(name, value, row["step"])
-        for writer in self._writers.values():
-            writer.flush()
+                self._write(row["seed"], row["step"], summary=self._summaries.scalar(name, value))
+        for file in self._files.values():
+            file.flush()
 
     def close(self) -> None:
         """Closes the files."""
-        for writer in self._writers.values():
-            writer.close()
+        for file in self._files.values():
+            file.close()
+
+    def _write(self, seed: int, step: int, **what: Any) -> None:
+        event = self._events.Event(wall_time=time.time(), step=step, **what)
+        self._files[seed].write_event(event)

@@ -111,7 +111,7 @@ def _onnx(folder: Path) -> Callable[[Outputs], Outputs]:
 
 
 def _torch(folder: Path) -> Callable[[Outputs], Outputs]:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     sys.path.insert(0, str(folder))
     try:

@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import conv2d, gelu, pad, silu
+import torch  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
+from torch.nn.functional import conv2d, gelu, pad, silu  # pyright: ignore[reportMissingImports]
 
 _ACTIVATIONS: dict[str, Any] = {
     "relu": torch.relu,

@@ -1,0 +1,109 @@
+"""What runs there are: states told apart, scores, and their series in one figure."""
+
+import json
+import os
+import socket
+
+import pytest
+
+from marsrl.cli import main
+from marsrl.config import Config
+from marsrl.errors import UserError
+from marsrl.report.series import plot
+from marsrl.runs.folder import RunFolder
+from marsrl.runs.listing import age, find_runs, overview
+from marsrl.runs.lock import NAME
+
+ORIGIN = {"versions": {}, "git": None, "machine": {}}
+CONFIG = Config(seeds=(0, 1), total_steps=12_800, gamma=0.9)
+
+
+def made(path, status="stopped", final=False):
+    RunFolder.create(path, CONFIG, ORIGIN)
+    folder = RunFolder(path)
+    folder.write_status(status, 6400, {})
+    for step in (0, 6400):
+        folder.append(
+            [{"kind": "eval", "seed": s, "step": step, "return": step / 100 + s} for s in (0, 1)]
+        )
+    folder.append([{"kind": "train", "seed": 0, "step": 6400, "entropy": 1.5}])
+    if final:
+        folder.append([{"kind": "final", "seed": 0, "step": 0, "return": 99.0}])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("running", "dead"), ("stopped", "stopped"), ("finished", "finished"), ("diverged",) * 2],
+)
+def test_what_has_become_of_a_run(tmp_path, written, shown):
+    one = overview(made(tmp_path / "run", written))
+    assert (one.status, one.step, one.final) == (shown, 6400, False)
+    assert one.returns == {0: 64.0, 1: 65.0}
+    assert one.mean_return == 64.5
+
+
+def test_a_run_that_somebody_writes_is_running(tmp_path):
+    path = made(tmp_path / "run", "stopped")
+    (path / NAME).touch()
+    holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": None}
+    (path / NAME).write_text(json.dumps(holder | {"inode": (path / NAME).stat().st_ino}))
+    assert overview(path).status == "running"
+
+
+def test_what_is_damaged_is_listed_too(tmp_path):
+    path = made(tmp_path / "run", final=True)
+    assert overview(path).returns == {0: 99.0}
+    (path / "status.json").write_text("{")
+    assert overview(path).status == "damaged"
+    (path / "config.json").write_text("{")
+    assert overview(path).config is None
+
+
+def test_runs_are_found_in_folders_and_not_in_runs(tmp_path):
+    paths = [made(tmp_path / "a"), made(tmp_path / "b" / "c"), tmp_path / "d"]
+    made(paths[0] / "inside")
+    (tmp_path / "d").mkdir()
+    assert sorted(find_runs(tmp_path)) == paths[:2]
+    assert list(find_runs(paths[0])) == [paths[0]]
+    with pytest.raises(UserError, match="is no folder"):
+        list(find_runs(tmp_path / "e"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (3 * 86_400, "3 d")],
+)
+def test_ages(seconds, text):
+    assert age(seconds) == text
+
+
+def test_the_commands(tmp_path, capsys):
+    path = made(tmp_path / "run", "finished", final=True)
+    (path / "episode.gif").touch()
+    main(["runs", str(tmp_path)])
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "task", "objective", "status", "steps", "return", "age"]
+    expected = ["run", "paxmen/4ag", "mars", "finished", "6,400/12,800", "99.00", "0", "s"]
+    assert line.split() == expected
+    main(["show", str(path)])
+    out = capsys.readouterr().out
+    assert "finished at 6,400/12,800 steps" in out
+    assert "seed 0: return 99.00 (best checkpoint)" in out
+    assert f"picture: {path / 'episode.gif'}" in out
+    own, others = out.split("\nall others:\n")
+    assert "  gamma = 0.9\n" in own
+    assert "  gae_lambda = 0.95\n" in others
+
+
+def test_series_are_drawn(tmp_path):
+    runs = [made(tmp_path / "a"), made(tmp_path / "b$")]
+    out = plot(runs, ["return", "entropy"], tmp_path / "plot.svg")
+    text = out.read_text()
+    assert "eval/return" in text
+    assert "train/entropy" in text
+    for wrong, said in (("entropi", "did you mean train/entropy"), ("zzz", "known: eval/return")):
+        with pytest.raises(UserError, match=said):
+            plot(runs, [wrong], tmp_path / "plot.png")
+    with pytest.raises(UserError, match=r"ending of out.*png"):
+        plot(runs, ["return"], tmp_path / "plot.gif")
