@@ -43,13 +43,6 @@ def test_the_same_actions_for_1000_recorded_steps(task, tmp_path, monkeypatch):
         assert len(np.unique(steps["expected_action"])) > 3
 
 
-TINY = (
-    "train --task paxmen/4ag --seeds 0 --total-steps 64 --num-envs 4 --rollout-length 8 --width 8 "
-    "--num-minibatches 1 --update-epochs 1 --num-evaluations 2 --eval-episodes 2 --no-stagger "
-    "--out run"
-)
-
-
 WITHOUT_US = """
 import runpy, sys
 for name in ("jax", "marsrl", "flax", "torch"): sys.modules[name] = None
@@ -60,8 +53,9 @@ runpy.run_path("taken/play.py", run_name="__main__")
 def test_from_a_run_to_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     pytest.importorskip("onnxruntime")
+    config = small_config(total_steps=48, num_evaluations=1, eval_episodes=2, seeds=(0,))
+    marsrl.train(config, tmp_path / "run")
     commands = [
-        TINY,
         "export run --to onnx --out taken --steps 40",
         "export run --to onnx --out taken",
         "export run --to onxx --out other",
@@ -69,8 +63,8 @@ def test_from_a_run_to_a_folder(tmp_path, monkeypatch):
         "export run --to onnx --checkpoint 7 --out other",
         "export nowhere --to onnx --out other",
     ]
-    trained, exported, again, *refused = run_all([c.split() for c in commands], tmp_path)
-    assert trained[0] == exported[0] == 0, trained[2] + exported[2]
+    exported, again, *refused = run_all([c.split() for c in commands], tmp_path)
+    assert exported[0] == 0, exported[2]
     assert "160 of 160 actions in 40 steps are the same" in exported[1]
     assert "played in the environment" in exported[1]
     assert {p.name for p in (tmp_path / "taken").iterdir()} == {
@@ -86,8 +80,8 @@ def test_from_a_run_to_a_folder(tmp_path, monkeypatch):
     )
     assert json.loads(played.stdout)["same_actions"] == 160, played.stderr
     reasons = ("taken exists", "onnx", "no seed 5", "no checkpoint '7'", "not a run folder")
-    for (code, _, err, programs), why in zip([again, *refused], reasons, strict=True):
-        assert (code, programs) == (2, 0)
+    for (code, _, err, _), why in zip([again, *refused], reasons, strict=True):
+        assert code == 2
         assert why in err
         assert err.count("\n") == 1
     assert not (tmp_path / "other").exists()

@@ -43,7 +43,7 @@ def contract_of(policy: Policy, to: str, batch: int | None, recorded: Row) -> Ro
         },
         "agents": {
             "number": N,
-            "order": "as in the environment: agent i is entry i of the second axis of every array",
+            "order": "the environment's: agent i is entry i of the second axis, where there is one",
             "ids": _ids(policy),
         },
         "inputs": {
