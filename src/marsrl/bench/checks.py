@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from marsrl.bench.plan import Job, differences
 from marsrl.bench.progress import read_json, strays
@@ -14,6 +14,18 @@ from marsrl.errors import UserError
 
 if TYPE_CHECKING:
     from marsrl.bench.results import RunRecord
+
+COMPARABLE = (
+    "task_settings",
+    "total_steps",
+    "num_evaluations",
+    "eval_episodes",
+    "eval_seed",
+    "eval_longest",
+    "eval_greedy",
+)
+"""What runs of a task must have in common for their scores to be comparable; in every other setting
+objectives may differ, and reports say in which."""
 
 
 def check_strays(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
@@ -54,16 +66,17 @@ def check_version(jobs: Iterable[Job]) -> None:
 
 
 def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
-    """Refuses a task whose runs differ in more than objective, seeds and devices.
+    """Refuses a task whose runs cannot be compared, and an objective that is not one thing.
 
-    An objective of which runs have different sources is refused on any tasks.
+    Runs of a task must agree in `COMPARABLE` and in the version of marsrl; those of one objective
+    on it in every setting but seeds and devices, and wherever they are in their source.
 
     Args:
         where: what the error calls their place.
         runs: of any tasks.
 
     Raises:
-        UserError: settings, or versions of marsrl, differ.
+        UserError: they do not.
     """
     sources: dict[str, str] = {}
     for run in runs:
@@ -73,15 +86,23 @@ def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
                 "elsewhere: these are two objectives; train it anew with --retrain "
                 f"{run.objective}"
             )
-    first: dict[str, RunRecord] = {}
-    apart = dict.fromkeys(("objective", "seeds", "devices"))
+    first: dict[tuple[str, ...], RunRecord] = {}
     for run in runs:
         if not run.config:
             continue
-        other = first.setdefault(run.task, run)
-        old, new = (x.config | apart | {"marsrl": x.versions.get("marsrl")} for x in (other, run))
-        if differ := differences(old, new):
-            raise UserError(
-                f"{where}: {other.objective} and {run.objective} on {run.task} cannot be compared, "
-                f"they differ: {differ}"
-            )
+        for cell in ((run.task, run.objective), (run.task,)):
+            other = first.setdefault(cell, run)
+            old, new = (_compared(x, within_objective=len(cell) > 1) for x in (other, run))
+            if differ := differences(old, new):
+                raise UserError(
+                    f"{where}: {other.objective} and {run.objective} on {run.task} cannot be "
+                    f"compared, they differ: {differ}"
+                )
+
+
+def _compared(run: RunRecord, within_objective: bool) -> dict[str, Any]:
+    """What must be the same of two runs on a task."""
+    marsrl = {"marsrl": run.versions.get("marsrl")}
+    if within_objective:
+        return run.config | dict.fromkeys(("seeds", "devices")) | marsrl
+    return {name: run.config.get(name) for name in COMPARABLE} | marsrl

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marsrl.bench.rows import base_of
 from marsrl.bench.suite import Suite
 from marsrl.envs.adapters import require
 from marsrl.errors import UserError, shown
@@ -37,7 +38,8 @@ def check_records(path: Path, suite: Suite, runs: Iterable[RunRecord]) -> None:
                     f"{path}: run {number} has {name} = {shown(value)}, expected {expected}"
                 )
         for name, value in (("task", run.task), ("objective", run.objective), ("seed", run.seed)):
-            if run.config and name != "seed" and run.config.get(name, value) != value:
+            known = (value, base_of(run.objective)) if name == "objective" else (value,)
+            if name != "seed" and run.config.get(name, value) not in known:
                 raise UserError(
                     f"{path}: run {number} has {name} = {shown(value)}, and {name} = "
                     f"{shown(run.config[name])} in its config"
@@ -79,7 +81,7 @@ def check_table(path: Path, suite: Suite, table: pa.Table) -> None:
         "task": suite.tasks,
         "objective": suite.objectives,
         "seed": suite.seeds,
-        "phase": ("eval", "final") if episodes else ("train", "eval"),
+        "phase": ("eval", "final", "last") if episodes else ("train", "eval"),
     }
     whole = [*known, "run", "family", "step", *(["episode", "return"] if episodes else [])]
     for name in whole:
