@@ -77,7 +77,7 @@ def test_starting_a_device_would_be_noticed():
 
 MATHEMATICS = {
     "objectives", "errors", "loading", "learner.advantages", "distributions",
-    "report.stats", "report.bootstrap", "report.factorial",
+    "report.stats", "report.bootstrap", "report.factorial", "report.permutation",
 }  # fmt: skip
 
 
