@@ -6,10 +6,15 @@ Speed: every statistic of `--tasks` x `--seeds` scores of three methods, by the 
 because that one misleads on a machine with other work, by processor time. The curve is an IQM at
 122 evaluations with a fifth of the resamples.
 
-Coverage: the share of `--datasets` simulated benchmarks whose nominal 95 % interval holds the value
-that infinitely many seeds would give. The tasks' levels are spread evenly from 0.2 to 1. Two kinds
-of seeds: "alike", normal with standard deviation 0.2 around the level; "some fail", where three
-seeds in ten stay at a quarter of it. The other method of an improvement is a tenth worse.
+Coverage: the share of `--datasets` simulated benchmarks whose nominal 95 % interval, plain and
+widened, holds the value that infinitely many seeds would give. The tasks' levels are spread evenly
+from 0.2 to 1. Two kinds of seeds: "alike", normal with standard deviation 0.2 around the level;
+"some fail", where three seeds in ten stay at a quarter of it. The other method of an improvement is
+a tenth worse.
+
+Verdicts: the share of simulated benchmarks of two methods with the same means in which any single
+task is claimed to differ, corrected by Holm's rule, by the permutation test and by Welch's t.
+"Reliable": one method always reaches the mean of another of which some fail.
 """
 
 from __future__ import annotations
@@ -21,9 +26,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import tyro
+from scipy.stats import ttest_ind
 
 from marsrl.report.bootstrap import stratified_interval
 from marsrl.report.factorial import factorial_effects
+from marsrl.report.permutation import holm, shifts
 from marsrl.report.stats import (
     Floats,
     iqm,
@@ -31,6 +38,7 @@ from marsrl.report.stats import (
     performance_profile,
     probability_of_improvement,
 )
+from marsrl.report.verdict import LEVEL
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Args:
         resamples: of the timed intervals.
         datasets: simulated benchmarks per coverage; 0 leaves coverage out.
         simulated_resamples: of each of their intervals.
+        verdicts: simulated benchmarks of one task for the rate of false verdicts; 8 tasks take a
+            seventh of them and 47 tasks a thirtieth. 0 leaves them out.
     """
 
     tasks: int = 47
@@ -50,6 +60,7 @@ class Args:
     resamples: int = 10_000
     datasets: int = 1000
     simulated_resamples: int = 500
+    verdicts: int = 2000
 
 
 def mean(x: Floats) -> Floats:
@@ -101,7 +112,9 @@ def some_fail(rng: np.random.Generator, level: Floats, shape: tuple[int, ...]) -
     return level * learned + 0.02 * rng.normal(size=shape)
 
 
-def coverage(draw: Callable, statistic: Callable, tasks: int, seeds: int, args: Args) -> float:
+def coverage(
+    draw: Callable, statistic: Callable, tasks: int, seeds: int, args: Args, widen: bool
+) -> float:
     """The share of simulated intervals that hold the truth."""
     rng = np.random.default_rng([tasks, seeds])
     level = np.linspace(0.2, 1, tasks)[:, None, None]
@@ -109,33 +122,76 @@ def coverage(draw: Callable, statistic: Callable, tasks: int, seeds: int, args: 
     # as many tasks with one seed each, the mean over pairs of seeds is one over seeds
     truth = statistic(*(draw(rng, a, (tasks, 50_000, 1)).reshape(-1, 1) for a in levels))
     scores = [draw(rng, a, (tasks, seeds, args.datasets)) for a in levels]
-    low, high = stratified_interval(statistic, *scores, resamples=args.simulated_resamples)
+    resamples = args.simulated_resamples
+    low, high = stratified_interval(statistic, *scores, resamples=resamples, widen=widen)
     return float(np.mean((low <= truth) & (truth <= high)))
 
 
 def measure_coverage(args: Args) -> None:
-    """Prints the coverage of the statistics for both kinds of seeds."""
-    print(f"\ncoverage of nominal 95 % intervals, {args.datasets} simulations each")
-    print(f"{'':28} {'seeds':>8}" + "".join(f"{seeds:>8}" for seeds in (3, 5, 10)))
+    """Prints the coverage of the statistics for both kinds of seeds, plain and widened."""
+    print(f"\ncoverage of nominal 95 % intervals, {args.datasets} simulations each: plain, widened")
+    print(f"{'':28} {'seeds':>8}" + "".join(f"{seeds:>14}" for seeds in (3, 5, 10)))
     for kind, draw in {"alike": alike, "some fail": some_fail}.items():
         for name, statistic, tasks in (
             ("mean, 1 task", mean, 1),
+            ("family mean, 8 tasks", mean, 8),
             ("IQM, 8 tasks", iqm, 8),
             ("IQM, 47 tasks", iqm, 47),
             ("improvement, 1 task", probability_of_improvement, 1),
             ("improvement, 8 tasks", probability_of_improvement, 8),
             ("improvement, 47 tasks", probability_of_improvement, 47),
         ):
-            shares = [coverage(draw, statistic, tasks, seeds, args) for seeds in (3, 5, 10)]
-            print(f"{name:26} {kind:>10}" + "".join(f"{share:8.1%}" for share in shares))
+            shares = [
+                [coverage(draw, statistic, tasks, seeds, args, widen) for widen in (False, True)]
+                for seeds in (3, 5, 10)
+            ]
+            print(f"{name:26} {kind:>10}" + "".join(f"{p:7.0%}{w:7.0%}" for p, w in shares))
+
+
+def reliable(rng: np.random.Generator, level: Floats, shape: tuple[int, ...]) -> Floats:
+    """Scores (T, S, D) that are all the mean of `some_fail`."""
+    return 0.775 * level + 0.02 * rng.normal(size=shape)
+
+
+def false_verdicts(pair: tuple[Callable, Callable], tasks: int, seeds: int, count: int) -> Floats:
+    """The shares of benchmarks with a false verdict by the permutation test, and by Welch's t."""
+    rng = np.random.default_rng([tasks, seeds])
+    level = np.linspace(0.2, 1, tasks)[:, None, None]
+    x, y = (np.moveaxis(draw(rng, level, (tasks, seeds, count)), 2, 0) for draw in pair)
+    wrong = np.zeros(2)
+    for one, other in zip(x, y, strict=True):
+        found = [shifts(*scores) for scores in zip(one, other, strict=True)]
+        exact = [[each.p_above(0) for each in found], [each.p_below(0) for each in found]]
+        above = ttest_ind(one, other, axis=1, equal_var=False, alternative="greater").pvalue
+        for rule, sides in enumerate((exact, [above.tolist(), (1 - above).tolist()])):
+            wrong[rule] += any(min(holm(p)) <= LEVEL for p in sides)
+    return wrong / count
+
+
+def measure_verdicts(args: Args) -> None:
+    """Prints how often single tasks are called different that are not."""
+    print("\nbenchmarks with a false verdict on a task, 5 % promised: permutation, Welch")
+    print(f"{'':18} {'seeds':>8}" + "".join(f"{seeds:>14}" for seeds in (3, 5, 10)))
+    kinds = {
+        "alike": (alike, alike),
+        "some fail": (some_fail, some_fail),
+        "reliable": (reliable, some_fail),
+    }
+    for tasks, share in ((1, 1), (8, 7), (47, 33)):
+        for kind, pair in kinds.items():
+            count = max(1, args.verdicts // share)
+            rates = [false_verdicts(pair, tasks, seeds, count) for seeds in (3, 5, 10)]
+            print(f"{tasks:4} tasks {kind:>16}" + "".join(f"{p:7.1%}{w:7.1%}" for p, w in rates))
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints the tables."""
     args = tyro.cli(Args, description=__doc__)
     time_intervals(args)
     if args.datasets:
         measure_coverage(args)
+    if args.verdicts:
+        measure_verdicts(args)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,13 @@ TRAIN_ROWS = 12
 
 
 def make_results(
-    scores, tasks=NANO_TASKS, objectives=FACTORIAL, seeds=(0, 1, 2), status=None, budgets=None
+    scores,
+    tasks=NANO_TASKS,
+    objectives=FACTORIAL,
+    seeds=(0, 1, 2),
+    status=None,
+    budgets=None,
+    settings=None,
 ):
     """Results whose final scores are given.
 
@@ -29,6 +35,7 @@ def make_results(
         status: (task, objective, seed) -> status of the runs that are not done; a diverged,
             running or failed one gets halfway.
         budgets: task -> environment steps, where not `BUDGET`.
+        settings: objective -> settings that its runs have recorded.
     """
     status, budgets = status or {}, budgets or {}
     suite = Suite("nano <b>bold</b>", tuple(tasks), tuple(objectives), tuple(seeds))
@@ -39,7 +46,7 @@ def make_results(
             for seed in seeds:
                 state = status.get((task, objective, seed), "done")
                 score = scores(task, objective, seed)
-                runs.append(_record(task, objective, seed, state, budget))
+                runs.append(_record(task, objective, seed, state, budget, settings))
                 if state != "missing":
                     head = {"family": task.partition("/")[0], "task": task}
                     head |= {"objective": objective, "run": "0123456789ab", "seed": seed}
@@ -66,7 +73,7 @@ def nano_results():
     return make_results(scores, objectives=objectives, status=status, budgets={"smax/2s3z": 50_000})
 
 
-def _record(task, objective, seed, state, budget):
+def _record(task, objective, seed, state, budget, settings):
     if state == "missing":
         return RunRecord(task, objective, "0123456789ab", seed, state)
     step = budget if state == "done" else budget // 2
@@ -81,7 +88,13 @@ def _record(task, objective, seed, state, budget):
         seconds={"compile": 30.0, "train": 3600.0, "evaluate": 90.0},
         seeds_in_program=3,
         peak_memory_mb=900.0,
-        config={"task": task, "objective": objective, "total_steps": budget},
+        config={
+            "task": task,
+            "objective": objective.partition("@")[0],
+            "total_steps": budget,
+            "eps": 0.2,
+            **(settings or {}).get(objective, {}),
+        },
         versions={"marsrl": "0.1.0", "jax": "0.10.2<i>"},
         machine={"cores": 2, "device": "cpu (<script>alert(2)</script>)"},
         git={"commit": "abc123", "dirty": True},
@@ -108,6 +121,8 @@ def _curves(head, state, score, budget):
 def _diagnostics(objective, share):
     clips = objective.startswith("mappo")
     return {
+        "entropy": 1.0 - 0.5 * share,
+        "approx_kl": 0.02 if clips else 0.002,
         "gradient/dead": 0.2 * share if clips else 0.0,
         "gradient/corrective": None if clips else 0.9 + 0.1 * share,
         "ratio/collapsed": 0.01 if clips else 0.0,

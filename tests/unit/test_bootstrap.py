@@ -11,6 +11,7 @@ from marsrl.report.bootstrap import (
     bootstrap_mean_interval,
     mean_band,
     stratified_interval,
+    widened,
 )
 from marsrl.report.stats import iqm, optimality_gap, probability_of_improvement
 
@@ -208,3 +209,30 @@ def test_position_and_array_of_a_bad_score_are_named():
 def test_a_statistic_that_mixes_resamples_is_refused():
     with pytest.raises(ValueError, match=r"of 50 resamples has shape \(2,\)"):
         bootstrap(lambda x: x.mean(axis=(1, 2)), scores(2, 3), resamples=50)
+
+
+# --- few seeds ---------------------------------------------------------------------------------
+
+
+def test_widening_is_worked_by_hand():
+    # 2 tasks of 3 seeds twice: 8 degrees of freedom
+    factor = math.sqrt(3 / 2) * (1 + 1.21 / 8 + 1.44 / 64)
+    # Student's 97.5 % at 8 degrees is 2.306, the normal's 1.96
+    assert factor == pytest.approx(math.sqrt(3 / 2) * 2.306 / 1.96, rel=3e-3)
+    values = widened(np.array([0.0, 1.0, 3.0]), np.float64(1.0), (2, 3), (2, 3))
+    np.testing.assert_allclose(values, [1 - factor, 1.0, 1 + 2 * factor])
+    one = np.array([0.0, 1.0])
+    np.testing.assert_array_equal(widened(one, np.float64(1.0), (5, 1)), one)
+
+
+@pytest.mark.parametrize("statistic", [mean, iqm])
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_widened_intervals_cover_what_they_promise(statistic, seeds):
+    """8 tasks whose true values are 0, 300 times; a plain interval covers about 85 % at 3 seeds."""
+    x = scores(8, seeds, 300, seed=seeds)
+    low, high = stratified_interval(statistic, x, resamples=400, widen=True)
+    covered = np.mean((low <= 0) & (high >= 0))
+    assert 0.95 - 3 * math.sqrt(0.05 * 0.95 / 300) <= covered < 0.99
+    if seeds == 3:
+        low, high = stratified_interval(statistic, x, resamples=400)
+        assert np.mean((low <= 0) & (high >= 0)) < 0.91

@@ -79,8 +79,8 @@ def test_starting_a_device_would_be_noticed():
 
 MATHEMATICS = {
     "objectives", "errors", "loading", "learner.advantages", "distributions",
-    "report.stats", "report.bootstrap", "report.factorial",
     *(name.removeprefix("marsrl.") for name in within("objectives")),
+    "report.stats", "report.bootstrap", "report.factorial", "report.permutation",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from marsrl.bench.process import lock
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.bench.restore import restore
 from marsrl.bench.results import check_replaceable, collect, read, write
-from marsrl.bench.rows import DIAGNOSTICS
+from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.bench.suite import Suite
 from marsrl.cli import main
 from marsrl.envs.tasks import BOUNDS_VERSION, TASKS
@@ -267,6 +267,81 @@ def test_mixed_budgets_are_refused(complete, tmp_path):
     text = "mars and mappo on paxmen/4ag cannot be compared.*total_steps = 1000 and 2000"
     with pytest.raises(UserError, match=text):
         read(tmp_path)
+
+
+def relabelled(results, old, new, **settings):
+    """The results with another label, whose runs have other settings and are of its objective."""
+    runs = tuple(
+        run._replace(objective=new, config=run.config | settings) if run.objective == old else run
+        for run in results.runs
+    )
+    suite = dataclasses.replace(
+        results.suite, objectives=tuple(new if x == old else x for x in results.suite.objectives)
+    )
+    tables = {}
+    for name in ("episodes", "curves"):
+        table = getattr(results, name)
+        rows = [
+            row | {"objective": new} if row["objective"] == old else row
+            for row in table.to_pylist()
+        ]
+        tables[name] = type(table).from_pylist(rows, table.schema)
+    return results._replace(suite=suite, runs=runs, **tables)
+
+
+def test_labels_may_differ_in_what_leaves_scores_comparable(complete, tmp_path):
+    wide = relabelled(complete, "mars", "mars@wide", eps=4.0, actor_lr=1e-3, update_epochs=8)
+    write(wide, tmp_path / "wide")
+    again = read(tmp_path / "wide")
+    assert (again.runs, again.suite) == (wide.runs, wide.suite)
+    differing = {x.name for x in summarize_benchmark(again).settings if x.differs}
+    assert differing == {"objective", "eps", "actor_lr", "update_epochs"}
+    for name, value in (("total_steps", 2000), ("eval_greedy", True), ("eval_episodes", 4)):
+        write(relabelled(complete, "mars", "mars@wide", **{name: value}), tmp_path / name)
+        text = f"mars@wide and mappo on paxmen/4ag cannot be compared, they differ: {name} = "
+        with pytest.raises(UserError, match=text):
+            read(tmp_path / name)
+    write(relabelled(complete, "mars", "maspo@wide"), tmp_path / "other")
+    with pytest.raises(UserError, match="objective = 'maspo@wide', and objective = 'mars'"):
+        read(tmp_path / "other")
+
+
+def test_runs_of_one_label_must_have_one_setting(complete, tmp_path):
+    runs = list(complete.runs)
+    runs[1] = runs[1]._replace(config=runs[1].config | {"eps": 0.4})
+    write(complete._replace(runs=tuple(runs)), tmp_path)
+    with pytest.raises(
+        UserError, match=r"mars and mars on paxmen.*they differ: eps = 0\.2 and 0\.4"
+    ):
+        read(tmp_path)
+
+
+def test_what_is_logged_of_the_trust_region_is_kept(jobs, tmp_path):
+    measured = {name: number / 100 for number, name in enumerate(TRUST_REGION)}
+    for job in jobs:
+        folder = Folder(job)
+        if job.config.objective == "mars":
+            folder.rows = [row | measured if row["kind"] == "train" else row for row in folder.rows]
+        seeds = job.config.seeds
+        folder.rows += [folder.evaluation("last", seed, STEPS[-1]) for seed in seeds]
+        folder.write()
+    published = collect(tmp_path)
+    rows = select(published.curves, phase="train")
+    for row in rows:
+        found = {name: row[name] for name in TRUST_REGION}
+        assert found == (measured if row["objective"] == "mars" else dict.fromkeys(TRUST_REGION))
+    assert len(select(published.episodes, phase="last")) == 8 * 2
+    assert summarize_benchmark(published).fresh == 1.0
+    again = tmp_path / "again"
+    restored(published, tmp_path / "page", again)
+    for kind in ("episodes", "curves"):
+        assert rows_of(collect(again), kind) == rows_of(published, kind) != []
+
+
+def test_curves_of_before_the_trust_region_was_measured_are_read(complete, tmp_path):
+    old = complete.curves.drop_columns(list(TRUST_REGION))
+    write(complete._replace(curves=old), tmp_path)
+    assert read(tmp_path).curves.equals(complete.curves)
 
 
 def test_damaged_files_are_refused(complete, tmp_path):
@@ -723,6 +798,7 @@ def test_rows_that_are_not_as_they_were_written_are_named(jobs, tmp_path):
         "has at step 500 of seed 0 entropy = None": lambda rows: [
             {k: x for k, x in rows[2].items() if k != "entropy"}
         ],
+        "has at step 500 of seed 0 update_kl = 'x'": lambda rows: [rows[2] | {"update_kl": "x"}],
     }
     folder = Folder(jobs[0])
     folder.write()

@@ -18,6 +18,7 @@ grids = arrays(
 STATISTICS = {
     "iqm": stats.iqm,
     "gap": stats.optimality_gap,
+    "family mean": lambda x: stats.family_mean(x, ["a", "b", *"a" * (len(x) - 2)][: len(x)]),
     "profile": lambda x: stats.performance_profile(x, [0.0, 0.5]),
     # each task against another one
     "improvement": lambda x: stats.probability_of_improvement(x, x[::-1]),
@@ -88,6 +89,16 @@ def test_gap_counts_what_is_missing_to_the_target():
     x = [[0.5, 1.5], [1.0, -1.0]]
     assert stats.optimality_gap(x) == (0.5 + 0 + 0 + 2) / 4
     assert stats.optimality_gap(x, target=2.0) == (1.5 + 0.5 + 1 + 3) / 4
+
+
+def test_a_family_counts_once_however_many_tasks_it_has():
+    x = [[0.0, 1.0], [1.0, 1.0], [0.25, 0.75]]
+    # the first two 0.75, the last one 0.5
+    assert stats.family_mean(x, ("lbf", "lbf", "mpe")) == (0.75 + 0.5) / 2
+    assert stats.family_mean(x, ("lbf", "mpe", "lbf")) == (0.5 + 1.0) / 2
+    assert stats.family_mean(x, ("mpe",) * 3) == np.mean(x)
+    with pytest.raises(ValueError, match="x has 3 tasks and 2 families"):
+        stats.family_mean(x, ("lbf", "mpe"))
 
 
 def test_profile_counts_the_runs_above_each_threshold():

@@ -12,13 +12,13 @@ from bench_results import (
     make_results,
     nano_results,
 )
+from marsrl.bench.rows import episode_table
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
-from marsrl.report.bootstrap import Estimate
-from marsrl.report.grids import counted
+from marsrl.report.grids import counted, read_grids, read_traces
 from marsrl.report.origins import costs, origins
 from marsrl.report.summary import summarize_benchmark
-from marsrl.report.verdict import Duel
+from marsrl.report.verdict import Evidence, verdicts
 
 TASK, OTHER = "lbf/8x8-2p-2f-coop", "lbf/10x10-3p-3f"
 PAIR = ("mars", "mappo")
@@ -29,8 +29,9 @@ def by_objective(**scores):
     return lambda task, objective, seed: scores[objective][seed]
 
 
-def small(scores, tasks=(TASK,), objectives=PAIR, **settings):
-    return summarize_benchmark(make_results(scores, tasks, objectives, **settings))
+def small(scores, tasks=(TASK,), objectives=PAIR, margin=0.03, **settings):
+    results = make_results(scores, tasks, objectives, **settings)
+    return summarize_benchmark(results, margin=margin)
 
 
 @pytest.fixture(scope="module")
@@ -42,63 +43,193 @@ def nano():
 
 
 @pytest.mark.parametrize(
-    ("improvement", "difference", "word"),
+    ("evidence", "word"),
     [
-        ((0.6, 0.9), (0.1, 0.2), "beats"),
-        ((0.5, 0.9), (0.0, 0.2), "matches or beats"),
-        ((0.6, 0.9), (0.0, 0.2), "matches or beats"),
-        ((0.5, 0.5), (0.0, 0.0), "matches"),
-        ((0.1, 0.5), (-0.2, 0.0), "matches or loses to"),
-        ((0.1, 0.4), (-0.2, -0.1), "loses to"),
-        ((0.4, 0.9), (0.1, 0.2), "not settled"),  # the two disagree
-        ((0.6, 0.9), (-0.1, 0.2), "not settled"),
-        ((0.6, 0.9), (-0.2, -0.1), "not settled"),
-        ((0.4, 0.6), (-0.1, 0.1), "not settled"),
+        ((0.01, 0.001, 1.0), "exceeds"),
+        ((0.025, 0.02, 0.98), "exceeds"),
+        ((0.026, 0.025, 0.98), "matches"),
+        ((1.0, 0.02, 0.01), "matches"),  # lower, and by no more than the margin
+        ((1.0, 0.026, 0.025), "behind"),
+        ((0.026, 0.026, 0.026), "not settled"),
     ],
 )
-def test_words_say_what_both_intervals_settle(improvement, difference, word):
-    ends = [Estimate(*map(np.float64, (np.mean(x), *x))) for x in (improvement, difference)]
-    assert Duel((TASK,), 3, *ends).word == word
-    assert Duel((TASK,), 1, *ends).word == "not settled"
+def test_words_say_what_evidence_settles(evidence, word):
+    assert verdicts([Evidence(*evidence)]) == (word,)
+
+
+def test_verdicts_side_by_side_are_corrected_for_their_number():
+    assert verdicts([]) == ()
+    same = [Evidence(0.02, 0.02, 1.0)] * 2
+    assert verdicts(same) == ("not settled",) * 2  # 2 x 0.02
+    # 2 x 0.012, and 0.02 by itself once the first is rejected
+    first, second = Evidence(0.012, 0.012, 1.0), Evidence(0.02, 0.02, 1.0)
+    assert verdicts([second, first]) == ("exceeds", "exceeds")
+    # each kind of claim by itself: four can not be settled, and one is
+    assert verdicts([Evidence(0.02, 0.001, 1.0)] * 4) == ("matches",) * 4
+
+
+FIVE = range(5)
 
 
 def test_a_clear_win_is_worked_by_hand():
-    summary = small(by_objective(mars=(0.5, 0.7, 0.9), mappo=(0.1, 0.2, 0.3)))
+    mars, mappo = (0.5, 0.6, 0.7, 0.8, 0.9), (0.1, 0.15, 0.2, 0.25, 0.3)
+    summary = small(by_objective(mars=mars, mappo=mappo), seeds=FIVE)
     (contest,) = summary.contests
     assert (contest.target, contest.other) == PAIR
-    # three scores leave the plain mean: 0.7 - 0.2; every one of mars beats every one of mappo
-    assert contest.overall.difference.value == pytest.approx(0.5)
-    # the ends of the bootstrap are the extreme means, since 1/27 > 0.025: 0.5 - 0.2..0.7 - ...
-    assert 0.2 <= contest.overall.difference.low < 0.5 < contest.overall.difference.high <= 0.8
-    assert contest.overall.improvement == (1.0, 1.0, 1.0)
-    assert contest.overall.word == "beats"
-    assert contest.tasks_where("beats") == (TASK,)
-    assert contest.families_where("beats") == ("lbf",)
+    overall = contest.overall
+    # 0.7 - 0.2; every one of mars beats every one of mappo: one of 252 ways to deal them out
+    assert overall.difference.value == pytest.approx(0.5)
+    assert overall.evidence.exceeds == pytest.approx(1 / 252)
+    assert overall.evidence.behind == 1.0
+    # 2.5 % of 252 are 6 ways: the 6th smallest mean of what is swapped. With one pair 0.5 - 0.3,
+    # 0.5 - 0.25, 0.6 - 0.3 and 0.5 - 0.2, with two 0.55 - 0.275 and 0.55 - 0.25, the others more
+    assert overall.difference.low == pytest.approx(0.3)
+    assert overall.difference.high == pytest.approx(0.7)
+    assert overall.confidence == 0.95
+    assert overall.improvement == (1.0, 1.0, 1.0)
+    assert overall.iqm.value == pytest.approx(0.5)
+    assert overall.word == "exceeds"
+    assert contest.tasks_where("exceeds") == (TASK,)
+    assert contest.families_where("exceeds") == ("lbf",)
 
 
-def test_a_loss_and_an_unsettled_order():
-    loss = small(by_objective(mars=(0.1, 0.2, 0.3), mappo=(0.5, 0.7, 0.9)))
-    assert loss.contests[0].overall.word == "loses to"
+def test_three_seeds_do_not_settle_a_single_task():
+    summary = small(by_objective(mars=(0.5, 0.7, 0.9), mappo=(0.1, 0.2, 0.3)))
+    (contest,) = summary.contests
+    for duel in (contest.overall, contest.tasks[TASK]):
+        assert duel.word == "not settled"
+        assert duel.evidence.exceeds == 1 / 20
+        # the widest that there is: lowest minus highest, to highest minus lowest
+        assert duel.confidence == 0.9
+        assert duel.difference == pytest.approx((0.5, 0.2, 0.8))
+    # but eight tasks of them do
+    eight = small(by_objective(mars=(0.5, 0.7, 0.9), mappo=(0.1, 0.2, 0.3)), tasks=NANO_TASKS)
+    assert eight.contests[0].overall.word == "exceeds"
+    assert set(eight.contests[0].tasks_where("not settled")) == set(NANO_TASKS)
+
+
+def test_a_loss_a_match_and_an_unsettled_order():
+    mars, mappo = (0.1, 0.15, 0.2, 0.25, 0.3), (0.5, 0.6, 0.7, 0.8, 0.9)
+    loss = small(by_objective(mars=mars, mappo=mappo), seeds=FIVE)
+    assert loss.contests[0].overall.word == "behind"
     assert loss.contests[0].overall.improvement.value == 0.0
     unsettled = small(by_objective(mars=(0.1, 0.5, 0.9), mappo=(0.2, 0.4, 0.8)))
     assert unsettled.contests[0].overall.word == "not settled"
     # 0.1 beats none, 0.5 two and 0.9 all three
     assert unsettled.contests[0].overall.improvement.value == pytest.approx(5 / 9)
-    solved = small(lambda task, objective, seed: 1.0 - 1e-8 * (objective == "mappo"))
+    solved = small(lambda task, name, seed: 1.0 - 1e-8 * (name == "mappo"), seeds=FIVE)
     assert solved.contests[0].overall.word == "matches"
+    assert solved.contests[0].overall.difference == (0.0, 0.0, 0.0)
+    both = small(lambda *run: 1.0, tasks=(TASK, OTHER))
+    assert both.contests[0].overall.word == "matches"
+
+
+def test_the_margin_decides_what_matches():
+    def scores(task, objective, seed):
+        return 0.5 - 0.02 * (objective == "mars") + seed / 1000
+
+    words = {
+        margin: small(scores, seeds=FIVE, margin=margin).contests[0].overall.word
+        for margin in (0.03, 0.01)
+    }
+    assert words == {0.03: "matches", 0.01: "behind"}
+    with pytest.raises(UserError, match="margin is -1, expected 0 to 1"):
+        small(scores, margin=-1)
 
 
 def test_the_tasks_where_it_does_not_hold_are_told_apart():
     wins = {TASK: 0.5, OTHER: -0.5}
-    summary = small(
-        lambda task, objective, seed: (wins[task] if objective == "mars" else 0.0) + seed / 100,
-        tasks=(TASK, OTHER),
-    )
+
+    def scores(task, objective, seed):
+        shift = (seed - 2) / 50 * (-1 if objective == "mars" else 1)
+        return (wins[task] if objective == "mars" else 0.0) + shift
+
+    summary = small(scores, tasks=(TASK, OTHER), seeds=FIVE)
     (contest,) = summary.contests
-    assert contest.overall.word == "not settled"
-    assert contest.tasks_where("beats") == (TASK,)
-    assert contest.tasks_where("loses to") == (OTHER,)
+    assert contest.overall.difference.value == pytest.approx(0)
+    assert contest.overall.word == "matches"
+    assert contest.tasks_where("exceeds") == (TASK,)
+    assert contest.tasks_where("behind") == (OTHER,)
     assert list(contest.families) == ["lbf"]
+
+
+def test_a_family_counts_once():
+    tasks = (TASK, OTHER, "smax/2s3z")
+    scores = {"lbf": 0.2, "smax": 0.8}
+    summary = small(lambda task, *run: scores[task.partition("/")[0]], tasks=tasks)
+    overall, lbf, smax = summary.groups
+    assert [float(x.mean[0].value) for x in (overall, lbf, smax)] == pytest.approx([0.5, 0.2, 0.8])
+    assert overall.iqm[0].value == pytest.approx((4 * 0.2 + 0.8) / 5)  # of 6 x 0.2 and 3 x 0.8
+
+
+def test_any_label_can_be_the_target():
+    labels = ("mappo", "mars@wide", "mars@eps=0.4")
+    results = make_results(lambda *run: 0.5, (TASK,), labels)
+    assert summarize_benchmark(results).target == "mars@wide"
+    summary = summarize_benchmark(results, target="mappo")
+    assert [(x.target, x.other) for x in summary.contests] == [
+        ("mappo", "mars@wide"), ("mappo", "mars@eps=0.4"),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="target is 'mapo', expected one of mappo"):
+        summarize_benchmark(results, target="mapo")
+
+
+def test_the_matrix_holds_every_pair_from_both_sides():
+    gains = {"mars": 0.6, "maspo": 0.5, "mappo": 0.1}
+    names = tuple(gains)
+    summary = small(
+        lambda task, name, seed: gains[name] + seed / 100, tasks=NANO_TASKS, objectives=names
+    )
+    assert set(summary.matrix) == {(a, b) for a in names for b in names if a != b}
+    assert summary.matrix["maspo", "mappo"].difference.value == pytest.approx(0.4)
+    for first, second in summary.matrix:
+        there, back = summary.matrix[first, second], summary.matrix[second, first]
+        np.testing.assert_allclose(sorted(there.difference), sorted(-np.array(back.difference)))
+        assert {there.word, back.word} == {"exceeds", "behind"}
+    for contest in summary.contests:
+        same = summary.matrix["mars", contest.other]
+        assert (same.difference, same.word) == (contest.overall.difference, contest.overall.word)
+
+
+# --- the endpoint ------------------------------------------------------------------------------
+
+
+def test_the_endpoints_are_worked_by_hand():
+    """The curve of a run rises evenly from 0 to its score; its best checkpoint scored that, too."""
+    results = make_results(by_objective(mars=(0.9,) * 3, mappo=(0.5,) * 3), (TASK,), PAIR)
+    grids = read_grids(results, read_traces(results, "eval", ("return", "seconds")))
+    np.testing.assert_allclose(grids["area"].scores[:, 0], [[0.45] * 3, [0.25] * 3], atol=1e-6)
+    for name in ("last", "best"):
+        np.testing.assert_allclose(grids[name].scores[:, 0], [[0.9] * 3, [0.5] * 3], atol=1e-6)
+    # a last evaluation that fell, and one seed whose last parameters were scored by themselves
+    low, high = TASKS[TASK].low, TASKS[TASK].high
+    rows = results.curves.to_pylist()
+    for row in rows:
+        if row["phase"] == "eval" and row["step"] == BUDGET and row["objective"] == "mars":
+            row["return"] = low + 0.1 * (high - low)
+    more = [
+        {**row, "phase": "last", "return": low + 0.2 * (high - low)}
+        for row in results.episodes.to_pylist()
+        if (row["objective"], row["seed"]) == ("mars", 1)
+    ]
+    fallen = results._replace(
+        curves=type(results.curves).from_pylist(rows, results.curves.schema),
+        episodes=episode_table(results.episodes.to_pylist() + more),
+    )
+    grids = read_grids(fallen, read_traces(fallen, "eval", ("return", "seconds")))
+    np.testing.assert_allclose(grids["last"].scores[0, 0], [0.1, 0.2, 0.1], atol=1e-6)
+    np.testing.assert_allclose(grids["best"].scores[0, 0], [0.9] * 3, atol=1e-6)
+    # 0.18 for each fifth until 0.72, then down to 0.1: trapezoids
+    area = (0.09 + 0.27 + 0.45 + 0.63 + (0.72 + 0.1) / 2) / 5
+    np.testing.assert_allclose(grids["area"].scores[0, 0], [area] * 3, atol=1e-6)
+    summary = summarize_benchmark(fallen)
+    assert summary.fresh == pytest.approx(1 / 6)
+    (contest,) = summary.contests
+    found = {name: float(x.value) for name, x in contest.endpoints.items()}
+    assert found == pytest.approx({"last": 0.4 / 3 - 0.5, "best": 0.4, "area": area - 0.25})
+    assert contest.overall.difference.value == pytest.approx(0.4 / 3 - 0.5)
+    best = summarize_benchmark(fallen, endpoint="best").contests[0]
+    assert best.overall.difference.value == pytest.approx(0.4)
 
 
 def test_without_mars_the_first_objective_is_the_target():
@@ -173,6 +304,18 @@ def test_a_finished_run_needs_its_final_episodes_and_its_evaluations():
         summarize_benchmark(results._replace(episodes=results.episodes.slice(0, 0)))
     with pytest.raises(UserError, match=r"a run on lbf/.* has no evaluations"):
         summarize_benchmark(results._replace(curves=results.curves.slice(0, 20)))
+
+
+def test_a_new_objective_does_not_leave_the_others_with_its_few_tasks():
+    status = {(task, HOSTILE, seed): "missing" for task in NANO_TASKS[1:] for seed in range(3)}
+    names = (*PAIR, HOSTILE)
+    summary = small(lambda *run: 0.5, tasks=NANO_TASKS, objectives=names, status=status)
+    assert (summary.objectives, summary.complete) == (PAIR, NANO_TASKS)
+    assert summary.contests[-1].overall.tasks == NANO_TASKS[:1]
+    # with half of the tasks it is on the board
+    status = {run: x for run, x in status.items() if run[0] in NANO_TASKS[4:]}
+    summary = small(lambda *run: 0.5, tasks=NANO_TASKS, objectives=names, status=status)
+    assert (summary.objectives, summary.complete) == (names, NANO_TASKS[:4])
 
 
 # --- curves ------------------------------------------------------------------------------------

@@ -45,7 +45,9 @@ from marsrl.errors import UserError, check_choice, check_int, check_number, show
 from marsrl.files import write_beside
 from marsrl.objectives import OBJECTIVES
 from marsrl.reading import read_json
+from marsrl.report.grids import Endpoint
 from marsrl.report.origins import mixtures
+from marsrl.report.verdict import MARGIN
 from marsrl.report.wording import mixture_line
 from marsrl.runs.machine import describe_source, describe_versions
 from marsrl.trust import check_trusted
@@ -215,6 +217,13 @@ class Report:
     """Folder to write; default: the store."""
     replace: bool = False
     """Write over other results than those of this store, if --out has them."""
+    target: Annotated[str | None, tyro.conf.arg(metavar="OBJECTIVE")] = None
+    """What is compared with each other objective; default: mars, if it is there."""
+    endpoint: Endpoint = "last"
+    """What a run scores: its last parameters, those of its best evaluation, or the area under its
+    evaluations."""
+    margin: float = MARGIN
+    """How much lower a score that matches may be."""
 
     def __call__(self) -> None:
         """Writes, prints the scores and says where the page is."""
@@ -223,9 +232,9 @@ class Report:
 
         out = self.out or self.store
         results = _load(self.store)
+        summary = summarize_benchmark(results, self.target, self.endpoint, self.margin)
         if not self.replace and out.resolve() != self.store.resolve():
             check_replaceable(results, out)
-        summary = summarize_benchmark(results)
         write(results, out)
         if _is_store(self.store):
             _say_strays(self.store)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from marsrl.bench.plan import Job, differences
-from marsrl.bench.rows import DIAGNOSTICS
+from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.config import Config
 from marsrl.errors import UserError, shown
 from marsrl.runs.folder import RunFolder, outward_links
@@ -18,6 +18,7 @@ _MEASURED = {
     "train": ("seconds", "episode/return", "episode/length", "entropy", "approx_kl", *DIAGNOSTICS),
     "eval": ("return", "length"),
     "final": ("return",),
+    "last": ("return",),
 }
 
 
@@ -157,12 +158,15 @@ def _row_fault(job: Job, row: Row) -> str | None:
     kind, seed, step = row["kind"], row["seed"], row["step"]
     where = f"has at step {shown(step)} of seed {shown(seed)}"
     if kind not in _MEASURED:
-        return f"{where} a row of kind {shown(kind)}, expected train, eval or final"
+        return f"{where} a row of kind {shown(kind)}, expected one of {', '.join(_MEASURED)}"
     if seed not in job.config.seeds or not _is_step(step):
         return f"{where} a row, expected a seed of its run, and a step of 0 or greater"
     for name in _MEASURED[kind]:
         if not _is_measured(row.get(name, "nothing")):
             return f"{where} {name} = {shown(row.get(name))}, expected a number or null"
+    for name in TRUST_REGION:
+        if not _is_measured(row.get(name)):
+            return f"{where} {name} = {shown(row[name])}, expected a number or null"
     if kind == "train":
         return None if is_amount(row["seconds"]) else f"{where} seconds = {shown(row['seconds'])}"
     returns = row.get("returns")

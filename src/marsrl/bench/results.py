@@ -21,6 +21,7 @@ from marsrl.bench.progress import RunStatus, read_json, seed_states
 from marsrl.bench.rows import (
     CURVE_COLUMNS,
     EPISODE_COLUMNS,
+    TRUST_REGION,
     check_finite,
     curve_rows,
     curve_table,
@@ -47,7 +48,7 @@ class RunRecord(NamedTuple):
 
     Attributes:
         task: its name.
-        objective: its name.
+        objective: its label in the suite: its name, or `name@what differs`.
         run: the id of the configuration, `Config.hash`.
         seed: the seed.
         status: done, running (started and not ended), failed, diverged or missing.
@@ -87,10 +88,11 @@ class Results(NamedTuple):
         suite: what was planned.
         runs: one for each planned run, missing ones included, by task, objective and seed.
         episodes: one row per evaluation episode: family, task, objective, run, seed, step, phase
-            (`eval` during training, `final` for the best parameters again), episode, return.
+            (`eval` during training, `final` for the best parameters again and `last` for the last
+            ones, on more episodes), episode, return.
         curves: one row per rows point: family, task, objective, run, seed, step, seconds (wall
             time of the program so far), phase (`train` or `eval`), return, length, entropy,
-            approx_kl and `marsrl.bench.rows.DIAGNOSTICS`; null where not measured.
+            approx_kl, `marsrl.bench.rows.DIAGNOSTICS` and `TRUST_REGION`; null where not measured.
     """
 
     suite: Suite
@@ -248,6 +250,7 @@ def _read_table(
         table = parquet.read_table(io.BytesIO(content))
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
+    table = _with_later_columns(table)
     if table.schema != (expected := table_of((), columns).schema):
         raise UserError(
             f"{path} has the columns {', '.join(table.schema.names)}, expected "
@@ -255,6 +258,16 @@ def _read_table(
         )
     check_table(path, suite, table)
     _check_sum(path, content, checksum)
+    return table
+
+
+def _with_later_columns(table: pa.Table) -> pa.Table:
+    """A curve of before the trust region was measured, with nothing in its columns."""
+    if "phase" in table.schema.names and "entropy" in table.schema.names:
+        arrow = require("pyarrow", "bench")
+        for name in TRUST_REGION:
+            if name not in table.schema.names:
+                table = table.append_column(name, arrow.nulls(len(table), arrow.float64()))
     return table
 
 

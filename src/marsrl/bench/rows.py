@@ -23,6 +23,11 @@ DIAGNOSTICS = (
 )
 """The failure modes that a curve tells, as `marsrl.objectives.diagnostics` measures them."""
 
+TRUST_REGION = ("update_kl", "update_kl/agents", "eps", "gradient/low", "gradient/high")
+"""What a curve tells of the trust region, if its run logged it: the KL divergence between the
+policies before and after an update on its whole rollout, in nats, and its spread over agents; the
+region's size; the shares of the squared gradient from ratios below 0.5 and above 2."""
+
 _RUN_COLUMNS = {
     "family": "string",
     "task": "string",
@@ -36,6 +41,7 @@ CURVE_COLUMNS = (
     _RUN_COLUMNS
     | {"seconds": "float64", "phase": "string"}
     | dict.fromkeys(("return", "length", "entropy", "approx_kl", *DIAGNOSTICS), "float64")
+    | dict.fromkeys(TRUST_REGION, "float64")
 )
 
 
@@ -85,6 +91,7 @@ def curve_rows(job: Job, rows: list[Row]) -> Iterator[Row]:
                 "return": row["episode/return"],
                 "length": row["episode/length"],
                 **{name: row[name] for name in ("entropy", "approx_kl", *DIAGNOSTICS)},
+                **{name: row.get(name) for name in TRUST_REGION},
             }
         elif row["kind"] == "eval":
             measured = {"return": row["return"], "length": row["length"]}
@@ -108,6 +115,7 @@ def folder_rows(episodes: pa.Table, curves: pa.Table) -> list[Row]:
         if row["phase"] == "train":
             names = ("seconds", "entropy", "approx_kl", *DIAGNOSTICS)
             measured = {name: row[name] for name in names}
+            measured |= {name: row[name] for name in TRUST_REGION if row[name] is not None}
             measured |= {f"episode/{name}": row[name] for name in ("return", "length")}
         else:
             measured = {name: row[name] for name in ("return", "length")}
@@ -115,7 +123,7 @@ def folder_rows(episodes: pa.Table, curves: pa.Table) -> list[Row]:
     for row in episodes.to_pylist():
         row_of(row).setdefault("returns", []).append(row["return"])
     for row in rows.values():
-        if row["kind"] == "final":
+        if row["kind"] in ("final", "last"):
             row["return"] = sum(row["returns"]) / len(row["returns"])
     return list(rows.values())
 

@@ -85,15 +85,16 @@ def total(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost], workers: in
 
 def scores(summary: Summary) -> Table:
     """Each objective over all tasks and by family, and who is ahead, as Markdown."""
-    names = ("tasks", "objective", "IQM of scores", f"{summary.target} against it")
+    names = ("tasks", "objective", "mean score", "IQM", f"{summary.target} against it")
     table = Table(*(Column(plain(name), overflow="fold") for name in names), box=MARKDOWN)
     duels = {(name, x.other): duel for x in summary.contests for name, duel in x.families.items()}
     duels |= {("overall", x.other): x.overall for x in summary.contests}
     for group in summary.groups:
-        for name, estimate in zip(summary.objectives, group.iqm, strict=True):
+        for name, mean, iqm in zip(summary.objectives, group.mean, group.iqm, strict=True):
             duel = duels.get((group.name, name))
             tasks = f"{group.name} ({len(group.tasks)})"
-            table.add_row(tasks, plain(name), with_interval(estimate), duel.word if duel else "")
+            said = duel.word if duel else ""
+            table.add_row(tasks, plain(name), with_interval(mean), with_interval(iqm), said)
     return table
 
 

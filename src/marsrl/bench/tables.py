@@ -81,7 +81,7 @@ def check_table(path: Path, suite: Suite, table: pa.Table) -> None:
         "task": suite.tasks,
         "objective": suite.objectives,
         "seed": suite.seeds,
-        "phase": ("eval", "final") if episodes else ("train", "eval"),
+        "phase": ("eval", "final", "last") if episodes else ("train", "eval"),
     }
     whole = [*known, "run", "family", "step", *(["episode", "return"] if episodes else [])]
     for name in whole:

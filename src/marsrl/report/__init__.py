@@ -1,13 +1,14 @@
 """From run folders to tables and figures; nothing here needs JAX.
 
 - `stats`: scores, aggregates and comparisons, arrays in and arrays out
-- `bootstrap`: their intervals
+- `bootstrap`: their intervals; `permutation`: exact ones of a single task
 - `factorial`: geometry against boundary
 - `runs`: a run folder, read and checked
 - `figures`: the one look of every figure
 - `learning`: the learning curve of one run
 - `compare`: several objectives on one task, as a table and a figure
-- `grids`, `curves`, `verdict`, `ablation`, `origins`: a benchmark's results as numbers
-- `summary`: all of these together; `wording`: numbers as text
+- `grids`, `curves`, `verdict`, `ablation`, `settings`, `response`, `origins`: a benchmark's
+  results as numbers
+- `summary`: all of these together; `wording`: its sentences
 - `benchmark_figures`, `looks`: its figures; `page`: its HTML page
 """

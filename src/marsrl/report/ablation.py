@@ -79,7 +79,7 @@ def factorials(grid: Grid, cells: dict[tuple[str, str], str]) -> tuple[Factorial
     found = []
     for name, tasks in groups(grid.complete(names)).items():
         scores, _ = counted(grid.scores_of(names, tasks))
-        effects = factorial_effects(scores.reshape(*shape, *scores.shape[1:]))
+        effects = factorial_effects(scores.reshape(*shape, *scores.shape[1:]), widen=True)
         found.append(Factorial(name, tasks, effects.cells, _effects(effects, len(grid.seeds))))
     return tuple(found)
 

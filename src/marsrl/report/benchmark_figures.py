@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +14,13 @@ from marsrl.report import figures
 from marsrl.report.ablation import BOUNDARIES, GEOMETRIES, Factorial
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import Curve, Efficiency, TaskCurves
-from marsrl.report.looks import Look, band, cell, course, ends, look_at, shared_legend
+from marsrl.report.looks import Look, band, cell, course, ends, look_at, response, shared_legend
+from marsrl.report.response import Point, Response
 from marsrl.report.runs import lowest
+from marsrl.report.settings import base_objective
 from marsrl.report.summary import Group, Summary
-from marsrl.report.wording import MISSING, number, score, with_interval
+from marsrl.report.verdict import Contest, Duel, by_family
+from marsrl.report.wording import MISSING, difference, number, ratio, score, small, with_interval
 
 PANEL = (3.7, 2.7)
 """Inches: legible at its own size on a phone."""
@@ -27,11 +30,24 @@ _BY = {
     "time": {True: "IQM by seconds", False: "IQM by share of time"},
 }
 """What the axis of a sample-efficiency curve is, where all tasks took the same and where not."""
-_DIAGNOSTICS = {
+_ROW = 0.17  # inches of a row of a forest
+_LOWEST_RATIO = 1e-4
+"""Smaller ratios are drawn there: how small exactly says nothing, and would flatten the rest."""
+_SHARES = {
     "gradient/dead": "Dead gradients, share",
     "gradient/corrective": "Corrective outside, share",
+    "gradient/low": "Gradient from ratios below 0.5, share",
+    "gradient/high": "Gradient from ratios above 2, share",
     "ratio/collapsed": "Collapsed ratios, share",
 }
+_AMOUNTS = {
+    "update_kl": "KL of an update, nats",
+    "update_kl/agents": "KL of an update, spread over agents",
+    "approx_kl": "KL over minibatches, nats",
+    "eps": "Region size eps",
+    "entropy": "Entropy, nats",
+}
+_MEASURES = {"update_kl": "KL of an update, nats", "approx_kl": "KL over minibatches, nats"}
 
 
 class Panel(NamedTuple):
@@ -41,11 +57,13 @@ class Panel(NamedTuple):
         title: in the panel.
         text: what it shows, with its numbers.
         draw: puts it on axes.
+        height: in inches.
     """
 
     title: str
     text: str
     draw: Callable[[Axes], None]
+    height: float = PANEL[1]
 
 
 class Plot(NamedTuple):
@@ -70,9 +88,19 @@ def make_plots(summary: Summary) -> dict[str, Plot]:
     all_looks = {name: look_at(order.index(name)) for name in names}
     compared = {name: all_looks[name] for name in summary.objectives}
     cells = {name: all_looks[name] for name in summary.cells.values()}
+    contests = [contest for contest in summary.contests if contest.tasks]
+    width = _forest_width(contests)
+    others = {contest.other: all_looks[contest.other] for contest in contests}
+    groups = summary.groups
     plots = (
-        Plot("scores", tuple(_scores(group, compared) for group in summary.groups), compared),
-        Plot("profile", tuple(_profile(group, compared) for group in summary.groups), compared),
+        Plot(
+            "forest",
+            tuple(_forest(x, summary.margin, width, others[x.other]) for x in contests),
+            others,
+        ),
+        *_responses(summary, all_looks),
+        Plot("scores", tuple(_scores(group, groups, compared) for group in groups), compared),
+        Plot("profile", tuple(_profile(group, groups, compared) for group in groups), compared),
         *(Plot(f"efficiency-{by}", _efficiencies(summary, by, compared), compared) for by in _BY),
         Plot("factorial", tuple(_factorial(x, summary, cells) for x in summary.factorial), cells),
         Plot("diagnostics", _diagnostics(summary, compared), compared),
@@ -85,7 +113,7 @@ def make_plots(summary: Summary) -> dict[str, Plot]:
 
 def draw_panel(panel: Panel) -> Figure:
     """A panel alone."""
-    figure = figures.new_figure(*PANEL)
+    figure = figures.new_figure(PANEL[0], panel.height)
     panel.draw(figure.add_subplot())
     return figure
 
@@ -94,33 +122,134 @@ def draw_plot(plot: Plot) -> Figure:
     """All panels of a plot in rows, with its legend."""
     columns = min(_COLUMNS, len(plot.panels))
     rows = math.ceil(len(plot.panels) / columns)
-    figure = figures.new_figure(PANEL[0] * columns, PANEL[1] * rows)
+    height = max(panel.height for panel in plot.panels)
+    figure = figures.new_figure(PANEL[0] * columns, height * rows)
     for place, panel in enumerate(plot.panels, start=1):
         panel.draw(figure.add_subplot(rows, columns, place))
     shared_legend(figure, plot.looks)
     return figure
 
 
-def _scores(group: Group, looks: dict[str, Look]) -> Panel:
+def _forest_width(contests: Sequence[Contest]) -> float:
+    """How far from 0 the axis of all forests goes: all values and overall intervals are seen."""
+    rows = [duel for x in contests for _, duel, _ in _forest_rows(x)]
+    values = [1.2 * abs(float(duel.difference.value)) for duel in rows]
+    ends = [abs(float(end)) for x in contests if x.overall for end in x.overall.difference]
+    return max(0.1, *values, *ends) if rows else 0.1
+
+
+def _forest(contest: Contest, margin: float, width: float, look: Look) -> Panel:
+    """The differences of a contest: overall, then each family above its tasks."""
+    rows = _forest_rows(contest)
+
+    def draw(ax: Axes) -> None:
+        figures.span_across(ax, margin)
+        for place, (_, duel, bold) in enumerate(rows):
+            settled = duel.word != "not settled"
+            ends = np.array([duel.difference.low, duel.difference.high])
+            value = float(duel.difference.value)
+            figures.difference(ax, place, ends, value, look.color, look.marker, bold, settled)
+        figures.dress_differences(ax, title, [(name, bold) for name, _, bold in rows])
+        ax.set_xlim(-width, width)
+
+    title = f"{contest.target} minus {contest.other}"
+    told = [f"{name.strip()} {_told(duel)}" for name, duel, _ in rows]
+    text = f"Differences of mean scores with intervals, {title}: {'; '.join(told)}."
+    return Panel(figures.plain(title), text, draw, max(PANEL[1], 0.7 + _ROW * len(rows)))
+
+
+def _forest_rows(contest: Contest) -> list[tuple[str, Duel, bool]]:
+    """The name of each row, what it shows, and whether it is more than one task."""
+    rows = [("all tasks", contest.overall, True)] if contest.overall else []
+    for family, tasks in by_family(contest.tasks).items():
+        several = len(tasks) > 1
+        if several:
+            rows.append((family, contest.families[family], True))
+        for task in tasks:
+            name = f"  {task.partition('/')[2]}" if several else task
+            rows.append((name, contest.tasks[task], False))
+    return rows
+
+
+def _told(duel: Duel) -> str:
+    low, value, high = (difference(float(x)) for x in sorted(duel.difference))
+    return f"{value} [{low}, {high}] {duel.word}"
+
+
+def _responses(summary: Summary, looks: dict[str, Look]) -> Iterator[Plot]:
+    """The score against the size of the region as it was set, and as it was measured."""
+    found = summary.responses
+    runs = summary.results.runs
+    bases = {label: base_objective(runs, label) for label in summary.objectives}
+    ours = {base: looks.get(base, looks[label]) for label, base in bases.items()}
+    if len(summary.objectives) < 2 or not found:
+        return
+    scores = [p.score for x in found for line in x.lines for p in line]
+    limits = _limits(scores)
+    if any(x.sweeps for x in found):
+        panels = [_response(x, bases, ours, limits, "eps") for x in found if x.sweeps]
+        yield Plot("response-eps", tuple(panels), ours)
+    if found[0].measure:
+        panels = [_response(x, bases, ours, limits, _MEASURES[found[0].measure]) for x in found]
+        yield Plot("response-kl", tuple(panels), ours)
+
+
+def _response(
+    found: Response,
+    bases: dict[str, str],
+    looks: dict[str, Look],
+    limits: tuple[float, float],
+    by: str,
+) -> Panel:
+    def at(point: Point) -> float | None:
+        return point.eps if by == "eps" else point.kl
+
+    lines = [
+        (looks[bases[line[0].label]], [p for p in line if at(p) is not None])
+        for line in found.lines
+    ]
+
+    def draw(ax: Axes) -> None:
+        for look, points in lines:
+            x = np.array([at(p) for p in points], np.float64)
+            response(ax, x, [p.score for p in points], look)
+        figures.dress_sizes(ax, title, by)
+        ax.set_ylim(limits)
+
+    title = f"{found.name}: mean score"
+    told = [
+        f"{p.label} at {small(at(p))} {with_interval(p.score)}" for _, line in lines for p in line
+    ]
+    text = f"Mean score against {by}, {found.name}: {'; '.join(told)}."
+    return Panel(title, text, draw)
+
+
+def _scores(group: Group, groups: Sequence[Group], looks: dict[str, Look]) -> Panel:
+    limits = _limits(mean for each in groups for mean in each.mean)
+
     def draw(ax: Axes) -> None:
         figures.dress_scores(ax, title, len(looks))
-        for place, (look, iqm) in enumerate(zip(looks.values(), group.iqm, strict=True)):
-            ends = np.array([iqm.low, iqm.high])
-            figures.score(ax, place, np.empty(0), ends, float(iqm.value), look.color)
+        for place, (look, mean) in enumerate(zip(looks.values(), group.mean, strict=True)):
+            ends = np.array([mean.low, mean.high])
+            figures.score(ax, place, np.empty(0), ends, float(mean.value), look.color)
         figures.name_scores(ax, list(looks))
+        ax.set_xlim(limits)
 
-    title = f"{group.name}: IQM"
-    values = _each(list(looks), [with_interval(iqm) for iqm in group.iqm])
-    return Panel(title, f"IQM with interval, {group.name}: {values}.", draw)
+    title = f"{group.name}: mean score"
+    values = _each(list(looks), [with_interval(mean) for mean in group.mean])
+    return Panel(title, f"Mean score with interval, {group.name}: {values}.", draw)
 
 
-def _profile(group: Group, looks: dict[str, Look]) -> Panel:
+def _profile(group: Group, groups: Sequence[Group], looks: dict[str, Look]) -> Panel:
     profile = group.profile
+    ends = [x for each in groups for x in each.profile.threshold[[0, -1]]]
 
     def draw(ax: Axes) -> None:
         for look, *share in zip(looks.values(), *profile.share, strict=True):
             band(ax, profile.threshold, Estimate(*share), look)
         figures.dress_numbers(ax, title)
+        ax.set_xlim(min(ends), max(ends))
+        ax.set_ylim(0, 1.02)
 
     title = f"{group.name}: share above a score"
     half = int(np.abs(profile.threshold - 0.5).argmin())
@@ -130,14 +259,19 @@ def _profile(group: Group, looks: dict[str, Look]) -> Panel:
 
 
 def _efficiencies(summary: Summary, by: str, looks: dict[str, Look]) -> tuple[Panel, ...]:
+    found = {x.name: x.efficiency[by] for x in summary.groups if by in x.efficiency}
+    if not found:
+        return ()
+    limits = _limits(curves.iqm for curves in found.values())
     return tuple(
-        _efficiency(f"{group.name}: {_BY[by][curves.alike]}", curves, looks)
-        for group in summary.groups
-        if (curves := group.efficiency.get(by))
+        _efficiency(f"{name}: {_BY[by][curves.alike]}", curves, looks, limits)
+        for name, curves in found.items()
     )
 
 
-def _efficiency(title: str, curves: Efficiency, looks: dict[str, Look]) -> Panel:
+def _efficiency(
+    title: str, curves: Efficiency, looks: dict[str, Look], limits: tuple[float, float]
+) -> Panel:
     def draw(ax: Axes) -> None:
         for look, *iqm in zip(looks.values(), *curves.iqm, strict=True):
             band(ax, curves.x, Estimate(*iqm), look)
@@ -145,6 +279,7 @@ def _efficiency(title: str, curves: Efficiency, looks: dict[str, Look]) -> Panel
             figures.dress(ax, title, small=True)
         else:
             figures.dress_shares(ax, title)
+        ax.set_ylim(limits)
 
     middle = len(curves.x) // 2
     values = [f"{score(x[middle])} halfway, {score(x[-1])} at the end" for x in curves.iqm.value]
@@ -174,26 +309,39 @@ def _diagnostics(summary: Summary, looks: dict[str, Look]) -> tuple[Panel, ...]:
     if found is None:
         return ()
 
-    def shares(name: str, title: str) -> Panel:
+    def course_of(name: str, title: str) -> Panel:
+        spans = name in _AMOUNTS and np.nanmin(found.course[name]) > 0
+
         def draw(ax: Axes) -> None:
             for look, values in zip(looks.values(), found.course[name], strict=True):
                 course(ax, found.share, values, look)
             figures.dress_shares(ax, title)
-            ax.set_ylim(bottom=0)
+            if spans:
+                figures.span_orders(ax)
+            elif name in _SHARES:
+                ax.set_ylim(bottom=0)
 
-        means = _each(list(looks), [number(x) for x in found.total[name]])
+        means = _each(list(looks), [small(x) for x in found.total[name]])
         return Panel(title, f"{title}, mean over training: {means}.", draw)
 
     def draw_ratios(ax: Axes) -> None:
         courses = found.course["ratio/min"], found.course["ratio/max"]
         for look, low, high in zip(looks.values(), *courses, strict=True):
-            ends(ax, found.share, low, high, look)
+            ends(ax, found.share, np.maximum(low, _LOWEST_RATIO), high, look)
         figures.dress_shares(ax, "Ratio, smallest and largest")
 
+    measured = {
+        name: title
+        for name, title in (_AMOUNTS | _SHARES).items()
+        if np.isfinite(found.course[name]).any()
+    }
+    panels = tuple(course_of(*item) for item in measured.items())
+    if not np.isfinite(found.course["ratio/min"]).any():
+        return panels
     extremes = zip(found.total["ratio/min"], found.total["ratio/max"], strict=True)
-    ranges = _each(list(looks), [f"{number(low)} to {number(high)}" for low, high in extremes])
-    ratios = Panel("Ratio range", f"Smallest and largest ratio of any run: {ranges}.", draw_ratios)
-    return (*(shares(*item) for item in _DIAGNOSTICS.items()), ratios)
+    ranges = _each(list(looks), [f"{ratio(low)} to {ratio(high)}" for low, high in extremes])
+    text = f"Smallest and largest ratio of any run: {ranges}."
+    return (*panels, Panel("Ratio range", text, draw_ratios))
 
 
 def _curves(task: str, curves: TaskCurves, looks: dict[str, Look]) -> Panel:
@@ -209,6 +357,13 @@ def _curves(task: str, curves: TaskCurves, looks: dict[str, Look]) -> Panel:
     means = _each([x.objective for x in curves.objectives], [_end(x) for x in curves.objectives])
     bounds = f"random policy {number(curves.low)}, reference {number(curves.high)}"
     return Panel(task, f"Evaluation return on {task}, mean at the end: {means}; {bounds}.", draw)
+
+
+def _limits(shown: Iterable[Estimate]) -> tuple[float, float]:
+    """The ends of an axis that panels share: from 0 or less to what is shown."""
+    ends = [np.ravel(x) for estimate in shown for x in (estimate.low, estimate.high)]
+    low, high = min(0.0, lowest(*ends)), -lowest(*(-x for x in ends))
+    return low - 0.02 * (high - low), max(high, low + 0.05) + 0.04 * (high - low)
 
 
 def _near(curves: TaskCurves) -> list[float]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsrl.bench.results import Results
-from marsrl.bench.rows import DIAGNOSTICS
+from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.errors import UserError
 from marsrl.report.bootstrap import Estimate, mean_band
 from marsrl.report.grids import Grid, Trace, counted, read_traces
@@ -21,6 +21,8 @@ _POINTS = 41
 """Most points of a sample-efficiency curve."""
 _BINS = 20
 """Most points of a diagnostic over training."""
+COURSES = ("entropy", "approx_kl", *TRUST_REGION, *DIAGNOSTICS)
+"""What is followed over training."""
 _REDUCE = {"ratio/min": np.fmin.reduce, "ratio/max": np.fmax.reduce}
 """Extremes stay extremes; everything else is averaged."""
 
@@ -81,8 +83,8 @@ class Diagnostics(NamedTuple):
 
     Attributes:
         share: (K,) of the budget, at the middle of each part of it.
-        course: (O, K) by name: the mean over each run's steps, then over runs, but the smallest
-            ratio/min and largest ratio/max of any; NaN where nothing was measured.
+        course: (O, K) by name of `COURSES`: the mean over each run's steps, then over runs, but
+            the smallest ratio/min and largest ratio/max of any; NaN where nothing was measured.
         total: (O,) by name, likewise over all of training.
     """
 
@@ -162,13 +164,13 @@ def diagnose(
 
     None if they were not logged on one of the tasks.
     """
-    traces = read_traces(results, "train", DIAGNOSTICS)
+    traces = read_traces(results, "train", COURSES)
     if not all(len(traces[task].step) for task in tasks):
         return None
     rows = [grid.objectives.index(name) for name in objectives]
     bins = min(_BINS, *(len(traces[task].step) for task in tasks))
     course, total = {}, {}
-    for name in DIAGNOSTICS:
+    for name in COURSES:
         over_runs = []
         for task in tasks:
             step, columns = traces[task]
@@ -182,6 +184,12 @@ def diagnose(
         reduced = _reduce(name, np.moveaxis(runs, 1, -1))
         course[name], total[name] = reduced[:, :-1], reduced[:, -1]
     return Diagnostics((np.arange(bins) + 0.5) / bins, course, total)
+
+
+def of_training(grid: Grid, trace: Trace, objective: str, name: str) -> float:
+    """The mean of what was logged over an objective's runs on a task; NaN if nothing was."""
+    values = trace.columns[name][grid.objectives.index(objective)]
+    return float(mean_present(_reduce(name, values, steps_covered(trace.step)), axis=0))
 
 
 def _efficiency(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from marsrl.report.bootstrap import Estimate, bootstrap, percentiles
+from marsrl.report.bootstrap import Estimate, bootstrap, percentiles, widened
 from marsrl.report.stats import Floats, full_grid, iqm
 
 
@@ -33,7 +33,11 @@ class FactorialEffects(NamedTuple):
 
 
 def factorial_effects(
-    x: ArrayLike, seed: int = 0, confidence: float = 0.95, resamples: int = 10_000
+    x: ArrayLike,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    widen: bool = False,
 ) -> FactorialEffects:
     """Main effects of geometry and boundary and their interaction, with bootstrap intervals.
 
@@ -43,6 +47,7 @@ def factorial_effects(
         seed: of the resampling.
         confidence: nominal coverage.
         resamples: how many.
+        widen: make up for few seeds, see `bootstrap.widened`.
 
     Raises:
         ValueError: a setting is out of range, or the grid is not full (see `full_grid`).
@@ -55,7 +60,10 @@ def factorial_effects(
         values = np.stack([iqm(cell) for cell in cells], axis=-1)
         return values.reshape(*values.shape[:-1], geometries, boundaries)
 
-    samples = _effects(bootstrap(table, *cells, seed=seed, resamples=resamples))
+    samples = bootstrap(table, *cells, seed=seed, resamples=resamples)
+    if widen:
+        samples = widened(samples, table(*cells), *(cell.shape[:2] for cell in cells))
+    samples = _effects(samples)
     return FactorialEffects(
         *(
             Estimate(value, *percentiles(sample, confidence))

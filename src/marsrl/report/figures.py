@@ -10,7 +10,16 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FuncFormatter,
+    LogFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+    ScalarFormatter,
+)
 
 from marsrl.report.stats import Floats
 
@@ -171,6 +180,76 @@ def score(
     ax.plot(interval, [place, place], color=color, linewidth=5, alpha=0.3, solid_capstyle="butt")
     ax.plot(per_seed, np.full(len(per_seed), place), "o", markersize=3.5, color=color, alpha=0.7)
     ax.plot([mean], [place], "|", markersize=13, markeredgewidth=2.5, color=color)
+
+
+def difference(
+    ax: Axes,
+    place: int,
+    interval: Floats,
+    value: float,
+    color: str,
+    marker: str,
+    bold: bool,
+    filled: bool,
+) -> None:
+    """A row of a forest: a value on its interval.
+
+    Args:
+        ax: the panel.
+        place: of the row, from the top.
+        interval: (2,) its ends.
+        value: the difference.
+        color: of both.
+        marker: of the value.
+        bold: whether it sums up other rows.
+        filled: whether the marker is.
+    """
+    ax.plot(interval, [place, place], color=color, linewidth=2.6 if bold else 1.1)
+    size = 6.5 if bold else 4.5
+    face = color if filled else "none"
+    ax.plot([value], [place], marker, markersize=size, color=color, markerfacecolor=face)
+
+
+def span_across(ax: Axes, margin: float) -> None:
+    """The line at 0, and the band around it within which scores match."""
+    ax.axvspan(-margin, margin, color=GRID, linewidth=0, zorder=0)
+    ax.axvline(0, color=SPINE, linewidth=0.8, zorder=1)
+
+
+def dress_differences(ax: Axes, title: str, rows: Sequence[tuple[str, bool]]) -> None:
+    """The look of a forest: a named row for each difference, the first one on top."""
+    dress_numbers(ax, title)
+    ax.grid(visible=False, axis="y")
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_yticks(range(len(rows)), [plain(name) for name, _ in rows], fontsize=7)
+    ax.tick_params(axis="y", length=0)
+    for label, (_, bold) in zip(ax.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if bold else "normal")
+
+
+def dress_sizes(ax: Axes, title: str, xlabel: str) -> None:
+    """The look of a small panel whose x axis spans orders of magnitude."""
+    dress_numbers(ax, title)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(xlabel, fontsize=8, color=INK)
+
+
+def span_orders(ax: Axes) -> None:
+    """Lets the y axis span orders of magnitude."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(PlainLog())
+    ax.yaxis.set_minor_formatter(PlainLog())
+
+
+class PlainLog(LogFormatter):
+    """Labels where a logarithmic axis has room for them, without powers of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """The label of a tick; empty where others are too near."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def dress_scores(ax: Axes, title: str, places: int) -> None:

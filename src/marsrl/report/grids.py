@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ from marsrl.bench.results import Results
 from marsrl.envs.tasks import Bounds
 from marsrl.errors import UserError
 from marsrl.report.stats import Floats, normalize_scores
+
+Endpoint = Literal["last", "best", "area"]
+"""What a run's score is made of: the parameters that its training ended with, those of its best
+evaluation, or the mean of its evaluation curve over the steps."""
+ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 
 
 class Grid(NamedTuple):
@@ -22,8 +28,8 @@ class Grid(NamedTuple):
         seeds: S of them.
         ended: (O, T, S) whether a run finished or diverged.
         diverged: (O, T, S) whether it diverged.
-        scores: (O, T, S) mean return of the final evaluation, 0 at the task's low bound and 1 at
-            its high one, to six decimals; NaN if a run did not finish.
+        scores: (O, T, S) return at the endpoint, 0 at the task's low bound and 1 at its high one,
+            to six decimals; NaN if a run did not finish.
         bounds: of each task.
     """
 
@@ -39,6 +45,19 @@ class Grid(NamedTuple):
         """The low and the high bound of each of these tasks, (T,) each."""
         low, high = zip(*(self.bounds[task] for task in tasks), strict=True)
         return np.array(low), np.array(high)
+
+    def compared(self) -> tuple[str, ...]:
+        """The objectives of the scoreboard: with half as many complete tasks as any, or more.
+
+        So one that has just been added does not leave all others with its few tasks.
+        """
+        done = {name: int(x.all(axis=1).sum()) for name, x in self._by_objective()}
+        most = max(done.values())
+        return tuple(name for name, x in self._by_objective() if x.any() and 2 * done[name] >= most)
+
+    def _by_objective(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Each name with the (T, S) of its runs that ended."""
+        return zip(self.objectives, self.ended, strict=True)
 
     def complete(self, objectives: tuple[str, ...]) -> tuple[str, ...]:
         """The tasks on which every seed of these objectives has ended."""
@@ -64,17 +83,48 @@ class Trace(NamedTuple):
     columns: dict[str, Floats]
 
 
-def read_grid(results: Results) -> Grid:
-    """The final scores of all planned runs.
+def read_grids(results: Results, evaluations: dict[str, Trace]) -> dict[Endpoint, Grid]:
+    """The scores of all planned runs at each endpoint.
+
+    Args:
+        results: of which the episodes are needed.
+        evaluations: their "return" by task, as `read_traces` gives them.
 
     Raises:
-        UserError: a finished run has no final episodes.
+        UserError: a finished run has no final episodes, or no evaluations.
     """
+    best = _read_best(results)
+    areas, lasts = (np.full_like(best.scores, np.nan) for _ in range(2))
+    more = _means(results, "last")
+    for o, t, s in np.argwhere(best.ended & ~best.diverged):
+        task, name, seed = best.tasks[t], best.objectives[o], best.seeds[s]
+        step, columns = evaluations[task]
+        known = np.isfinite(returns := columns["return"][o, s])
+        if not known.any():
+            raise UserError(
+                f"a run on {task} is done but has no evaluations in its curve: seed {seed} of "
+                f"{name}"
+            )
+        at, values = step[known], returns[known]
+        areas[o, t, s] = np.trapezoid(values, at) / np.ptp(at) if len(at) > 1 else values[0]
+        lasts[o, t, s] = more.get((task, name, seed), values[-1])
+    found: dict[Endpoint, Floats] = {"last": lasts, "area": areas}
+    grids = {name: _scored(best, x) for name, x in found.items()}
+    return {"last": grids["last"], "best": best, "area": grids["area"]}
+
+
+def fresh_share(results: Results) -> float:
+    """The share of finished runs whose last parameters were scored on episodes of their own."""
+    done = {(*run[:2], run.seed) for run in results.runs if run.status == "done"}
+    return len(done & _means(results, "last").keys()) / len(done) if done else 0.0
+
+
+def _read_best(results: Results) -> Grid:
     suite = results.suite
     shape = (len(suite.objectives), len(suite.tasks), len(suite.seeds))
     ended, diverged = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     final = np.full(shape, np.nan)
-    means = _final_means(results)
+    means = _means(results, "final")
     for run in results.runs:
         at = (
             suite.objectives.index(run.objective),
@@ -93,8 +143,13 @@ def read_grid(results: Results) -> Grid:
             final[at] = means[key]
     bounds = {task: suite.bounds_of(task) for task in suite.tasks}
     grid = Grid(suite.objectives, suite.tasks, suite.seeds, ended, diverged, final, bounds)
-    low, high = grid.bounds_of(suite.tasks)
-    scores = np.moveaxis(normalize_scores(np.moveaxis(final, 1, 0), low, high), 0, 1)
+    return _scored(grid, final)
+
+
+def _scored(grid: Grid, returns: Floats) -> Grid:
+    """The grid with the scores of these returns, (O, T, S)."""
+    low, high = grid.bounds_of(grid.tasks)
+    scores = np.moveaxis(normalize_scores(np.moveaxis(returns, 1, 0), low, high), 0, 1)
     # float32 returns of a solved task differ in the last digits, which is no difference
     return grid._replace(scores=np.round(scores, 6))
 
@@ -132,11 +187,12 @@ def read_traces(results: Results, phase: str, names: tuple[str, ...]) -> dict[st
 _KEYS = ("phase", "task", "objective", "seed", "step")
 
 
-def _final_means(results: Results) -> dict[tuple[str, str, int], float]:
+def _means(results: Results, phase: str) -> dict[tuple[str, str, int], float]:
+    """The mean return over the episodes of this phase, by task, objective and seed."""
     keys = ["phase", "task", "objective", "seed"]
     means = results.episodes.group_by(keys).aggregate([("return", "mean")]).to_pylist()
     return {
         (row["task"], row["objective"], row["seed"]): row["return_mean"]
         for row in means
-        if row["phase"] == "final"
+        if row["phase"] == phase
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter
 
 from marsrl.report import figures
 from marsrl.report.bootstrap import Estimate
@@ -68,20 +69,20 @@ def course(ax: Axes, x: Floats, values: Floats, look: Look) -> None:
     ax.plot(x, values, linewidth=1.4, marker=look.marker, markersize=2.5, **look.line, **shown)
 
 
-class _Plain(LogFormatter):
-    """Labels where a logarithmic axis has room for them, without powers of ten."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:g}" if super().__call__(x, pos) else ""
-
-
 def ends(ax: Axes, x: Floats, low: Floats, high: Floats, look: Look) -> None:
     """The two ends of a range in an objective's look, on a logarithmic axis; arrays (K,)."""
     ax.plot(x, low, linewidth=1.4, **look.line)
     ax.plot(x, high, linewidth=1.4, **look.line)
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(_Plain())
-    ax.yaxis.set_minor_formatter(_Plain())
+    figures.span_orders(ax)
+
+
+def response(ax: Axes, x: Floats, scores: Sequence[Estimate], look: Look) -> None:
+    """Points in an objective's look on their intervals, upright, joined; x is (K,)."""
+    values, lows, highs = (
+        np.array([float(part) for part in parts]) for parts in zip(*scores, strict=True)
+    )
+    ax.vlines(x, lows, highs, color=look.color, linewidth=3, alpha=0.3)
+    ax.plot(x, values, linewidth=1.4, marker=look.marker, markersize=4.5, **look.line)
 
 
 def cell(ax: Axes, place: float, estimate: Estimate, look: Look) -> None:

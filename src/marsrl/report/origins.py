@@ -77,7 +77,7 @@ def mixtures(runs: Iterable[RunRecord]) -> tuple[Mixture, ...]:
     """
     begun = [run for run in runs if run.machine]
     names = dict.fromkeys(name for run in begun for name in run.versions)
-    found = [_mixture("source", {id(run): _source(run) for run in begun}, begun)]
+    found = [_mixture("source", {id(run): source_of(run.git) for run in begun}, begun)]
     found += [_mixture(n, {id(r): f"{r.versions.get(n)}" for r in begun}, begun) for n in names]
     return tuple(mixture for mixture in found if len(mixture.runs) > 1)
 
@@ -92,11 +92,11 @@ def _mixture(name: str, values: dict[int, str], runs: list[RunRecord]) -> Mixtur
     return Mixture(name, dict(counts.most_common()), tuple(apart))
 
 
-def _source(run: RunRecord) -> str:
+def source_of(git: dict[str, Any] | None) -> str:
     """The commit, and whether it is all of the source."""
-    if run.git is None:
+    if git is None:
         return "installed package"
-    return f"commit {run.git['commit'][:12]}{' with changes' if run.git['dirty'] else ''}"
+    return f"commit {git['commit'][:12]}{' with changes' if git['dirty'] else ''}"
 
 
 def costs(runs: Iterable[RunRecord]) -> tuple[Cost, ...]:

@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -16,36 +18,57 @@ from marsrl.bench.suite import Suite, is_builtin
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.files import write_beside
 from marsrl.report import figures, wording
-from marsrl.report.ablation import Factorial
 from marsrl.report.benchmark_figures import Panel, Plot, draw_panel, draw_plot, make_plots
 from marsrl.report.looks import COLORS_ON_DARK
 from marsrl.report.origins import costs, mixtures, origins
+from marsrl.report.permutation import attainable
+from marsrl.report.settings import Setting, chosen
 from marsrl.report.stats import coverage_note
 from marsrl.report.summary import Summary, TaskRow
 from marsrl.report.verdict import Contest, Duel
 
 _SECTIONS = {
     "verdict": "Verdict",
+    "response": "Score and trust region",
+    "heat": "Tasks and methods",
     "scores": "Scores",
     "profile": "Performance profile",
     "efficiency": "Sample efficiency",
-    "tasks": "Tasks",
-    "factorial": "Geometry and boundary",
-    "diagnostics": "Failure modes",
     "curves": "Learning curves",
+    "factorial": "Geometry and boundary",
+    "diagnostics": "During training",
+    "tasks": "Returns",
     "runs": "Diverged and missing runs",
-    "origins": "Machines, versions, hours",
-}
-_PLACES = {
-    "Ahead on": ("beats",),
-    "Equal or ahead on": ("matches or beats",),
-    "Equal on": ("matches",),
-    "Equal or behind on": ("matches or loses to",),
-    "Behind on": ("loses to",),
-    "Not settled on": ("not settled",),
+    "origins": "Settings, machines, versions, hours",
 }
 _THEMED = {figures.INK: "currentColor", figures.GRID: "var(--rule)", figures.SPINE: "var(--edge)"}
 _THEMED |= {color: f"var(--c{i})" for i, color in enumerate(figures.COLORS)}
+_TOTALS = {
+    "update_kl": "KL of an update",
+    "approx_kl": "KL over minibatches",
+    "entropy": "entropy",
+    "gradient/dead": "dead gradients",
+    "gradient/corrective": "corrective outside",
+    "gradient/low": "gradient, ratios below 0.5",
+    "gradient/high": "gradient, ratios above 2",
+    "ratio/collapsed": "collapsed ratios",
+    "ratio/min": "smallest ratio",
+    "ratio/max": "largest ratio",
+}
+
+
+class Cell(NamedTuple):
+    """One objective on one task in the map of scores.
+
+    Attributes:
+        text: the score, or what there is instead.
+        share: of the color, in percent.
+        whole: whether every seed has ended.
+    """
+
+    text: str
+    share: int
+    whole: bool
 
 
 def write_page(summary: Summary, folder: Path) -> Path:
@@ -64,41 +87,147 @@ def write_page(summary: Summary, folder: Path) -> Path:
 
 def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
     """The page's HTML; whatever comes from files is escaped."""
-    results = summary.results
+    results, suite = summary.results, summary.results.suite
     missing = [run for run in results.runs if run.status not in ("done", "diverged")]
     begun = {run.task for run in results.runs if run.status != "missing"}
     ended = {row.task for row in summary.rows if row.ended}
     spent = costs(results.runs)
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            s=summary,
-            plots=plots,
-            sections=_SECTIONS,
-            places=_PLACES,
-            colors=figures.COLORS,
-            dark_colors=COLORS_ON_DARK,
-            bounds_version=BOUNDS_VERSION,
-            version=version("marsrl"),
-            ended=len(results.runs) - len(missing),
-            diverged=[run for run in results.runs if run.status == "diverged"],
-            missing=missing,
-            unfinished=_unfinished(run for run in missing if run.task in begun),
-            not_begun=[task for task in results.suite.tasks if task not in begun],
-            rows=[row for row in summary.rows if row.task in ended],
-            command=_command(results.suite),
-            missing_tasks=_missing_tasks(results.suite, {run.task for run in missing}),
-            left_out=[task for task in results.suite.tasks if task not in summary.complete],
-            not_compared=[x for x in results.suite.objectives if x not in summary.objectives],
-            no_factorial=_no_factorial(summary),
-            programs=sorted({run.seeds_in_program for run in results.runs} - {0}),
-            costs=spent,
-            total_seconds=sum(sum(cost.seconds.values()) for cost in spent),
-            origins=origins(results.runs),
-            mixtures=mixtures(results.runs),
+    context = {
+        "s": summary,
+        "suite": suite,
+        "plots": plots,
+        "sections": _sections(summary, plots),
+        "colors": figures.COLORS,
+        "dark_colors": COLORS_ON_DARK,
+        "bounds_version": BOUNDS_VERSION,
+        "version": version("marsrl"),
+        "ended": len(results.runs) - len(missing),
+        "identity": wording.identity(results.runs),
+        "rules": wording.rules(
+            summary.margin, summary.endpoint, summary.fresh, len(summary.contests)
+        ),
+        "seeds_note": wording.seeds_note(len(suite.seeds), attainable(len(suite.seeds))),
+        "settings": _settings(summary, differs=True),
+        "shared": _settings(summary, differs=False),
+        "board": _board(summary) if summary.groups else "",
+        "diverged_rule": wording.DIVERGED if summary.any_diverged else "",
+        "efficiency_note": _efficiency_note(summary, plots),
+        "totals": _totals(summary),
+        "heat": _heat(summary, ended),
+        "diverged": [run for run in results.runs if run.status == "diverged"],
+        "missing": missing,
+        "unfinished": _unfinished(run for run in missing if run.task in begun),
+        "not_begun": [task for task in suite.tasks if task not in begun],
+        "rows": [row for row in summary.rows if row.task in ended],
+        "command": _command(suite),
+        "missing_tasks": _missing_tasks(suite, {run.task for run in missing}),
+        "effects": wording.effects(summary.factorial),
+        "interactions": _interactions(summary),
+        "costs": spent,
+        "total_seconds": sum(sum(cost.seconds.values()) for cost in spent),
+        "origins": origins(results.runs),
+        "mixtures": mixtures(results.runs),
+    }
+    return _environment().get_template("page.html.j2").render(context)
+
+
+def _sections(summary: Summary, plots: dict[str, Plot]) -> dict[str, str]:
+    """The id and title of each section that has something to show."""
+    there = {
+        "response": "response-eps" in plots or "response-kl" in plots,
+        "heat": any(row.ended for row in summary.rows),
+        "scores": bool(summary.groups),
+        "profile": "profile" in plots,
+        "efficiency": "efficiency-steps" in plots,
+        "curves": "curves" in plots,
+        "factorial": bool(summary.factorial),
+        "diagnostics": "diagnostics" in plots,
+        "tasks": any(row.ended for row in summary.rows),
+    }
+    return {name: title for name, title in _SECTIONS.items() if there.get(name, True)}
+
+
+def _settings(summary: Summary, differs: bool) -> list[tuple[str, list[str]]]:
+    """The rows of the settings in which objectives differ, or do not."""
+    names = summary.results.suite.objectives
+    if not differs:
+        return [
+            (x.name, [wording.setting_value(x, name) for name in names[:1]])
+            for x in _with_values(summary)
+            if not x.differs and x.name != "objective"
+        ]
+    shown = [x for x in summary.settings if x.differs or x.name == "eps"]
+    rows = [(x.name, [wording.setting_value(x, name) for name in names]) for x in shown]
+    file = summary.results.suite.to_dict()
+    found = [chosen(file, name) for name in names]
+    if any(found):
+        rows.append(("how chosen", [text or "not said" for text in found]))
+    return rows
+
+
+def _with_values(summary: Summary) -> list[Setting]:
+    """Settings with the values of the first objective, or of those that have begun a task."""
+    return [
+        x._replace(
+            values={
+                summary.results.suite.objectives[0]: {
+                    task: value for of in x.values.values() for task, value in of.items()
+                }
+            }
         )
-    )
+        for x in summary.settings
+    ]
+
+
+def _board(summary: Summary) -> str:
+    suite = summary.results.suite
+    ended: dict[str, int] = dict.fromkeys(suite.objectives, 0)
+    for row in summary.rows:
+        ended[row.objective] += len(row.ended) == len(suite.seeds)
+    return wording.board(summary.objectives, summary.complete, ended, suite.tasks)
+
+
+def _efficiency_note(summary: Summary, plots: dict[str, Plot]) -> str:
+    if not summary.groups:
+        return ""
+    programs = sorted({run.seeds_in_program for run in summary.results.runs} - {0})
+    curves = summary.groups[0].efficiency
+    return wording.efficiency_note(curves, programs, "efficiency-time" in plots)
+
+
+def _totals(summary: Summary) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The heads and rows of what was measured over all of training."""
+    found = summary.diagnostics
+    if found is None:
+        return [], []
+    names = [name for name in _TOTALS if np.isfinite(found.total[name]).any()]
+    text = {"ratio/min": wording.ratio, "ratio/max": wording.ratio}
+    rows = [
+        (objective, [text.get(name, wording.small)(found.total[name][i]) for name in names])
+        for i, objective in enumerate(summary.objectives)
+    ]
+    return [_TOTALS[name] for name in names], rows
+
+
+def _heat(summary: Summary, ended: set[str]) -> list[tuple[str, list[Cell]]]:
+    """The map of scores: a row for each task of which a run has ended."""
+    seeds = len(summary.results.suite.seeds)
+    rows: dict[str, list[Cell]] = {}
+    for row in summary.rows:
+        if row.task in ended:
+            whole = len(row.ended) == seeds
+            text = wording.score(row.score) if row.ended else "missing"
+            if row.ended and not whole:
+                text += f" ({len(row.ended)} of {seeds})"
+            share = round(70 * min(max(row.score or 0.0, 0.0), 1.0))
+            rows.setdefault(row.task, []).append(Cell(text, share, whole))
+    return list(rows.items())
+
+
+def _interactions(summary: Summary) -> bool:
+    """Whether a settled interaction makes averages of the factorial ones over unlike cells."""
+    effects = summary.factorial[0].effects if summary.factorial else ()
+    return any(x.kind == "interaction" and x.word in ("higher", "lower") for x in effects)
 
 
 def _environment() -> Environment:
@@ -109,8 +238,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = ("score", "number", "between", "with_interval", "count", "listed", "hours")
-    words += ("contest_head", "effect_name", "mixture_line")
+    words = ("score", "difference", "number", "between", "with_interval", "count", "listed")
+    words += ("hours", "answer", "places", "effect_name", "mixture_line")
     environment.filters |= {name: getattr(wording, name) for name in words}
     environment.filters |= {
         "coverage_note": coverage_note,
@@ -118,7 +247,6 @@ def _environment() -> Environment:
         "dasharray": lambda dashes: " ".join(f"{2.4 * length:g}" for length in dashes),
         "svg": _svg,
         "duels": _duels,
-        "having": _having,
         "seeds": _seeds,
     }
     return environment
@@ -148,11 +276,6 @@ def _duels(contest: Contest) -> Iterator[tuple[str, Duel]]:
         yield from contest.families.items()
 
 
-def _having(factorials: Iterable[Factorial], effect: int, word: str) -> list[str]:
-    """The families in which an effect goes this way."""
-    return [x.name for x in factorials if x.effects[effect].word == word]
-
-
 def _seeds(row: TaskRow, suite: Suite) -> str:
     """The seeds behind a row of the table of tasks."""
     text = wording.listed(row.ended)
@@ -180,12 +303,3 @@ def _missing_tasks(suite: Suite, tasks: set[str]) -> str:
     if len(tasks) == len(suite.tasks):
         return ""
     return f" --tasks {shlex.join(task for task in suite.tasks if task in tasks)}"
-
-
-def _no_factorial(summary: Summary) -> str:
-    if len(summary.cells) < 6:
-        return (
-            "The suite does not hold all six objectives of the 3 x 2 of geometries (clipped, "
-            "quadratic, symmetric) and boundaries (additive, geometric)."
-        )
-    return "There is no task yet on which every seed of all six cells has ended."

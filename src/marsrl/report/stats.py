@@ -9,6 +9,8 @@ Statistical Precipice" (NeurIPS 2021).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -99,6 +101,25 @@ def iqm(x: ArrayLike) -> Floats:
     ranked = np.sort(x.reshape(-1, *x.shape[2:]), axis=0)
     cut = len(ranked) // 4
     return ranked[cut : len(ranked) - cut].mean(axis=0)
+
+
+def family_mean(x: ArrayLike, families: Sequence[str]) -> Floats:
+    """The mean over families of the mean over each family's tasks and seeds.
+
+    So a family counts once, however many tasks it has.
+
+    Args:
+        x: (T, S, ...) normalised scores.
+        families: T names.
+
+    Raises:
+        ValueError: there are more or fewer names; see also `full_grid`.
+    """
+    x, names = full_grid("x", x), np.asarray(families)
+    if len(names) != len(x):
+        raise ValueError(f"x has {len(x)} tasks and {len(names)} families, expected as many")
+    parts = [x[names == name].mean(axis=(0, 1)) for name in dict.fromkeys(families)]
+    return np.mean(parts, axis=0)
 
 
 def optimality_gap(x: ArrayLike, target: float = 1.0) -> Floats:

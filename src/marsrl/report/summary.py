@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from marsrl.bench.results import Results
+from marsrl.errors import check_choice, check_number
 from marsrl.report.ablation import Factorial, factorial_cells, factorials
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import (
@@ -18,9 +19,28 @@ from marsrl.report.curves import (
     efficiency,
     task_curves,
 )
-from marsrl.report.grids import Grid, Trace, counted, read_grid, read_traces
+from marsrl.report.grids import (
+    Endpoint,
+    Grid,
+    Trace,
+    counted,
+    fresh_share,
+    read_grids,
+    read_traces,
+)
+from marsrl.report.response import Response, mean_divergence, respond
+from marsrl.report.settings import Setting, base_objective, read_settings
 from marsrl.report.stats import Floats, iqm, optimality_gap, performance_profile
-from marsrl.report.verdict import Contest, contest, estimate, groups
+from marsrl.report.verdict import (
+    MARGIN,
+    Contest,
+    Duel,
+    contests,
+    estimate,
+    groups,
+    matrix,
+    mean_over,
+)
 
 
 class Profile(NamedTuple):
@@ -42,6 +62,7 @@ class Group(NamedTuple):
         name: "overall" or a family.
         tasks: on which all of them are complete.
         lowest: the score that a diverged run counts as.
+        mean: (O,) means over families, or over the tasks of one.
         iqm: (O,) interquartile means.
         gap: (O,) optimality gaps.
         profile: how the scores are distributed.
@@ -51,6 +72,7 @@ class Group(NamedTuple):
     name: str
     tasks: tuple[str, ...]
     lowest: float
+    mean: tuple[Estimate, ...]
     iqm: tuple[Estimate, ...]
     gap: tuple[Estimate, ...]
     profile: Profile
@@ -65,8 +87,8 @@ class TaskRow(NamedTuple):
         objective: its name.
         ended: the seeds that finished or diverged.
         diverged: those of them that diverged.
-        mean: final return over the ended seeds, where a diverged one counts as the lowest of the
-            task; None without any.
+        mean: return at the endpoint over the ended seeds, where a diverged one counts as the
+            lowest of the task; None without any.
         score: the same mean, normalised.
         low: the return at score 0.
         high: the return at score 1.
@@ -83,13 +105,19 @@ class TaskRow(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The content of the page; O objectives are compared, those of which a run has ended.
+    """The content of the page; O objectives are on the scoreboard, see `Grid.compared`.
 
     Attributes:
         results: what it was computed from.
-        target: the objective of the verdict, "mars" or else the first.
+        target: the objective of the verdict.
+        endpoint: what a run's score is made of.
+        fresh: the share of runs whose last parameters were scored on episodes of their own.
+        margin: how much lower a score that matches may be.
         objectives: O names, in the suite's order.
         contests: the target against each other.
+        matrix: each objective against each other, on all tasks that both have completed.
+        settings: of all runs, those first in which the objectives differ.
+        responses: scores against the size of the trust region, of the whole and each family.
         groups: the whole and each family, without those that have no complete task.
         cells: the objectives of the factorial by geometry and boundary, missing ones left out.
         factorial: the whole and each family; empty if no task is complete in all six cells.
@@ -101,8 +129,14 @@ class Summary(NamedTuple):
 
     results: Results
     target: str
+    endpoint: Endpoint
+    fresh: float
+    margin: float
     objectives: tuple[str, ...]
     contests: tuple[Contest, ...]
+    matrix: dict[tuple[str, str], Duel]
+    settings: tuple[Setting, ...]
+    responses: tuple[Response, ...]
     groups: tuple[Group, ...]
     cells: dict[tuple[str, str], str]
     factorial: tuple[Factorial, ...]
@@ -121,34 +155,90 @@ class Summary(NamedTuple):
         return any(row.diverged for row in self.rows)
 
 
-def summarize_benchmark(results: Results) -> Summary:
+def summarize_benchmark(
+    results: Results,
+    target: str | None = None,
+    endpoint: Endpoint = "last",
+    margin: float = MARGIN,
+) -> Summary:
     """Computes every number of the page.
 
     Aggregates are taken over the tasks alone on which every seed of all that is compared has
     ended. A diverged run is never dropped, see `grids.counted`.
 
+    Args:
+        results: of a suite.
+        target: the objective that is compared with each other; default: mars, or else the first
+            label of it, or else the first of all.
+        endpoint: what a run's score is made of.
+        margin: how much lower a score that matches may be.
+
     Raises:
-        UserError: a finished run has no final episodes, or no evaluations.
+        UserError: there is no such target, the margin is out of range, or a finished run has no
+            final episodes, or no evaluations.
     """
-    suite, grid = results.suite, read_grid(results)
-    objectives = tuple(x for o, x in enumerate(grid.objectives) if grid.ended[o].any())
-    tasks = grid.complete(objectives) if objectives else ()
-    target = "mars" if "mars" in suite.objectives else suite.objectives[0]
+    suite = results.suite
+    target = _target(results, target)
+    check_number("margin", margin, 0, 1)
     evaluations = read_traces(results, "eval", ("return", "seconds"))
+    grids = read_grids(results, evaluations)
+    grid = grids[endpoint]
+    objectives = grid.compared()
+    tasks = grid.complete(objectives) if objectives else ()
     cells = factorial_cells(suite.objectives)
+    settings = read_settings(results)
+    found = tuple(_group(grid, evaluations, objectives, *group) for group in groups(tasks).items())
     return Summary(
         results=results,
         target=target,
+        endpoint=endpoint,
+        fresh=fresh_share(results),
+        margin=margin,
         objectives=objectives,
-        contests=tuple(contest(grid, target, x) for x in suite.objectives if x != target),
-        groups=tuple(
-            _group(grid, evaluations, objectives, *group) for group in groups(tasks).items()
-        ),
+        contests=contests(grids, endpoint, target, margin),
+        matrix=matrix(grid, margin),
+        settings=settings,
+        responses=_responses(results, grid, objectives, settings, found),
+        groups=found,
         cells=cells,
         factorial=factorials(grid, cells),
         rows=tuple(_row(grid, task, name) for task in grid.tasks for name in grid.objectives),
         curves=task_curves(grid, evaluations),
         diagnostics=diagnose(results, grid, objectives, tasks) if tasks else None,
+    )
+
+
+def _target(results: Results, asked: str | None) -> str:
+    names = results.suite.objectives
+    if asked is not None:
+        check_choice("target", asked, names)
+        return asked
+    of_mars = [name for name in names if base_objective(results.runs, name) == "mars"]
+    return "mars" if "mars" in names else [*of_mars, *names][0]
+
+
+def _responses(
+    results: Results,
+    grid: Grid,
+    objectives: tuple[str, ...],
+    settings: tuple[Setting, ...],
+    groups: tuple[Group, ...],
+) -> tuple[Response, ...]:
+    if not groups:
+        return ()
+    every = groups[0].tasks
+    measure, kl = mean_divergence(results, grid, objectives, every)
+    return tuple(
+        respond(
+            results,
+            group.name,
+            group.tasks,
+            settings,
+            dict(zip(objectives, group.mean, strict=True)),
+            measure,
+            kl[:, [every.index(task) for task in group.tasks]],
+        )
+        for group in groups
     )
 
 
@@ -164,6 +254,7 @@ def _group(
         name,
         tasks,
         lowest,
+        mean=tuple(estimate(mean_over(tasks), x) for x in scores),
         iqm=tuple(estimate(iqm, x) for x in scores),
         gap=tuple(estimate(optimality_gap, x) for x in scores),
         profile=_profile(scores, lowest),
@@ -175,7 +266,12 @@ def _profile(scores: Floats, lowest: float) -> Profile:
     """Of scores (O, T, S)."""
     threshold = np.linspace(lowest, max(1.0, float(scores.max())), 101)
     shares = [
-        estimate(lambda x: performance_profile(x, threshold), x, resamples=CURVE_RESAMPLES)
+        estimate(
+            lambda x: performance_profile(x, threshold),
+            x,
+            resamples=CURVE_RESAMPLES,
+            within=(0, 1),
+        )
         for x in scores
     ]
     return Profile(threshold, Estimate(*(np.stack(part) for part in zip(*shares, strict=True))))

@@ -1,14 +1,41 @@
-"""Who is ahead, as far as intervals settle it: one objective against each of the others."""
+"""Who is ahead, as far as the runs settle it: one objective against each of the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from marsrl.envs.tasks import family_of
-from marsrl.report.bootstrap import Estimate, stratified_interval
-from marsrl.report.grids import Grid, counted
-from marsrl.report.stats import Floats, iqm, probability_of_improvement
+from marsrl.report.bootstrap import Estimate, bootstrap, percentiles, stratified_interval, widened
+from marsrl.report.grids import Endpoint, Grid, counted
+from marsrl.report.permutation import attainable, holm, shifts
+from marsrl.report.stats import Floats, family_mean, iqm, probability_of_improvement
+
+MARGIN = 0.03
+"""By how much a score may be lower and still match, if nothing else is asked for."""
+LEVEL = 0.025
+"""Of each claim's p value: one end of a 95 % interval."""
+
+Word = Literal["exceeds", "matches", "behind", "not settled"]
+WORDS: tuple[Word, ...] = ("exceeds", "matches", "behind", "not settled")
+
+
+class Evidence(NamedTuple):
+    """P values of what may be claimed of a difference, each against the opposite.
+
+    Attributes:
+        exceeds: that it is above 0.
+        matches: that it is above minus the margin.
+        behind: that it is below 0.
+    """
+
+    exceeds: float
+    matches: float
+    behind: float
 
 
 class Duel(NamedTuple):
@@ -16,34 +43,23 @@ class Duel(NamedTuple):
 
     Attributes:
         tasks: on which both are complete.
-        seeds: of each; the interval of a single one is a point, which settles nothing.
-        improvement: probability that a run of the first scores higher than one of the second.
-        difference: IQM of the first minus that of the second.
+        difference: of the mean scores, the first minus the second, with its interval: of families
+            if there are several, of tasks if there is one.
+        confidence: of that interval; less than 95 % where so few seeds allow no more.
+        evidence: for a verdict.
+        improvement: probability that a run of the first scores higher than one of the second; None
+            of a single task.
+        iqm: difference of the interquartile means; None of a single task.
+        word: the verdict, corrected for those that are given beside it.
     """
 
     tasks: tuple[str, ...]
-    seeds: int
-    improvement: Estimate
     difference: Estimate
-
-    @property
-    def word(self) -> str:
-        """What both intervals say of the first objective; "not settled" if they do not.
-
-        "beats" and "loses to" need both to exclude equality, "matches" to hold nothing else;
-        "matches or beats" and "matches or loses to" let them touch it.
-        """
-        shift = self.improvement.low - 0.5, self.improvement.high - 0.5
-        low, high = zip(shift, self.difference[1:], strict=True)
-        if self.seeds == 1:
-            return "not settled"
-        if all(x == 0 for x in low + high):
-            return "matches"
-        if all(x >= 0 for x in low):
-            return "beats" if all(x > 0 for x in low) else "matches or beats"
-        if all(x <= 0 for x in high):
-            return "loses to" if all(x < 0 for x in high) else "matches or loses to"
-        return "not settled"
+    confidence: float
+    evidence: Evidence
+    improvement: Estimate | None = None
+    iqm: Estimate | None = None
+    word: Word = "not settled"
 
 
 class Contest(NamedTuple):
@@ -55,6 +71,7 @@ class Contest(NamedTuple):
         overall: on all tasks on which both are complete; None if there are none.
         families: by family.
         tasks: by task.
+        endpoints: the overall difference at each endpoint.
     """
 
     target: str
@@ -62,6 +79,7 @@ class Contest(NamedTuple):
     overall: Duel | None
     families: dict[str, Duel]
     tasks: dict[str, Duel]
+    endpoints: dict[Endpoint, Estimate]
 
     def families_where(self, *words: str) -> tuple[str, ...]:
         """The families with one of these verdicts."""
@@ -72,33 +90,66 @@ class Contest(NamedTuple):
         return tuple(name for name, duel in self.tasks.items() if duel.word in words)
 
 
-def contest(grid: Grid, target: str, other: str) -> Contest:
-    """Compares two objectives on every task, every family and all tasks on which both are complete.
+def contests(
+    grids: dict[Endpoint, Grid], endpoint: Endpoint, target: str, margin: float = MARGIN
+) -> tuple[Contest, ...]:
+    """The target against each other objective: overall, by family and by task.
 
-    In each of these comparisons a diverged run counts as the lowest score, see `grids.counted`.
+    Overall verdicts are corrected for the number of contests, the others for the number of
+    families or tasks of their contest. In each comparison a diverged run counts as the lowest
+    score, see `grids.counted`.
+
+    Args:
+        grids: the scores at each endpoint.
+        endpoint: of the verdicts.
+        target: the objective of which they are.
+        margin: how much lower a score that matches may be.
     """
-    pair = (target, other)
-    tasks = grid.complete(pair)
+    grid = grids[endpoint]
+    found = [_contest(grids, endpoint, target, x, margin) for x in grid.objectives if x != target]
+    judged = _judged({x.other: x.overall for x in found if x.overall is not None})
+    return tuple(x._replace(overall=judged.get(x.other)) for x in found)
 
-    def duel(tasks: tuple[str, ...]) -> Duel:
-        x, y = counted(grid.scores_of(pair, tasks))[0]
-        improvement = estimate(probability_of_improvement, x, y)
-        return Duel(tasks, len(grid.seeds), improvement, estimate(_difference, x, y))
 
-    return Contest(
-        *pair,
-        overall=duel(tasks) if tasks else None,
-        families={family: duel(members) for family, members in by_family(tasks).items()},
-        tasks={task: duel((task,)) for task in tasks},
-    )
+def matrix(grid: Grid, margin: float = MARGIN) -> dict[tuple[str, str], Duel]:
+    """Each objective of the grid against each other, as overall contests of the first."""
+    duels: dict[str, dict[str, Duel]] = {name: {} for name in grid.objectives}
+    for first, second in combinations(grid.objectives, 2):
+        if tasks := grid.complete((first, second)):
+            duels[first][second], duels[second][first] = _both_ways(
+                grid, (first, second), tasks, margin
+            )
+    return {
+        (name, other): duel for name, row in duels.items() for other, duel in _judged(row).items()
+    }
+
+
+def verdicts(evidence: Sequence[Evidence]) -> tuple[Word, ...]:
+    """The verdicts that stand side by side, corrected for their number (Holm, 1979).
+
+    Whatever is true, the chance that any claim of a kind is wrong is at most `LEVEL`. What is
+    settled to be within the margin matches, even if it is settled to be lower.
+    """
+    corrected = zip(*(holm(p) for p in zip(*evidence, strict=True)), strict=True)
+    return tuple(_word(Evidence(*p)) for p in corrected)
 
 
 def estimate(
-    statistic: Callable[..., Floats], *arrays: Floats, resamples: int = 10_000
+    statistic: Callable[..., Floats],
+    *arrays: Floats,
+    resamples: int = 10_000,
+    within: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
-    """A statistic with its stratified 95 % bootstrap interval."""
-    interval = stratified_interval(statistic, *arrays, resamples=resamples)
-    return Estimate(statistic(*arrays), *interval)
+    """A statistic with its 95 % bootstrap interval, stratified and made up for few seeds.
+
+    Args:
+        statistic: see `bootstrap`.
+        *arrays: (T, S, ...) each.
+        resamples: how many.
+        within: what the statistic can be.
+    """
+    interval = stratified_interval(statistic, *arrays, resamples=resamples, widen=True)
+    return Estimate(statistic(*arrays), *(np.clip(end, *within) for end in interval))
 
 
 def groups(tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -115,5 +166,97 @@ def by_family(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return families
 
 
-def _difference(x: Floats, y: Floats) -> Floats:
-    return iqm(x) - iqm(y)
+def mean_over(tasks: tuple[str, ...]) -> Callable[[Floats], Floats]:
+    """The statistic that is the mean over the families of these tasks."""
+    return partial(family_mean, families=tuple(map(family_of, tasks)))
+
+
+def _contest(
+    grids: dict[Endpoint, Grid], endpoint: Endpoint, target: str, other: str, margin: float
+) -> Contest:
+    grid, pair = grids[endpoint], (target, other)
+    tasks = grid.complete(pair)
+
+    def duel(tasks: tuple[str, ...]) -> Duel:
+        duel, _ = _both_ways(grid, pair, tasks, margin)
+        x, y = counted(grid.scores_of(pair, tasks))[0]
+        return duel._replace(
+            improvement=estimate(probability_of_improvement, x, y, within=(0, 1)),
+            iqm=estimate(lambda x, y: iqm(x) - iqm(y), x, y),
+        )
+
+    families = {family: duel(members) for family, members in by_family(tasks).items()}
+    single = {task: _both_ways(grid, pair, (task,), margin)[0] for task in tasks}
+    endpoints: dict[Endpoint, Estimate] = {
+        name: _both_ways(each, pair, tasks, margin)[0].difference
+        for name, each in grids.items()
+        if tasks
+    }
+    overall = duel(tasks) if tasks else None
+    return Contest(*pair, overall, _judged(families), _judged(single), endpoints)
+
+
+def _both_ways(
+    grid: Grid, pair: tuple[str, str], tasks: tuple[str, ...], margin: float
+) -> tuple[Duel, Duel]:
+    """Each of two objectives against the other, without a verdict.
+
+    A single task's runs are too few for the bootstrap: there the test is exact. Of several tasks
+    it is the bootstrap that knows that the difference is not the same on each.
+    """
+    x, y = counted(grid.scores_of(pair, tasks))[0]
+    if len(tasks) == 1:
+        return _exact(tasks, x[0], y[0], margin), _exact(tasks, y[0], x[0], margin)
+    mean = mean_over(tasks)
+
+    def difference(x: Floats, y: Floats) -> Floats:
+        return mean(x) - mean(y)
+
+    value = difference(x, y)
+    values = widened(bootstrap(difference, x, y), value, x.shape[:2], y.shape[:2])
+    values = np.round(values, 9)  # equal scores differ by nothing
+    several = x.shape[1] > 1
+    return (
+        _resampled(tasks, value, values, several, margin),
+        _resampled(tasks, -value, -values, several, margin),
+    )
+
+
+def _exact(tasks: tuple[str, ...], x: Floats, y: Floats, margin: float) -> Duel:
+    """By the permutation test of the seeds (S,) of one task."""
+    found, confidence = shifts(x, y), attainable(len(x))
+    evidence = Evidence(found.p_above(0), found.p_above(-margin), found.p_below(0))
+    difference = Estimate(*np.array([found.difference, *found.interval()]))
+    return Duel(tasks, difference, confidence, evidence)
+
+
+def _resampled(
+    tasks: tuple[str, ...], value: Floats, values: Floats, several_seeds: bool, margin: float
+) -> Duel:
+    """Of resampled differences (R,); a single seed settles nothing."""
+    difference = Estimate(value, *percentiles(values))
+    if not several_seeds:
+        return Duel(tasks, difference, 0.0, Evidence(1.0, 1.0, 1.0))
+    return Duel(tasks, difference, 0.95, _evidence(values, margin))
+
+
+def _evidence(values: Floats, margin: float) -> Evidence:
+    """The shares of resampled differences that contradict each claim."""
+    against = values <= 0, values <= -margin, values >= 0
+    return Evidence(*(float(1 + x.sum()) / (1 + len(values)) for x in against))
+
+
+def _word(corrected: Evidence) -> Word:
+    for word, p in zip(WORDS, corrected, strict=False):
+        if p <= LEVEL:
+            return word
+    return "not settled"
+
+
+def _judged(duels: dict[str, Duel]) -> dict[str, Duel]:
+    """Duels that stand side by side, with their verdicts."""
+    words = verdicts([duel.evidence for duel in duels.values()])
+    return {
+        name: duel._replace(word=word)
+        for (name, duel), word in zip(duels.items(), words, strict=True)
+    }
