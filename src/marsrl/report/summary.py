@@ -256,7 +256,7 @@ def _group(
         lowest,
         mean=tuple(estimate(mean_over(tasks), x) for x in scores),
         iqm=tuple(estimate(iqm, x) for x in scores),
-        gap=tuple(estimate(optimality_gap, x) for x in scores),
+        gap=tuple(estimate(optimality_gap, x, within=(0, np.inf)) for x in scores),
         profile=_profile(scores, lowest),
         efficiency=efficiency(grid, evaluations, objectives, tasks),
     )
