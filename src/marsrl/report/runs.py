@@ -146,7 +146,7 @@ def _grid(
 
 
 def _read_rows(path: Path, seeds: tuple[int, ...]) -> dict[str, _Rows]:
-    rows: dict[str, _Rows] = {"train": {}, "eval": {}, "final": {}}
+    rows: dict[str, _Rows] = {"train": {}, "eval": {}, "final": {}, "last": {}}
     lines = _read_text(path).splitlines()
     checked = any(has_check(line.encode()) for line in lines)
     for number, line in enumerate(lines, start=1):
