@@ -32,9 +32,9 @@ from marsrl.bench.rows import (
 from marsrl.bench.sources import recorded
 from marsrl.bench.suite import Suite
 from marsrl.bench.tables import check_records, check_table
-from marsrl.envs.adapters import require
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.errors import UserError, reason, shown
+from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.machine import Row

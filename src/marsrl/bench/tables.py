@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from marsrl.bench.labels import objective_of
 from marsrl.bench.suite import Suite
-from marsrl.envs.adapters import require
 from marsrl.errors import UserError, shown
+from marsrl.extras import require
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,9 +14,9 @@ from marsrl.bench.labels import settings_of
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
 from marsrl.console import PlainConsole
-from marsrl.envs.adapters import require
 from marsrl.envs.tasks import TASKS, Bounds, family_of
 from marsrl.errors import UserError, check_int, near_misses, shown
+from marsrl.extras import require
 from marsrl.presets import preset
 from marsrl.runs.folder import default_folder
 from marsrl.trust import check_trusted

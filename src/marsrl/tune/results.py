@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marsrl.bench.locks import store_lock
-from marsrl.bench.toml import to_toml
 from marsrl.files import write_beside
 from marsrl.presets import preset
 from marsrl.reading import parse_toml
+from marsrl.toml import to_toml
 from marsrl.tune.plan import TRIALS, Study, Tuning
 from marsrl.tune.scores import WORST, measure
 from marsrl.tune.space import PROTOCOL, free, settings
