@@ -95,7 +95,7 @@ _WIDTHS: dict[RegionKind, tuple[str, str]] = {
 
 
 def _is_array(width: Any) -> bool:
-    return is_array_api_obj(width) and not isinstance(width, np.number)
+    return not isinstance(width, int | float | np.number) and is_array_api_obj(width)
 
 
 def _check_eps(name: str, eps: float) -> None:

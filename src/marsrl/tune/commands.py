@@ -22,10 +22,11 @@ from marsrl.runs.folder import default_folder
 from marsrl.trust import check_trusted
 from marsrl.tune.launch import Ended, check_tasks, search
 from marsrl.tune.plan import FILE, Pruner, Sampler, Study, Tuning, adopt, is_search, read_tuning
-from marsrl.tune.results import BEST, best_of, write_results
+from marsrl.tune.results import BEST, write_results
 from marsrl.tune.scores import Score
 from marsrl.tune.space import Space, default_space, read_space
 from marsrl.tune.studies import Studies
+from marsrl.tune.trials import best_of
 
 SEEDS = (100, 101)
 """Tuning seeds: no suite reports on them, and `marsrl train` does not use them by itself."""
