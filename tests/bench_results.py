@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marsrl.bench.results import Results, RunRecord
+from marsrl.bench.records import Results, RunRecord
 from marsrl.bench.rows import curve_table, episode_table
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.envs.tasks import TASKS

@@ -17,9 +17,13 @@ from pathlib import Path
 
 _SHAPE = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: "\n"}
 _NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
-_TRAINS_NOTHING = {"bench", "report", "tune", "takeaway", "commands", "cli", "commandline",
-                   "console", "__main__"}  # fmt: skip
-"""Modules and packages of marsrl that change no number of a run."""
+_TRAINS_NOTHING = {
+    "bench", "report", "tune", "takeaway",
+    "commands", "cli", "commandline", "console", "__main__", "seeing",
+    "settings", "toml", "extras",
+    "followers", "listing", "export",
+}  # fmt: skip
+"""Modules and packages of marsrl that change no number of a run; its configuration is recorded."""
 
 
 def code_digest(module: str, folder: Path) -> str | None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from marsrl.bench.toml import line_of, to_toml
 from marsrl.config import Config
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.presets import preset
 from marsrl.reading import read_json, read_toml
 from marsrl.runs.records import from_file
+from marsrl.toml import line_of, to_toml
 from marsrl.trust import check_trusted
 
 _UNSET = "none"  # TOML has no word for it

@@ -17,12 +17,12 @@ import pytest
 
 from environments import NEVER, Scripted
 from marsrl.distributions import random_action
-from marsrl.envs.adapters import require
 from marsrl.envs.aerojax import aerojax
 from marsrl.envs.export import to_jaxmarl, to_pettingzoo
 from marsrl.envs.paxmen import PaxMen
 from marsrl.envs.vector import select
 from marsrl.errors import UserError
+from marsrl.extras import require
 from marsrl.types import Box, Discrete
 
 DYING = Scripted(num_agents=3, death=(2, NEVER, 1))

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from marsrl.distributions import random_action
-from marsrl.envs.adapters import require
 from marsrl.envs.adapters.jaxmarl import any_jaxmarl, mabrax, mpe_spread, smax
 from marsrl.envs.adapters.jaxmarl.base import JaxMARL
 from marsrl.envs.adapters.jaxmarl.families import MABrax
 from marsrl.errors import UserError
+from marsrl.extras import require
 from marsrl.types import Box, Discrete
 
 KEY = jax.random.key(0)

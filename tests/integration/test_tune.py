@@ -24,9 +24,10 @@ from marsrl.tune import commands
 from marsrl.tune.commands import Tune
 from marsrl.tune.launch import search
 from marsrl.tune.plan import adopt, read_tuning
-from marsrl.tune.results import best_of, read_trials, write_results
+from marsrl.tune.results import write_results
 from marsrl.tune.space import Choice
 from marsrl.tune.studies import Studies
+from marsrl.tune.trials import best_of, read_trials
 
 WAIT = 90.0  # seconds, for what takes a few
 

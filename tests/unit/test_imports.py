@@ -1,40 +1,29 @@
-import ast
 import os
-import pkgutil
 import subprocess
 import sys
-from pathlib import Path
+from graphlib import TopologicalSorter
 
 import pytest
 
-import marsrl
+from rooms import (
+    MODULES,
+    direct_imports,
+    imports,
+    matches,
+    named_after,
+    read_rooms,
+    room_of,
+    short,
+    used_rooms,
+)
 
-SOURCE = Path(marsrl.__file__).parent
-MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "marsrl."))
+ROOMS = read_rooms()
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax"}
-ENVIRONMENT_INTERFACE = {"base", "vector", "registry"}
 TRAINING = {
     name for name in MODULES if name.startswith(("marsrl.learner.", "marsrl.objectives."))
 } | {
     "marsrl.config", "marsrl.objectives", "marsrl.runs.checkpoint", "marsrl.devices.sharding",
 }  # fmt: skip
-
-
-def imports(module):
-    """All that a module imports by name, in functions too: `a.b` and, for `from a import b`, both.
-
-    The project has no relative imports; one would fail here.
-    """
-    file = SOURCE.joinpath(*module.split(".")[1:])
-    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} has a relative import"
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if not name.startswith("marsrl") or name in MODULES}
 
 
 def closure(module):
@@ -62,11 +51,38 @@ def run(code, **environment):
     )
 
 
+def test_every_module_has_a_room():
+    assert [module for module in MODULES if room_of(module, ROOMS) is None] == []
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_from_those_that_the_table_names(name):
+    assert used_rooms(ROOMS[name], ROOMS) == ROOMS[name].imports
+
+
+def test_a_room_imports_only_from_rooms_below_it():
+    order = list(ROOMS)
+    for name, room in ROOMS.items():
+        assert room.imports <= set(order[order.index(name) + 1 :]), name
+
+
+def test_the_table_names_nothing_else():
+    for room in ROOMS.values():
+        for pattern in (*room.patterns, *room.but_not):
+            assert any(matches(module, pattern) for module in MODULES), pattern
+        for pattern in room.but_not:
+            assert room_of(f"marsrl.{pattern}", ROOMS) in (room.name, None), pattern
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    TopologicalSorter({module: direct_imports(module) for module in MODULES}).prepare()
+
+
 NO_BACKEND = {"JAX_PLATFORMS": "none_such"}  # JAX fails as soon as it needs a device
 
 
 def test_no_import_starts_a_device():
-    code = f"import importlib\nfor name in {['marsrl', *MODULES]}: importlib.import_module(name)"
+    code = f"import importlib\nfor name in {[*MODULES]}: importlib.import_module(name)"
     result = run(code, **NO_BACKEND)
     assert result.returncode == 0, result.stderr
 
@@ -78,10 +94,15 @@ def test_starting_a_device_would_be_noticed():
 
 
 MATHEMATICS = {
-    "objectives", "errors", "loading", "learner.advantages", "distributions",
-    *(name.removeprefix("marsrl.") for name in within("objectives")),
-    "report.stats", "report.bootstrap", "report.factorial", "report.permutation",
-}  # fmt: skip
+    short(module)
+    for module in MODULES
+    for name in named_after("The mathematics imports only arrays")
+    if matches(module, name)
+}
+
+
+def test_the_mathematics_is_known():
+    assert {"objectives.geometries", "learner.advantages", "report.stats"} <= MATHEMATICS
 
 
 @pytest.mark.parametrize("module", sorted(MATHEMATICS))
@@ -90,7 +111,7 @@ def test_the_mathematics_imports_arrays_only(module):
     names = imports(f"marsrl.{module}")
     assert roots(names) - allowed == set()
     own = {name.removeprefix("marsrl.") for name in names if name.startswith("marsrl.")}
-    assert own <= MATHEMATICS | {"types"}
+    assert own <= MATHEMATICS
 
 
 def without_jax(modules):
@@ -99,10 +120,19 @@ def without_jax(modules):
     return run(blocked + "\n".join(f"import {module}" for module in modules))
 
 
+def needs_no_jax(module):
+    room = ROOMS[room_of(module, ROOMS)]
+    return not room.may_import_jax or any(matches(module, name) for name in room.but_not)
+
+
+NEED_NO_JAX = [module for module in MODULES if needs_no_jax(module)]
+
+
 def test_objectives_and_reports_need_no_jax():
     modules = [*within("objectives"), *within("report"), *within("bench"), *within("tune")]
     assert {"marsrl.objectives", "marsrl.report.stats", "marsrl.bench.commands"} <= set(modules)
-    result = without_jax(modules)
+    assert set(modules) <= set(NEED_NO_JAX)
+    result = without_jax(NEED_NO_JAX)
     assert result.returncode == 0, result.stderr
 
 
@@ -111,7 +141,8 @@ def test_needing_jax_would_be_noticed():
 
 
 def test_training_knows_no_concrete_environment():
-    known = {f"marsrl.envs.{name}" for name in ENVIRONMENT_INTERFACE} | {"marsrl.envs"}
+    interface = named_after("Training knows of environments only the interface")
+    known = {f"marsrl.{name}" for name in interface} | {"marsrl.envs"}
     found = set()
     for module in TRAINING & set(MODULES):
         found |= {name for name in imports(module) if name.startswith("marsrl.envs")}

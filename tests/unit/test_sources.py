@@ -8,6 +8,7 @@ from marsrl.bench.plan import plan
 from marsrl.bench.sources import check_sources, note_source, recorded, set_aside, source_digest
 from marsrl.bench.suite import Suite
 from marsrl.errors import UserError
+from rooms import MODULES, read_rooms, room_of
 
 MINE = """
 from helper import slope  # what it is made of
@@ -129,7 +130,8 @@ def test_what_comes_with_a_library_has_no_digest_of_its_own(folder):
 
 
 def test_the_digest_of_marsrl_is_of_what_trains(monkeypatch, tmp_path):
-    files = {"learner/update.py": "x = 1", "bench/plan.py": "x = 1", "cli.py": "x = 1"}
+    paths = "learner/update", "bench/plan", "cli", "settings", "runs/followers/csv", "runs/commands"
+    files = {f"{path}.py": "x = 1" for path in paths}
     digests = []
     for name in (None, *files):
         root = tmp_path / str(len(digests)) / "marsrl"
@@ -138,5 +140,15 @@ def test_the_digest_of_marsrl_is_of_what_trains(monkeypatch, tmp_path):
             (root / path).write_text(f"{text if path != name else 'x = 2'}  # {len(digests)}\n")
         monkeypatch.setattr(digest, "__file__", str(root / "digest.py"))
         digests.append(digest.library_digest.__wrapped__())
-    original, learner, bench, cli = digests
-    assert original == bench == cli != learner
+    original, learner, *others = digests
+    assert {original} == set(others)
+    assert original != learner
+
+
+def test_the_digest_leaves_out_what_there_is_and_nothing_that_trains():
+    rooms, training = read_rooms(), ("arrays", "configuration", "devices", "learner", "objectives")
+    paths = {module: set(module.split(".")) for module in MODULES}
+    assert set().union(*paths.values()) >= digest._TRAINS_NOTHING
+    for module, parts in paths.items():
+        if room_of(module, rooms) in training:
+            assert not parts & digest._TRAINS_NOTHING, module

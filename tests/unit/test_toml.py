@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from marsrl.bench.toml import line_of, to_toml
+from marsrl.toml import line_of, to_toml
 
 TEXT = """\
 name = "x"

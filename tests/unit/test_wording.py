@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from marsrl.bench.results import RunRecord
+from marsrl.bench.records import RunRecord
 from marsrl.report import wording
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import Efficiency

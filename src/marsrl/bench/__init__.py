@@ -6,6 +6,7 @@
 - `launch`: jobs as processes of this machine; `cluster`: the same on Ray
 - `process`, `worker`: such a process, from outside and from inside
 - `measure`: what a plan will take
+- `records`: what is known of the runs
 - `results`, `rows`: run folders as tables; `marl_eval`: the same in marl-eval's JSON
 - `commands`, `show`: the command line, and what it prints
 """

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from marsrl.bench.labels import objective_of
 from marsrl.bench.plan import Job, differences
 from marsrl.bench.progress import read_json, strays
+from marsrl.bench.records import RunRecord
 from marsrl.bench.suite import COMPARABLE, Suite
 from marsrl.errors import UserError
 from marsrl.runs.machine import CODE, DECISIVE
-
-if TYPE_CHECKING:
-    from marsrl.bench.results import RunRecord
 
 
 def check_strays(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:

@@ -17,8 +17,8 @@ from marsrl.bench.launch import Outcome, train_batch
 from marsrl.bench.plan import Job, batches
 from marsrl.bench.process import on_gpu
 from marsrl.config import Config
-from marsrl.envs.adapters import require
 from marsrl.errors import UserError, reason
+from marsrl.extras import require
 
 _NODE_LOSSES = 3  # of one job, before it counts as failed
 _PATIENCE = 120.0  # seconds until the lock of a lost node is gone, also on network file systems

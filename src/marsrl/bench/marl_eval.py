@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from statistics import fmean
 from typing import Any
 
-from marsrl.bench.results import Results, RunRecord
+from marsrl.bench.records import Results, RunRecord
 from marsrl.bench.rows import curve_table, episode_table
 from marsrl.bench.suite import Suite
 from marsrl.bench.tables import LARGEST, MAX_STEP

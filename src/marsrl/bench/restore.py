@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from marsrl.bench.launch import is_taken
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import Job, adopt, differences, job_of, rival_locks
-from marsrl.bench.results import Results, RunRecord
+from marsrl.bench.records import Results, RunRecord
 from marsrl.bench.rows import folder_rows
 from marsrl.config import Config
-from marsrl.envs.adapters import require
 from marsrl.errors import UserError
+from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
 

@@ -11,13 +11,14 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from marsrl import reading
 from marsrl.bench.checks import check_alike, check_strays
 from marsrl.bench.damage import check_evaluations, check_sound
 from marsrl.bench.plan import Job, plan, store_suite
-from marsrl.bench.progress import RunStatus, read_json, seed_states
+from marsrl.bench.progress import read_json, seed_states
+from marsrl.bench.records import Results, RunRecord
 from marsrl.bench.rows import (
     CURVE_COLUMNS,
     EPISODE_COLUMNS,
@@ -32,73 +33,15 @@ from marsrl.bench.rows import (
 from marsrl.bench.sources import recorded
 from marsrl.bench.suite import Suite
 from marsrl.bench.tables import check_records, check_table
-from marsrl.envs.adapters import require
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.errors import UserError, reason, shown
+from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.machine import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-class RunRecord(NamedTuple):
-    """One run that a suite plans: a seed of a task and objective, trained or not.
-
-    Attributes:
-        task: its name.
-        objective: its label in the suite: its name, or `name@what differs`.
-        run: the id of the configuration, `Config.hash`.
-        seed: the seed.
-        status: done, running (started and not ended), failed, diverged or missing.
-        step: environment steps reached.
-        diverged_step: the step at which it diverged, if it did.
-        seconds: of its program, so of all seeds in it together: compile, train, evaluate.
-        seeds_in_program: how many those are; 0 if missing.
-        peak_memory_mb: of its process.
-        config: all settings; this and the following are empty if it is missing.
-        versions: of the packages.
-        machine: cores, device, Python.
-        git: commit and dirty flag of marsrl's source, if it ran from a checkout.
-        source: digest of the source of an objective of the user's own.
-    """
-
-    task: str
-    objective: str
-    run: str
-    seed: int
-    status: RunStatus
-    step: int = 0
-    diverged_step: int | None = None
-    seconds: dict[str, float] = {}  # noqa: RUF012 (never changed)
-    seeds_in_program: int = 0
-    peak_memory_mb: float = 0.0
-    config: dict[str, Any] = {}  # noqa: RUF012 (never changed)
-    versions: dict[str, Any] = {}  # noqa: RUF012 (never changed)
-    machine: dict[str, Any] = {}  # noqa: RUF012 (never changed)
-    git: dict[str, Any] | None = None
-    source: str | None = None
-
-
-class Results(NamedTuple):
-    """Everything that is known of a suite's runs.
-
-    Attributes:
-        suite: what was planned.
-        runs: one for each planned run, missing ones included, by task, objective and seed.
-        episodes: one row per evaluation episode: family, task, objective, run, seed, step, phase
-            (`eval` during training, `final` for the best parameters again and `last` for the last
-            ones, on more episodes), episode, return.
-        curves: one row per rows point: family, task, objective, run, seed, step, seconds (wall
-            time of the program so far), phase (`train` or `eval`), return, length, entropy,
-            approx_kl, `marsrl.bench.rows.DIAGNOSTICS` and `TRUST_REGION`; null where not measured.
-    """
-
-    suite: Suite
-    runs: tuple[RunRecord, ...]
-    episodes: pa.Table
-    curves: pa.Table
 
 
 def collect(store: Path) -> Results:

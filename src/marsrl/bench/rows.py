@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from marsrl.bench.plan import Job
-from marsrl.envs.adapters import require
 from marsrl.envs.tasks import family_of
 from marsrl.errors import UserError
+from marsrl.extras import require
 from marsrl.runs.machine import Row
 
 if TYPE_CHECKING:

@@ -29,13 +29,13 @@ from marsrl.bench.suite_values import (
     settings_tables,
     under,
 )
-from marsrl.bench.toml import Keys, line_of, to_toml
 from marsrl.config import Config
 from marsrl.digest import file_of
 from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS, Bounds, family_of
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.presets import preset
 from marsrl.reading import read_toml
+from marsrl.toml import Keys, line_of, to_toml
 
 _BUILTIN = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 _NEEDED = ("name", "tasks", "objectives", "seeds")

@@ -11,11 +11,11 @@ from itertools import product
 from typing import Any
 
 from marsrl.bench.labels import Scalar, base_of, settings_of, with_settings
-from marsrl.bench.toml import Keys
 from marsrl.config import Config
 from marsrl.envs.tasks import ENTRY_POINTS, TASKS, Bounds
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.loading import is_code
+from marsrl.toml import Keys
 
 _LONGEST_NAME = 200
 _MOST_METHODS = 1_000

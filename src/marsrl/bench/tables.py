@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsrl.bench.labels import objective_of
+from marsrl.bench.records import RunRecord
 from marsrl.bench.suite import Suite
-from marsrl.envs.adapters import require
 from marsrl.errors import UserError, shown
+from marsrl.extras import require
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from marsrl.bench.results import RunRecord
 
 MAX_STEP = 2**53
 """More environment steps than anybody trains; JSON and floats hold it exactly."""

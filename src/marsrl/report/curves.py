@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from marsrl.bench.results import Results
+from marsrl.bench.records import Results
 from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.errors import UserError
 from marsrl.report.bootstrap import Estimate, mean_band

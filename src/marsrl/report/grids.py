@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from marsrl.bench.results import Results
+from marsrl.bench.records import Results
 from marsrl.envs.tasks import Bounds
 from marsrl.errors import UserError
 from marsrl.report.stats import Floats, normalize_scores

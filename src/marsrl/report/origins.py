@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from marsrl.bench.results import RunRecord
+from marsrl.bench.records import RunRecord
 
 
 class Origin(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from marsrl.bench.results import RunRecord
+from marsrl.bench.records import RunRecord
 from marsrl.bench.suite import Suite, is_builtin
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.files import write_beside

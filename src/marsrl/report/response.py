@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marsrl.bench.results import Results
+from marsrl.bench.records import Results
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import of_training
 from marsrl.report.grids import Grid, read_traces

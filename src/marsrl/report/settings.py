@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from marsrl.bench.labels import objective_of
-from marsrl.bench.results import Results, RunRecord
+from marsrl.bench.records import Results, RunRecord
 
 REGION = ("eps", "eps_low", "eps_high", "eps_end")
 """The settings that are the size of the trust region."""

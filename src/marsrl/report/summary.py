@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marsrl.bench.results import Results
+from marsrl.bench.records import Results
 from marsrl.errors import check_choice, check_number
 from marsrl.report.ablation import Factorial, factorial_cells, factorials
 from marsrl.report.bootstrap import Estimate

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from marsrl.bench.results import RunRecord
+from marsrl.bench.records import RunRecord
 from marsrl.report.ablation import Effect, Factorial
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import Efficiency

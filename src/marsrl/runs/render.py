@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from PIL import Image
 
-from marsrl.envs.adapters import require
 from marsrl.envs.check.picture import check_alike, picture
 from marsrl.errors import UserError
+from marsrl.extras import require
 from marsrl.runs.policy import Policy, record_episode
 
 MAX_FRAMES = 250

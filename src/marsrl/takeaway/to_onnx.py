@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from marsrl.distributions import ILLEGAL_LOGIT
-from marsrl.envs.adapters import require
+from marsrl.extras import require
 from marsrl.runs.policy import Policy
 from marsrl.takeaway.actor import inputs_of
 from marsrl.takeaway.weights import Arrays, architecture_of, arrays_of

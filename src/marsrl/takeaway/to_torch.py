@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from marsrl.envs.adapters import require
+from marsrl.extras import require
 from marsrl.runs.policy import Policy
 from marsrl.takeaway.weights import arrays_of
 

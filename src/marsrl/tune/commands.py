@@ -14,18 +14,19 @@ from marsrl.bench.labels import settings_of
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
 from marsrl.console import PlainConsole
-from marsrl.envs.adapters import require
 from marsrl.envs.tasks import TASKS, Bounds, family_of
 from marsrl.errors import UserError, check_int, near_misses, shown
+from marsrl.extras import require
 from marsrl.presets import preset
 from marsrl.runs.folder import default_folder
 from marsrl.trust import check_trusted
 from marsrl.tune.launch import Ended, check_tasks, search
 from marsrl.tune.plan import FILE, Pruner, Sampler, Study, Tuning, adopt, is_search, read_tuning
-from marsrl.tune.results import BEST, best_of, write_results
+from marsrl.tune.results import BEST, write_results
 from marsrl.tune.scores import Score
 from marsrl.tune.space import Space, default_space, read_space
 from marsrl.tune.studies import Studies
+from marsrl.tune.trials import best_of
 
 SEEDS = (100, 101)
 """Tuning seeds: no suite reports on them, and `marsrl train` does not use them by itself."""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from marsrl.files import write_beside
 from marsrl.report import figures
-from marsrl.tune.results import Trial, best_of
+from marsrl.tune.trials import Trial, best_of
 
 _MARKS = {"scored": "o", "pruned": "x"}
 

@@ -5,61 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from marsrl.bench.locks import store_lock
-from marsrl.bench.toml import to_toml
 from marsrl.files import write_beside
 from marsrl.presets import preset
 from marsrl.reading import parse_toml
-from marsrl.tune.plan import TRIALS, Study, Tuning
-from marsrl.tune.scores import WORST, measure
-from marsrl.tune.space import PROTOCOL, free, settings
-from marsrl.tune.studies import Studies, failure_of
+from marsrl.toml import to_toml
+from marsrl.tune.plan import TRIALS, Tuning
+from marsrl.tune.space import PROTOCOL, free
+from marsrl.tune.studies import Studies
+from marsrl.tune.trials import Trial, best_of, read_trials
 
 BEST = "best.toml"
-
-
-class Trial(NamedTuple):
-    """A trial that counts: one that has ended, or trains.
-
-    Attributes:
-        study: of the trial.
-        number: in its study.
-        state: scored, pruned, failed or running.
-        score: what it came to; of a pruned one until then; NaN if nothing yet.
-        kl: mean divergence of an update, over its tasks; NaN if not measured.
-        seconds: that its runs took.
-        settings: that were chosen for it.
-        reason: why it has no score.
-    """
-
-    study: Study
-    number: int
-    state: str
-    score: float
-    kl: float
-    seconds: float
-    settings: dict[str, Any]
-    reason: str
-
-
-def read_trials(tuning: Tuning, folder: Path, studies: Studies) -> list[Trial]:
-    """All trials of a search, in the order of studies and numbers; those tried again, once."""
-    return [
-        _trial(tuning, folder, study, trial)
-        for study in tuning.studies
-        for trial in studies.trials(study)
-        if trial.state.name in _STATES
-    ]
-
-
-def best_of(trials: Iterable[Trial], study: Study) -> Trial | None:
-    """The trial of a study with the highest score, the first of equals; None if none has one."""
-    scored = [t for t in trials if t.study is study and t.state == "scored" and t.score > WORST]
-    return max(scored, key=lambda t: t.score, default=None)
 
 
 def write_results(tuning: Tuning, folder: Path, studies: Studies) -> list[Trial]:
@@ -142,27 +102,6 @@ def to_csv(tuning: Tuning, trials: list[Trial]) -> str:
         row = [t.study.name, t.number, t.state, t.score, t.kl, t.seconds, *values, t.reason]
         writer.writerow(["" if isinstance(x, float) and math.isnan(x) else x for x in row])
     return text.getvalue()
-
-
-_STATES = {"COMPLETE": "scored", "PRUNED": "pruned", "RUNNING": "running"}
-
-
-def _trial(tuning: Tuning, folder: Path, study: Study, trial: Any) -> Trial:
-    state, reason = _STATES[trial.state.name], failure_of(trial)
-    whole = not set(free(study.dimensions)) - set(trial.params)
-    jobs = tuning.jobs(folder, study, trial.number, trial.params) if whole else []
-    measured = [measure(j.folder, j.config, b) for j, b in zip(jobs, study.bounds, strict=False)]
-    kls = [m.kl for m in measured if math.isfinite(m.kl)]
-    return Trial(
-        study,
-        trial.number,
-        "failed" if reason else state,
-        math.nan if trial.value is None else trial.value,
-        sum(kls) / len(kls) if kls else math.nan,
-        sum(m.seconds for m in measured),
-        settings(study.dimensions, trial.params) if whole else dict(trial.params),
-        reason,
-    )
 
 
 def _rank(trial: Trial) -> tuple[int, float]:

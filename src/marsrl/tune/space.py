@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_type_hints
 
 from marsrl.config import Config
-from marsrl.envs.adapters import require
 from marsrl.errors import UserError, check_int, near_misses, shown
+from marsrl.extras import require
 from marsrl.reading import read_toml
 
 REGION = ("eps", "eps_low", "eps_high")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from marsrl.bench.locks import FileLock, is_locked, store_lock
 from marsrl.bench.plan import Job
-from marsrl.envs.adapters import require
+from marsrl.extras import require
 from marsrl.tune import space
 from marsrl.tune.plan import TRIALS, Study, Tuning
 from marsrl.tune.scores import WORST, num_steps

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from marsrl.envs.adapters import require
 from marsrl.envs.base import Environment
 from marsrl.errors import UserError
+from marsrl.extras import require
 from marsrl.types import Box, Discrete, Key, TimeStep
 
 if TYPE_CHECKING:

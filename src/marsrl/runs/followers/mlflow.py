@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any
 
-from marsrl.envs.adapters import require
+from marsrl.extras import require
 from marsrl.runs.followers import Followed, scalars
 from marsrl.runs.records import Row
 

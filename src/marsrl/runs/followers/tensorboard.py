@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from marsrl.envs.adapters import require
+from marsrl.extras import require
 from marsrl.files import remove
 from marsrl.runs.followers import FOLDER, Followed, scalars
 from marsrl.runs.records import Row

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from marsrl.envs.adapters import require
+from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.runs.followers import FOLDER, Followed, scalars
 from marsrl.runs.records import Row

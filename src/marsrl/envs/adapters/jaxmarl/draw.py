@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from marsrl.envs.adapters import require
 from marsrl.envs.palette import AGENT_COLOURS, INK, PAPER, Colour, font
+from marsrl.extras import require
 
 WIDTH = 480
 HEADER = 24

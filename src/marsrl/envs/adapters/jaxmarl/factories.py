@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
-from marsrl.envs.adapters import require
 from marsrl.envs.adapters.jaxmarl.base import JaxMARL, TeamReward
 from marsrl.envs.adapters.jaxmarl.families import MABrax, Particles, Smax
 from marsrl.envs.adapters.jaxmarl.library import (
@@ -29,6 +28,7 @@ from marsrl.errors import (
     reason,
     shown,
 )
+from marsrl.extras import require
 
 ActionType = Literal["continuous", "discrete"]
 AttackMode = Literal["closest", "random"]

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from marsrl.envs.adapters import require
 from marsrl.envs.adapters.jaxmarl.base import Actions, JaxMARL, State
+from marsrl.extras import require
 from marsrl.types import Array, Box
 
 

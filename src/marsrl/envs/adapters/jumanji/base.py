@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marsrl.envs.adapters import require
+from marsrl.extras import require
 from marsrl.types import Array, Discrete, EnvSpec, Key, TimeStep
 
 TeamReward = Literal["sum", "none"]

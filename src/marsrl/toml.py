@@ -1,4 +1,4 @@
-"""TOML as suites have it: values as text, and in which line of a file a key stands."""
+"""TOML as marsrl writes it: values as text, and in which line of a file a key stands."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""What is known of a suite's runs: a record of each, and two tables of what they measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from marsrl.bench.progress import RunStatus
+from marsrl.bench.suite import Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class RunRecord(NamedTuple):
+    """One run that a suite plans: a seed of a task and objective, trained or not.
+
+    Attributes:
+        task: its name.
+        objective: its label in the suite: its name, or `name@what differs`.
+        run: the id of the configuration, `Config.hash`.
+        seed: the seed.
+        status: done, running (started and not ended), failed, diverged or missing.
+        step: environment steps reached.
+        diverged_step: the step at which it diverged, if it did.
+        seconds: of its program, so of all seeds in it together: compile, train, evaluate.
+        seeds_in_program: how many those are; 0 if missing.
+        peak_memory_mb: of its process.
+        config: all settings; this and the following are empty if it is missing.
+        versions: of the packages.
+        machine: cores, device, Python.
+        git: commit and dirty flag of marsrl's source, if it ran from a checkout.
+        source: digest of the source of an objective of the user's own.
+    """
+
+    task: str
+    objective: str
+    run: str
+    seed: int
+    status: RunStatus
+    step: int = 0
+    diverged_step: int | None = None
+    seconds: dict[str, float] = {}  # noqa: RUF012 (never changed)
+    seeds_in_program: int = 0
+    peak_memory_mb: float = 0.0
+    config: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    versions: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    machine: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    git: dict[str, Any] | None = None
+    source: str | None = None
+
+
+class Results(NamedTuple):
+    """Everything that is known of a suite's runs.
+
+    Attributes:
+        suite: what was planned.
+        runs: one for each planned run, missing ones included, by task, objective and seed.
+        episodes: one row per evaluation episode: family, task, objective, run, seed, step, phase
+            (`eval` during training, `final` for the best parameters again and `last` for the last
+            ones, on more episodes), episode, return.
+        curves: one row per rows point: family, task, objective, run, seed, step, seconds (wall
+            time of the program so far), phase (`train` or `eval`), return, length, entropy,
+            approx_kl, `marsrl.bench.rows.DIAGNOSTICS` and `TRUST_REGION`; null where not measured.
+    """
+
+    suite: Suite
+    runs: tuple[RunRecord, ...]
+    episodes: pa.Table
+    curves: pa.Table
