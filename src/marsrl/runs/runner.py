@@ -168,7 +168,7 @@ def resume(
                 monitor.message(f"begins anew; what was there is now in {aside}")
         from_first(folder.check_resumable)
         config = folder.config()
-        if expected is not None and config != expected.settled():
+        if expected is not None and config.settled() != expected.settled():
             raise UserError(f"{path} was started with another configuration; choose another folder")
         source, trust = path / "config.json", trust or expected is not None
         if env is None:
