@@ -36,7 +36,7 @@ def texts(notebook):
         for cell in notebook.cells
         for output in cell.get("outputs", [])
     ]
-    return [" ".join(re.sub(NUMBER, "0", text).split()) for text in outputs]
+    return ["".join(re.sub(NUMBER, "0", text).split()) for text in outputs]
 
 
 def kinds(notebook):

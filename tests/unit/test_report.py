@@ -226,8 +226,8 @@ def test_returns_that_were_never_measured_are_missing(mars, mappo, out):
 def test_other_settings_that_differ_are_named(mars, tmp_path, out):
     other = Writer(tmp_path / "other", "mappo", eps=0.1)
     comparison = compare([mars.write(), other.write()], out)
-    assert comparison.differing == {"eps": (0.2, 0.1)}
-    assert "Not the same in all runs: eps = 0.2, 0.1." in (out / "table.md").read_text()
+    assert comparison.differing == {"eps": (1.0, 0.1)}
+    assert "Not the same in all runs: eps = 1.0, 0.1." in (out / "table.md").read_text()
 
 
 # --- what is refused ---------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def read_run(path: Path) -> Run:
     """
     config = Config.from_dict(
         _field(path / "config.json", _read_json(path / "config.json"), "config")
-    )
+    ).settled()
     finished, diverged = _read_status(path / "status.json", config.seeds)
     rows = _read_rows(path / "metrics.jsonl", config.seeds)
     for kind in ("train", "eval"):
