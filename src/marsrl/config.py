@@ -50,7 +50,7 @@ class Config:
     total_steps: int = 2_500_000
     """Environment steps per seed (not times agents), rounded up to whole updates."""
     init_from: str | None = None
-    """Start from parameters of another run, RUN[:SEED][@CHECKPOINT]; default: fresh ones."""
+    """Start from parameters of another run, RUN, RUN:SEED, RUN@STEPS or both; default: fresh."""
 
     num_envs: int = 128
     """Environments per seed."""
