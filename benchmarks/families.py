@@ -55,7 +55,7 @@ def ensure_trained(config: Config, path: Path) -> None:
         train(config, path)
         return
     run = RunFolder.open(path)
-    if run.config() != config:
+    if run.config() != config.settled():
         raise UserError(f"{path} is a run of another configuration; choose another --out")
     if run.status()["status"] not in ("finished", "diverged"):
         resume(path)

@@ -166,7 +166,7 @@ def resume(
             monitor.message(f"begins anew; what was there is now in {aside}")
         from_first(folder.check_resumable)
         config = folder.config()
-        if expected is not None and config != expected.settled():
+        if expected is not None and config.settled() != expected.settled():
             raise UserError(f"{path} was started with another configuration; choose another folder")
         _check_code(path, config, env, objective, trust or expected is not None)
         if total_steps is not None:
