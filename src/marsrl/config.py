@@ -158,14 +158,7 @@ class Config:
         for name in ("gamma", "gae_lambda"):
             value = getattr(self, name)
             _require(name, value, 0 <= value <= 1, f"from 0 to 1; nearest: {0 if value < 0 else 1}")
-        for name in (
-            "chunk_length",
-            "value_clip",
-            "huber_delta",
-            "kl_stop",
-            "target_kl",
-            "devices",
-        ):
+        for name in _POSITIVE_IF_ANY:
             value = getattr(self, name)
             _require(name, value, value is None or value > 0, "greater than 0")
         self._check_seeds()

@@ -145,7 +145,7 @@ def test_dead_threshold_is_relative_to_the_advantage():
 )
 def test_diagnostics_tell_the_objectives_apart(name, dead, corrective):
     # Good and bad actions, all of them outside on either side.
-    u, advantage = np.array([[1.0, -1.0], [1.0, -1.0]]), np.array([[1.0, 1.0], [-1.0, -1.0]])
+    u, advantage = np.array([[3.0, -3.0], [3.0, -3.0]]), np.array([[1.0, 1.0], [-1.0, -1.0]])
     objective = make_objective(name)
     _, slope = in_jax(objective, u, advantage)
     mask = np.ones((2, 2), bool)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from marsrl.bench import plan as plan_module
-from marsrl.bench.checks import check_same_code, check_strays
+from marsrl.bench.checks import check_same_code, check_unplanned
 from marsrl.bench.locks import store_lock
 from marsrl.bench.measure import Cost, costs, seconds_left
 from marsrl.bench.plan import (
@@ -20,7 +20,7 @@ from marsrl.bench.plan import (
     shard,
     store_suite,
 )
-from marsrl.bench.progress import State, has_ended, seed_states, strays
+from marsrl.bench.progress import State, has_ended, seed_states, unplanned
 from marsrl.bench.show import progress, total
 from marsrl.bench.suite import Suite
 from marsrl.errors import UserError
@@ -221,11 +221,11 @@ def test_an_objective_is_taken_out_and_put_back(tmp_path):
     with pytest.raises(UserError, match="has no objective 'marz'; did you mean mars"):
         retire("marz", tmp_path)
     assert retire("mars", tmp_path) == store_suite(tmp_path) == suite_of(objectives=("mappo",))
-    assert len(strays(store_suite(tmp_path), tmp_path)) == 1
+    assert len(unplanned(store_suite(tmp_path), tmp_path)) == 1
     with pytest.raises(UserError, match="mappo is the only objective of"):
         retire("mappo", tmp_path)
     assert set(adopt(suite_of(), tmp_path).objectives) == {"mars", "mappo"}
-    assert strays(store_suite(tmp_path), tmp_path) == []
+    assert unplanned(store_suite(tmp_path), tmp_path) == []
 
 
 def test_settings_may_change_until_a_cell_has_begun(tmp_path):
@@ -263,13 +263,13 @@ def test_published_results_are_not_made_a_store(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["runs.json"]
 
 
-def test_runs_of_another_configuration_are_strays(tmp_path):
+def test_runs_of_another_configuration_are_unplanned(tmp_path):
     other = suite_of(settings={"total_steps": 2000})
     begin(plan(other, tmp_path)[0])
     begin(plan(suite_of(), tmp_path)[0])
     cell = cell_folder(tmp_path, "mars", other.config("lbf/10x10-3p-3f", "mars"))
-    assert strays(suite_of(), tmp_path) == [cell]
-    assert strays(other, tmp_path) == [
+    assert unplanned(suite_of(), tmp_path) == [cell]
+    assert unplanned(other, tmp_path) == [
         cell_folder(tmp_path, "mars", suite_of().config(other.tasks[0], "mars"))
     ]
 
@@ -351,7 +351,7 @@ def test_no_two_methods_share_a_folder(tmp_path):
     assert jobs[2].name == "paxmen/4ag mars@eps=0.4, seeds 0 1 2"
     begin(jobs[2])
     assert [job.folder.exists() for job in plan(suite, tmp_path)].count(True) == 1
-    assert strays(suite, tmp_path) == []
+    assert unplanned(suite, tmp_path) == []
 
 
 def test_points_of_a_sweep_share_a_process(tmp_path):
@@ -393,9 +393,9 @@ def test_a_method_that_has_begun_keeps_its_settings(tmp_path):
     with pytest.raises(UserError, match=r"has begun mars@wide on lbf/10x10.*eps = 4.0 and 5.0"):
         adopt(other, tmp_path)
     with pytest.raises(UserError, match=r"of mars@wide on .*has other settings: eps"):
-        check_strays(other, tmp_path, plan(other, tmp_path))
+        check_unplanned(other, tmp_path, plan(other, tmp_path))
     named = suite_of(objectives=("mars@other",), objective_settings={"mars@other": {"eps": 5.0}})
-    check_strays(named, tmp_path, plan(named, tmp_path))  # another method, which may begin
+    check_unplanned(named, tmp_path, plan(named, tmp_path))  # another method, which may begin
 
 
 def test_the_status_of_many_methods_has_a_row_for_each(tmp_path):

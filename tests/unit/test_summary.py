@@ -15,7 +15,7 @@ from bench_results import (
 from marsrl.bench.rows import episode_table
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
-from marsrl.report.grids import counted, read_grids, read_traces
+from marsrl.report.grids import diverged_as_lowest, read_grids, read_traces
 from marsrl.report.origins import costs, origins
 from marsrl.report.summary import summarize_benchmark
 from marsrl.report.verdict import Evidence, verdicts
@@ -242,13 +242,13 @@ def test_without_mars_the_first_objective_is_the_target():
 
 
 def test_counted_is_the_lowest_score_and_never_above_the_random_policy():
-    scores, lowest = counted(np.array([[0.4, np.nan], [0.2, 0.9]]))
+    scores, lowest = diverged_as_lowest(np.array([[0.4, np.nan], [0.2, 0.9]]))
     assert lowest == 0.0
     np.testing.assert_array_equal(scores, [[0.4, 0.0], [0.2, 0.9]])
-    scores, lowest = counted(np.array([[0.4, np.nan], [-0.2, 0.9]]))
+    scores, lowest = diverged_as_lowest(np.array([[0.4, np.nan], [-0.2, 0.9]]))
     assert lowest == -0.2
     assert scores[0, 1] == -0.2
-    assert counted(np.full((2, 2), np.nan))[1] == 0.0
+    assert diverged_as_lowest(np.full((2, 2), np.nan))[1] == 0.0
 
 
 def test_a_diverged_run_counts_as_the_lowest():

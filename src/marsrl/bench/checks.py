@@ -9,14 +9,14 @@ from typing import Any
 
 from marsrl.bench.labels import objective_of
 from marsrl.bench.plan import Job, differences
-from marsrl.bench.progress import read_json, strays
+from marsrl.bench.progress import read_json, unplanned
 from marsrl.bench.records import RunRecord
 from marsrl.bench.suite import COMPARABLE, Suite
 from marsrl.errors import UserError
 from marsrl.runs.machine import CODE, DECISIVE
 
 
-def check_strays(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
+def check_unplanned(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
     """Refuses a cell whose runs are all of other configurations than the suite's.
 
     Raises:
@@ -24,7 +24,7 @@ def check_strays(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
     """
     begun = {job.folder.parent for job in jobs if job.folder.exists()}
     waiting = {_method(j.folder.parent): j for j in jobs if j.folder.parent not in begun}
-    for cell in strays(suite, store):
+    for cell in unplanned(suite, store):
         job = waiting.get(_method(cell))
         if job is None:
             continue

@@ -17,7 +17,7 @@ from typing import Annotated
 import tyro
 
 from marsrl.bench import show
-from marsrl.bench.checks import check_same_code, check_strays, check_version
+from marsrl.bench.checks import check_same_code, check_unplanned, check_version
 from marsrl.bench.cluster import run_ray
 from marsrl.bench.damage import faults
 from marsrl.bench.labels import objective_of
@@ -26,7 +26,7 @@ from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.measure import costs
 from marsrl.bench.plan import Job, adopt, plan, retire, shard, store_suite
 from marsrl.bench.process import default_workers, gpus
-from marsrl.bench.progress import has_ended, strays
+from marsrl.bench.progress import has_ended, unplanned
 from marsrl.bench.restore import restore
 from marsrl.bench.results import (
     Results,
@@ -126,7 +126,7 @@ class Run:
         suite = adopt(named, store)
         every = plan(suite, store)
         self._check_retrain(every)
-        check_strays(suite, store, every)
+        check_unplanned(suite, store, every)
         check_version(every)
         jobs = self._mine(every, suite)
         for job in jobs:
@@ -204,7 +204,7 @@ class Status:
                 _say(f"damaged: {job.name}: {fault}")
             records += [] if found else run_records(job)
         _say_mixtures(records)
-        _say_strays(self.store)
+        _say_unplanned(self.store)
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Report:
             check_replaceable(results, out)
         write(results, out)
         if _is_store(self.store):
-            _say_strays(self.store)
+            _say_unplanned(self.store)
         if summary.groups:
             _console.print(show.scores(summary))
         _say(f"wrote {write_page(summary, out)}")
@@ -346,8 +346,8 @@ def _say_mixtures(runs: Iterable[RunRecord]) -> None:
         _say(f"not all alike: {mixture_line(mixture)}")
 
 
-def _say_strays(store: Path) -> None:
-    for folder in strays(store_suite(store), store):
+def _say_unplanned(store: Path) -> None:
+    for folder in unplanned(store_suite(store), store):
         _say(f"not of this suite, left out: {folder}")
 
 

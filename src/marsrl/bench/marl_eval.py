@@ -45,7 +45,7 @@ def to_marl_eval(results: Results) -> dict[str, Any]:
         of_task = of_tasks.get(run.task, {})
         of_run = of_task.get((run.objective, run.seed), {})
         if run.status == "diverged":
-            of_run = _fallen(of_run, of_task.values(), results.suite.bounds_of(run.task).low)
+            of_run = _with_lowest(of_run, of_task.values(), results.suite.bounds_of(run.task).low)
         if of_run:
             env = family_of(run.task)
             name = run.task.removeprefix(env)[1:] or run.task
@@ -117,7 +117,7 @@ def _run(of_run: _Returns) -> Row:
     return run
 
 
-def _fallen(of_run: _Returns, of_task: Iterable[_Returns], low: float) -> _Returns:
+def _with_lowest(of_run: _Returns, of_task: Iterable[_Returns], low: float) -> _Returns:
     """A diverged run's evaluations, and what it counts as at the task's later ones."""
     known = [item for returns in of_task for item in returns.items()]
     steps = {step for (phase, step), _ in known if phase == "eval"}

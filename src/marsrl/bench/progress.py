@@ -45,7 +45,7 @@ def seed_states(job: Job) -> dict[int, State]:
     return {seed: _state(job, status, str(seed)) for seed in job.config.seeds}
 
 
-def strays(suite: Suite, store: Path) -> list[Path]:
+def unplanned(suite: Suite, store: Path) -> list[Path]:
     """Folders of a suite's tasks with runs that the suite does not plan: another configuration."""
     planned = {
         cell_folder(store, label, suite.config(task, label))

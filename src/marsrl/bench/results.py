@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsrl import reading
-from marsrl.bench.checks import check_alike, check_strays
+from marsrl.bench.checks import check_alike, check_unplanned
 from marsrl.bench.damage import check_evaluations, check_sound
 from marsrl.bench.plan import Job, plan, store_suite
 from marsrl.bench.progress import read_json, seed_states
@@ -56,7 +56,7 @@ def collect(store: Path) -> Results:
     """
     suite = store_suite(store)
     jobs = plan(suite, store)
-    check_strays(suite, store, jobs)
+    check_unplanned(suite, store, jobs)
     records: dict[tuple[str, str, int], RunRecord] = {}
     episodes, curves = [episode_table(())], [curve_table(())]
     evaluated: dict[str, dict[str, frozenset[int]]] = {}

@@ -320,11 +320,7 @@ def make_networks(
     ids = N if share_parameters else 0
     of_agents = Shared if share_parameters else Separate
     team = critic_view == "state"
-    parts: dict[str, tuple[Shape, ...]] = {
-        "state": (spec.state_shape,),
-        "obs": (spec.obs_shape,),
-        "both": (spec.obs_shape, spec.state_shape),
-    }
+    parts = _parts(spec)
 
     def architecture(role: Role, parts: tuple[Shape, ...], num_ids: int) -> Architecture:
         own = None if network is None else own_network(network, role, spec)
@@ -345,6 +341,15 @@ def make_networks(
     how = architecture("actor", parts["obs"], ids)
     actor = of_agents(Actor(spec.action, how, ids, parts["obs"], state_std), N)
     return Networks(spec, actor, critic, critic_view, actor_norm, critic_norm, value_norm)
+
+
+def _parts(spec: EnvSpec) -> dict[str, tuple[Shape, ...]]:
+    """The shapes that are read, by what is looked at."""
+    return {
+        "state": (spec.state_shape,),
+        "obs": (spec.obs_shape,),
+        "both": (spec.obs_shape, spec.state_shape),
+    }
 
 
 def as_float(x: Array) -> Array:

@@ -217,12 +217,7 @@ def update(
         return jax.lax.scan(minibatch, learner, (order, jax.vmap(statistics_at)(order)))
 
     learner, metrics = _epochs(passes, epoch, learner._replace(weights=weights), keys, axes)
-    replay_error = jax.lax.pmax(metrics.pop("log_ratio/max")[0, 0], axes)
-    seen = transition.obs, transition.global_state, transition.agent_mask
-    weights = with_inputs(networks, learner.weights, *seen, axes)
-    metrics = summed(metrics, axes) | movement(networks, learner.weights.actor, sequences, axes)
-    metrics |= {"eps": one(jnp.asarray(schedule.eps_high)), "replay_error/max": replay_error}
-    return learner._replace(weights=weights), metrics
+    return _concluded(networks, learner, metrics, experience, sequences, schedule, axes)
 
 
 def movement(networks: Networks, actor: Weights, sequences: Batch, axes: Axes = ()) -> Metrics:
@@ -290,6 +285,25 @@ def _with_targets(
     streams = networks.target_streams
     outputs = merge(weights.critic.outputs, streams(target), streams(owned), axes)
     return weights._replace(critic=networks.with_outputs(weights.critic, outputs))
+
+
+def _concluded(
+    networks: Networks,
+    learner: Learner,
+    metrics: Metrics,
+    experience: Experience,
+    sequences: Batch,
+    schedule: Schedule,
+    axes: Axes,
+) -> tuple[Learner, Metrics]:
+    """Takes the inputs into what they are standardised by, and sums the metrics of all passes."""
+    transition = experience.steps.transition
+    replay_error = jax.lax.pmax(metrics.pop("log_ratio/max")[0, 0], axes)
+    seen = transition.obs, transition.global_state, transition.agent_mask
+    weights = with_inputs(networks, learner.weights, *seen, axes)
+    metrics = summed(metrics, axes) | movement(networks, learner.weights.actor, sequences, axes)
+    metrics |= {"eps": one(jnp.asarray(schedule.eps_high)), "replay_error/max": replay_error}
+    return learner._replace(weights=weights), metrics
 
 
 def with_inputs(

@@ -56,31 +56,42 @@ def diagnostics(
         return xp.where(live, constant(expanded(name, x, log_ratio)), 0.0)
 
     u = cleaned("log_ratio", log_ratio)
-    size = xp.abs(cleaned("advantage", advantage))
-    slope = cleaned("slope", slope)
+    size, slope = xp.abs(cleaned("advantage", advantage)), cleaned("slope", slope)
     inner = xp.clip(u, -U_MAX, U_MAX)
     r = xp.exp(inner)
-    restoring = -xp.sign(u) * slope
     outside = live & ((r < region.lower) | (r > region.upper))
     some = xp.any(live)
-
-    def share(condition: Array, among: Array) -> Array:
-        return _mean(xp.astype(condition, u.dtype), among)
-
     return {
         "ratio/min": xp.where(some, xp.min(xp.where(live, r, math.inf)), math.nan),
         "ratio/max": xp.where(some, xp.max(xp.where(live, r, -math.inf)), math.nan),
         "ratio/std": _mean((r - _mean(r, live)) ** 2, live) ** 0.5,
-        "ratio/outside": share(outside, live),
-        "ratio/collapsed": share(r < collapsed_below, live),
+        "ratio/outside": _share(outside, live, u),
+        "ratio/collapsed": _share(r < collapsed_below, live, u),
         "ratio/teammates": _teammate_correlation(xp.abs(u), live),
         "approx_kl": _mean(xp.expm1(inner) - u, live),
-        "gradient/dead": share(xp.abs(slope) <= 1e-8 * size, live),
-        "gradient/corrective": share(restoring > 0, outside),
+        **_of_gradients(u, size, slope, live, outside),
+    }
+
+
+def _of_gradients(
+    u: Array, size: Array, slope: Array, live: Array, outside: Array
+) -> dict[str, Array]:
+    """Returns the entries `gradient/...` of `diagnostics`; `size` is `|A|`."""
+    xp = array_namespace(u, size, slope, live)
+    restoring = -xp.sign(u) * slope
+    return {
+        "gradient/dead": _share(xp.abs(slope) <= 1e-8 * size, live, u),
+        "gradient/corrective": _share(restoring > 0, outside, u),
         "gradient/restoring": _mean(restoring / xp.where(size > 0, size, 1.0), outside),
         "gradient/low": _share_of_squares(slope, u < -math.log(2)),
         "gradient/high": _share_of_squares(slope, u > math.log(2)),
     }
+
+
+def _share(condition: Array, among: Array, like: Array) -> Array:
+    """Returns the share of `among` where a condition holds too, as a number like `like`."""
+    xp = array_namespace(condition, among, like)
+    return _mean(xp.astype(condition, like.dtype), among)
 
 
 def _share_of_squares(x: Array, among: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from marsrl.objectives import OBJECTIVES
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.factorial import FactorialEffects, factorial_effects
-from marsrl.report.grids import Grid, counted
+from marsrl.report.grids import Grid, diverged_as_lowest
 from marsrl.report.verdict import groups
 
 GEOMETRIES = ("clipped", "quadratic", "symmetric")
@@ -70,7 +70,7 @@ def factorials(grid: Grid, cells: dict[tuple[str, str], str]) -> tuple[Factorial
     """The factorial of all tasks on which the six cells are complete, and that of each family.
 
     Empty if there is no such task, or the suite lacks a cell. A diverged run counts as the lowest
-    score of the six on these tasks, see `grids.counted`.
+    score of the six on these tasks, see `grids.diverged_as_lowest`.
     """
     if len(cells) < len(GEOMETRIES) * len(BOUNDARIES):
         return ()
@@ -78,7 +78,7 @@ def factorials(grid: Grid, cells: dict[tuple[str, str], str]) -> tuple[Factorial
     shape = (len(GEOMETRIES), len(BOUNDARIES))
     found = []
     for name, tasks in groups(grid.complete(names)).items():
-        scores, _ = counted(grid.scores_of(names, tasks))
+        scores, _ = diverged_as_lowest(grid.scores_of(names, tasks))
         effects = factorial_effects(scores.reshape(*shape, *scores.shape[1:]), widen=True)
         found.append(Factorial(name, tasks, effects.cells, _effects(effects, len(grid.seeds))))
     return tuple(found)

@@ -11,7 +11,7 @@ from marsrl.bench.records import Results
 from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.errors import UserError
 from marsrl.report.bootstrap import Estimate, mean_band
-from marsrl.report.grids import Grid, Trace, counted, read_traces
+from marsrl.report.grids import Grid, Trace, diverged_as_lowest, read_traces
 from marsrl.report.stats import Floats, iqm, mean_present, normalize_scores, steps_covered
 from marsrl.report.verdict import estimate
 
@@ -196,7 +196,7 @@ def _efficiency(
     totals: Floats, share: Floats, returns: Floats, bounds: tuple[Floats, Floats]
 ) -> Efficiency:
     """Of returns (T, O, S, K), NaN where a run has diverged."""
-    scores, _ = counted(normalize_scores(returns, *bounds))
+    scores, _ = diverged_as_lowest(normalize_scores(returns, *bounds))
     iqms = [estimate(iqm, x, resamples=CURVE_RESAMPLES) for x in np.moveaxis(scores, 1, 0)]
     stacked = Estimate(*(np.stack(part) for part in zip(*iqms, strict=True)))
     found = Efficiency(totals, share, stacked)

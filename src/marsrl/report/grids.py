@@ -154,7 +154,7 @@ def _scored(grid: Grid, returns: Floats) -> Grid:
     return grid._replace(scores=np.round(scores, 6))
 
 
-def counted(scores: Floats) -> tuple[Floats, float]:
+def diverged_as_lowest(scores: Floats) -> tuple[Floats, float]:
     """Lets what diverged (NaN) count as the lowest score of the table, and says which that is.
 
     That is the lowest score present or 0, the random policy's, whichever is lower: where all the

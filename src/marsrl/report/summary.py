@@ -23,7 +23,7 @@ from marsrl.report.grids import (
     Endpoint,
     Grid,
     Trace,
-    counted,
+    diverged_as_lowest,
     fresh_share,
     read_grids,
     read_traces,
@@ -164,7 +164,7 @@ def summarize_benchmark(
     """Computes every number of the page.
 
     Aggregates are taken over the tasks alone on which every seed of all that is compared has
-    ended. A diverged run is never dropped, see `grids.counted`.
+    ended. A diverged run is never dropped, see `grids.diverged_as_lowest`.
 
     Args:
         results: of a suite.
@@ -249,7 +249,7 @@ def _group(
     name: str,
     tasks: tuple[str, ...],
 ) -> Group:
-    scores, lowest = counted(grid.scores_of(objectives, tasks))
+    scores, lowest = diverged_as_lowest(grid.scores_of(objectives, tasks))
     return Group(
         name,
         tasks,
@@ -281,7 +281,7 @@ def _row(grid: Grid, task: str, objective: str) -> TaskRow:
     """Takes the diverged as the lowest among all objectives on the task."""
     o, t = grid.objectives.index(objective), grid.tasks.index(task)
     ended, diverged = grid.ended[o, t], grid.diverged[o, t]
-    score = counted(grid.scores[:, t])[0][o, ended]
+    score = diverged_as_lowest(grid.scores[:, t])[0][o, ended]
     (low,), (high,) = grid.bounds_of((task,))
     some = len(score) > 0
     return TaskRow(

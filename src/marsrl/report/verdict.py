@@ -11,7 +11,7 @@ import numpy as np
 
 from marsrl.envs.tasks import family_of
 from marsrl.report.bootstrap import Estimate, bootstrap, percentiles, stratified_interval, widened
-from marsrl.report.grids import Endpoint, Grid, counted
+from marsrl.report.grids import Endpoint, Grid, diverged_as_lowest
 from marsrl.report.permutation import attainable, holm, shifts
 from marsrl.report.stats import Floats, family_mean, iqm, probability_of_improvement
 
@@ -97,7 +97,7 @@ def contests(
 
     Overall verdicts are corrected for the number of contests, the others for the number of
     families or tasks of their contest. In each comparison a diverged run counts as the lowest
-    score, see `grids.counted`.
+    score, see `grids.diverged_as_lowest`.
 
     Args:
         grids: the scores at each endpoint.
@@ -179,7 +179,7 @@ def _contest(
 
     def duel(tasks: tuple[str, ...]) -> Duel:
         duel, _ = _both_ways(grid, pair, tasks, margin)
-        x, y = counted(grid.scores_of(pair, tasks))[0]
+        x, y = diverged_as_lowest(grid.scores_of(pair, tasks))[0]
         return duel._replace(
             improvement=estimate(probability_of_improvement, x, y, within=(0, 1)),
             iqm=estimate(lambda x, y: iqm(x) - iqm(y), x, y),
@@ -204,7 +204,7 @@ def _both_ways(
     A single task's runs are too few for the bootstrap: there the test is exact. Of several tasks
     it is the bootstrap that knows that the difference is not the same on each.
     """
-    x, y = counted(grid.scores_of(pair, tasks))[0]
+    x, y = diverged_as_lowest(grid.scores_of(pair, tasks))[0]
     if len(tasks) == 1:
         return _exact(tasks, x[0], y[0], margin), _exact(tasks, y[0], x[0], margin)
     mean = mean_over(tasks)

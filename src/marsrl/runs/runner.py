@@ -162,25 +162,13 @@ def resume(
     from_first(lambda: list(choose(followers or ())))
     with _writing(path) as lock:
         monitor = _monitor(monitor)
-        if restart:
-            aside = from_first(lambda: str(folder.set_aside() or ""))
-            if aside:
-                monitor.message(f"begins anew; what was there is now in {aside}")
+        if restart and (aside := from_first(lambda: str(folder.set_aside() or ""))):
+            monitor.message(f"begins anew; what was there is now in {aside}")
         from_first(folder.check_resumable)
         config = folder.config()
         if expected is not None and config.settled() != expected.settled():
             raise UserError(f"{path} was started with another configuration; choose another folder")
-        source, trust = path / "config.json", trust or expected is not None
-        if env is None:
-            check_trusted("task", config.task, source, trust)
-        if objective is None and config.objective.startswith(_PASSED):
-            raise UserError(
-                f"{path} was trained with an objective that was passed as an object, "
-                f"{config.objective.removeprefix(_PASSED)}; pass it again: resume(objective=...)"
-            )
-        if objective is None:
-            check_trusted("objective", config.objective, source, trust)
-        check_trusted("network", config.network or "", source, trust)
+        _check_code(path, config, env, objective, trust or expected is not None)
         if total_steps is not None:
             config = _extended(folder, config, total_steps)
         _agree(path, config)
@@ -202,6 +190,23 @@ def _recorded(config: Config, objective: Objective | None) -> Config:
         own = {"eps": objective.region.widths[1], "eps_low": None, "eps_high": None}
         config = replace(config, objective=f"{_PASSED}{name}", **own)
     return config.settled()
+
+
+def _check_code(
+    path: Path, config: Config, env: Environment | None, objective: Objective | None, trust: bool
+) -> None:
+    """Refuses code that a run's configuration names, unless it is trusted or not needed."""
+    source = path / "config.json"
+    if env is None:
+        check_trusted("task", config.task, source, trust)
+    if objective is None and config.objective.startswith(_PASSED):
+        raise UserError(
+            f"{path} was trained with an objective that was passed as an object, "
+            f"{config.objective.removeprefix(_PASSED)}; pass it again: resume(objective=...)"
+        )
+    if objective is None:
+        check_trusted("objective", config.objective, source, trust)
+    check_trusted("network", config.network or "", source, trust)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_type_hints
 
+from marsrl.bench.suite import COMPARABLE
 from marsrl.config import Config
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.extras import require
@@ -28,20 +29,8 @@ from marsrl.reading import read_toml
 REGION = ("eps", "eps_low", "eps_high")
 """Settings of the trust region, which each objective may have a range of its own for."""
 PROTOCOL = (
-    "task",
-    "task_settings",
-    "objective",
-    "seeds",
-    "total_steps",
-    "num_evaluations",
-    "eval_episodes",
-    "eval_seed",
-    "eval_longest",
-    "eval_greedy",
-    "log_interval",
-    "keep_checkpoints",
-    "devices",
-)
+    *COMPARABLE, "task", "objective", "seeds", "log_interval", "keep_checkpoints", "devices",
+)  # fmt: skip
 """Settings that say what is measured, and for how long: to tune them would be to cheat."""
 MOST_COMBINATIONS = 5_000
 """Of choices, all of which are tried on `Config` before anything starts."""
