@@ -31,7 +31,11 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "actor_norm": "none",  # with running moments the hopper learned less (docs/learner.md)
         "critic_norm": "none",
     },
-    "paxmen": {"actor_norm": "none", "critic_norm": "none"},  # its inputs are of size 1 already
+    "paxmen": {
+        "actor_norm": "none",  # its inputs are of size 1 already (docs/learner.md)
+        "critic_norm": "none",
+        "ent_coef": 0.01,  # with less, more seeds never find that each room wants an agent
+    },
     "aerojax": {"total_steps": 2_000_000, "num_envs": 64, "actor_lr": 1e-3, "critic_lr": 1e-3},
 }
 

@@ -128,3 +128,16 @@ def test_an_environment_that_has_changed_is_noticed():
     made = untrained_policy(SPACES["discrete"], small_config())
     with pytest.raises(UserError, match="num_agents is 3, expected 2"):
         _ = dataclasses.replace(made, make_env=partial(Scripted, num_agents=3)).env
+
+
+def test_the_environment_may_be_asked_for_first_while_a_program_is_traced(policy):
+    """Some environments compute with JAX when they are made, and look at what comes out."""
+    env, made = policy.env, []
+
+    def make_env():
+        made.append(bool(jnp.any(jnp.arange(3) > 1)))
+        return env
+
+    fresh = dataclasses.replace(policy, make_env=make_env)
+    jax.eval_shape(lambda: fresh.env.reset(jax.random.key(0)))
+    assert made == [True]

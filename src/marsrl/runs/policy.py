@@ -59,7 +59,9 @@ class Policy:
         Raises:
             UserError: it cannot be made here, is code that is not trusted, or is another one now.
         """
-        env, spec = self.make_env(), self.layout.spec
+        spec = self.layout.spec
+        with jax.ensure_compile_time_eval():  # it may be asked for first while a program is traced
+            env = self.make_env()
         for name in ("num_agents", "obs_shape", "action"):
             now, then = getattr(env.spec, name), getattr(spec, name)
             if now != then:
