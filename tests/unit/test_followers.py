@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 
 import pytest
 
@@ -30,14 +31,15 @@ def rows(first, last):
     return [row(kind, step, seed) for kind, step in NOW for seed in (0, 3) if first <= step < last]
 
 
-def follow(run, names, *said):
+def follow(run, names, pause=0.0):
     """Two sessions: the second goes on from step 30, to which the first had come and beyond."""
     run.mkdir(exist_ok=True)
-    messages = list(said)
+    messages = []
     with following(choose(names), run, CONFIG, messages.append) as told:
         told.start([])
         told.append(rows(0, 30))
         told.append(rows(30, 50))
+    time.sleep(pause)
     with following(None, run, CONFIG, messages.append) as told:
         told.start(rows(0, 30))
         told.append(rows(30, 50))
@@ -133,19 +135,28 @@ def wandb_records(content):
         at += 7 + size
 
 
+def ended(path, kind):
+    """The records of a .wandb file once it has its last one: its process writes behind ours."""
+    for _ in range(300):
+        records = [kind.FromString(data) for data in wandb_records(path.read_bytes())]
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no end")
+
+
 @pytest.mark.slow
 def test_wandb_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     proto = pytest.importorskip("wandb.proto.wandb_internal_pb2")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    said = follow(tmp_path / "run", ["wandb"])
+    # its folders of sessions are named by the second
+    said = follow(tmp_path / "run", ["wandb"], pause=1.1)
     assert [line.partition("sync")[0] for line in said] == ["wandb: offline; later: wandb "] * 2
     history, names = {}, {}
     for path in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")):
-        for data in wandb_records(path.read_bytes()):
-            record = proto.Record()
-            record.ParseFromString(data)
+        for record in ended(path, proto.Record):
             if record.WhichOneof("record_type") == "run":
                 names[record.run.display_name] = (record.run.run_id, record.run.run_group)
                 seed = record.run.display_name.rpartition(" ")[2]
