@@ -267,12 +267,14 @@ class Console(Silent):
 def interrupted(tmp_path_factory):
     """A run that a follower of its own ended after its second evaluation, and went on."""
     run = tmp_path_factory.mktemp("followed") / "run"
-    config = small_config(core="ff", num_evaluations=3, eval_episodes=4, seeds=(0, 1))
-    mine = Mine()
+    config = small_config(
+        core="ff", total_steps=3 * 48, num_evaluations=3, eval_episodes=4, seeds=(0, 1)
+    )
+    mine, seen = Mine(), []
 
     def interrupt(rows):
-        mine.told += rows
-        if sum(row["kind"] == "eval" for row in mine.told) > 4:
+        seen.extend(rows)
+        if sum(row["kind"] == "eval" for row in seen) > 4:
             raise KeyboardInterrupt
 
     mine.append = interrupt
