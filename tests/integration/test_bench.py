@@ -180,7 +180,7 @@ def test_a_failure_says_the_reason_and_not_advice(tmp_path, monkeypatch, capsys)
         raise error
 
     monkeypatch.setattr(worker, "_train", fail)
-    monkeypatch.setattr("marsrl.devices.startup.configure_jax", lambda: None)
+    monkeypatch.setattr("marsrl.devices.startup.configure_jax", lambda cores: None)
     monkeypatch.setattr(sys, "argv", ["worker", "{}", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as end:
         worker.main()
@@ -592,7 +592,7 @@ def test_others_results_are_imported_and_reported(tmp_path, capsys):
     (tmp_path / "theirs.json").write_text(json.dumps({"paxmen": {"4ag": {"MAPPO": runs}}}))
     main(["bench", "import", f"{tmp_path}/theirs.json", "--out", f"{tmp_path}/theirs"])
     capsys.readouterr()
-    main(["bench", "report", f"{tmp_path}/theirs"])
+    main(["bench", "report", f"{tmp_path}/theirs", "--endpoint", "best"])
     score = (3.5 - TASKS["paxmen/4ag"].low) / (TASKS["paxmen/4ag"].high - TASKS["paxmen/4ag"].low)
     row = rf"\| paxmen \(1\) +\| MAPPO +\| {score:.3f} \["
     assert re.search(row, capsys.readouterr().out)

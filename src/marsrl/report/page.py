@@ -188,8 +188,8 @@ def _board(summary: Summary) -> str:
 
 
 def _efficiency_note(summary: Summary, plots: dict[str, Plot]) -> str:
-    if not summary.groups:
-        return ""
+    if not summary.groups or "steps" not in summary.groups[0].efficiency:
+        return ""  # of results without curves
     programs = sorted({run.seeds_in_program for run in summary.results.runs} - {0})
     curves = summary.groups[0].efficiency
     return wording.efficiency_note(curves, programs, "efficiency-time" in plots)
