@@ -35,7 +35,7 @@ from marsrl.runs.folder import RunFolder
 SETTINGS = {
     "total_steps": 32 * 60, "num_envs": 4, "rollout_length": 8, "width": 8, "core": "ff",
     "num_minibatches": 1, "update_epochs": 1, "num_evaluations": 12, "eval_episodes": 2,
-    "stagger": False, "log_interval": 1,
+    "stagger": False, "log_interval": 1, "eps": 0.2,
 }  # fmt: skip
 SUITE = Suite("tiny", ("paxmen/4ag",), ("mars",), (0, 1), SETTINGS)
 WAIT = 90.0  # seconds, for what takes a few
