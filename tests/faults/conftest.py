@@ -37,8 +37,13 @@ def compiled():
     """One program for every run, policy and restart of these tests."""
     program = Program(CONFIG, ENV)
     program.compile()
+
+    def shared(config, env, objective=None, others=()):
+        mine = config == CONFIG and not others  # and not a test's from elsewhere in this process
+        return program if mine else Program(config, env, objective, others)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "Program", lambda *_: program)
+        patch.setattr(runner, "Program", shared)
         patch.setattr(runner, "_compile", lambda *_: 0.0)
         patch.setattr(runner, "_SECONDS_PER_CALL", 0.0)  # one update a call
         yield program

@@ -22,6 +22,7 @@ from marsrl.runs.monitor import Silent
 
 CONFIG = Config(
     task="scripted",
+    eps=0.2,
     seeds=(3, 5),
     total_steps=5 * 32,
     num_envs=4,
