@@ -15,8 +15,10 @@ from bench_results import (
 from marsrl.bench.rows import episode_table
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
+from marsrl.report.benchmark_figures import make_plots
 from marsrl.report.grids import diverged_as_lowest, read_grids, read_traces
 from marsrl.report.origins import costs, origins
+from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
 from marsrl.report.verdict import Evidence, verdicts
 
@@ -230,6 +232,19 @@ def test_the_endpoints_are_worked_by_hand():
     assert contest.overall.difference.value == pytest.approx(0.4 / 3 - 0.5)
     best = summarize_benchmark(fallen, endpoint="best").contests[0]
     assert best.overall.difference.value == pytest.approx(0.4)
+
+
+def test_points_of_a_sweep_are_not_judged_unless_one_is_named():
+    labels = ("mars@eps=0.2", "mars@eps=1.0", "mappo@eps=0.2")
+    settings = {label: {"eps": float(label.partition("=")[2])} for label in labels}
+    results = make_results(lambda *run: 0.5, NANO_TASKS[:1], labels, settings=settings)
+    summary = summarize_benchmark(results)
+    assert (summary.target, summary.contests) == (None, ())
+    page = render_page(summary, make_plots(summary))
+    assert "A sweep: nothing is judged here" in page
+    assert "against mappo@eps=0.2" not in page.partition("<nav")[0]
+    named = summarize_benchmark(results, target="mars@eps=1.0")
+    assert [contest.other for contest in named.contests] == ["mars@eps=0.2", "mappo@eps=0.2"]
 
 
 def test_without_mars_the_first_objective_is_the_target():

@@ -85,7 +85,8 @@ def total(suite: Suite, jobs: Sequence[Job], known: dict[Job, Cost], workers: in
 
 def scores(summary: Summary) -> Table:
     """Each objective over all tasks and by family, and who is ahead, as Markdown."""
-    names = ("tasks", "objective", "mean score", "IQM", f"{summary.target} against it")
+    names = ["tasks", "objective", "mean score", "IQM"]
+    names += [f"{summary.target} against it"] if summary.contests else []
     table = Table(*(Column(plain(name), overflow="fold") for name in names), box=MARKDOWN)
     duels = {(name, x.other): duel for x in summary.contests for name, duel in x.families.items()}
     duels |= {("overall", x.other): x.overall for x in summary.contests}
@@ -93,8 +94,8 @@ def scores(summary: Summary) -> Table:
         for name, mean, iqm in zip(summary.objectives, group.mean, group.iqm, strict=True):
             duel = duels.get((group.name, name))
             tasks = f"{group.name} ({len(group.tasks)})"
-            said = duel.word if duel else ""
-            table.add_row(tasks, plain(name), with_interval(mean), with_interval(iqm), said)
+            said = [duel.word if duel else ""] if summary.contests else []
+            table.add_row(tasks, plain(name), with_interval(mean), with_interval(iqm), *said)
     return table
 
 

@@ -103,6 +103,7 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
         "version": version("marsrl"),
         "ended": len(results.runs) - len(missing),
         "identity": wording.identity(results.runs),
+        "unjudged": wording.unjudged(summary.target),
         "rules": wording.rules(
             summary.margin, summary.endpoint, summary.fresh, len(summary.contests)
         ),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from marsrl.bench.labels import settings_of
 from marsrl.bench.records import Results
 from marsrl.errors import check_choice, check_number
 from marsrl.report.ablation import Factorial, factorial_cells, factorials
@@ -109,7 +110,7 @@ class Summary(NamedTuple):
 
     Attributes:
         results: what it was computed from.
-        target: the objective of the verdict.
+        target: the objective of the verdict; None if all are points of a sweep: nothing is judged.
         endpoint: what a run's score is made of.
         fresh: the share of runs whose last parameters were scored on episodes of their own.
         margin: how much lower a score that matches may be.
@@ -128,7 +129,7 @@ class Summary(NamedTuple):
     """
 
     results: Results
-    target: str
+    target: str | None
     endpoint: Endpoint
     fresh: float
     margin: float
@@ -169,7 +170,7 @@ def summarize_benchmark(
     Args:
         results: of a suite.
         target: the objective that is compared with each other; default: mars, or else the first
-            label of it, or else the first of all.
+            label of it, or else the first of all, of those that are no point of a sweep.
         endpoint: what a run's score is made of.
         margin: how much lower a score that matches may be.
 
@@ -195,7 +196,7 @@ def summarize_benchmark(
         fresh=fresh_share(results),
         margin=margin,
         objectives=objectives,
-        contests=contests(grids, endpoint, target, margin),
+        contests=() if target is None else contests(grids, endpoint, target, margin),
         matrix=matrix(grid, margin),
         settings=settings,
         responses=_responses(results, grid, objectives, settings, found),
@@ -208,13 +209,14 @@ def summarize_benchmark(
     )
 
 
-def _target(results: Results, asked: str | None) -> str:
+def _target(results: Results, asked: str | None) -> str | None:
     names = results.suite.objectives
     if asked is not None:
         check_choice("target", asked, names)
         return asked
-    of_mars = [name for name in names if base_objective(results.runs, name) == "mars"]
-    return "mars" if "mars" in names else [*of_mars, *names][0]
+    chosen = [name for name in names if not settings_of(name)]  # others are points of a sweep
+    of_mars = [name for name in chosen if base_objective(results.runs, name) == "mars"]
+    return "mars" if "mars" in chosen else next(iter([*of_mars, *chosen]), None)
 
 
 def _responses(

@@ -128,10 +128,23 @@ def places(contest: Contest) -> list[str]:
     return lines
 
 
-def rules(margin: float, endpoint: Endpoint, fresh: float, contests: int) -> str:
-    """How a verdict comes about."""
+def unjudged(target: str | None) -> str:
+    """Why there is no verdict."""
+    if target is not None:
+        return f"The suite has {target} alone: nothing to compare it with."
     return (
-        f"Scores are of {endpoint_name(endpoint, fresh)}. A target exceeds another if its "
+        "A sweep: nothing is judged here, since whoever has more points would win by chance. What "
+        "it shows is how the scores answer to the settings."
+    )
+
+
+def rules(margin: float, endpoint: Endpoint, fresh: float, contests: int) -> str:
+    """How a score, and a verdict, comes about."""
+    scores = f"Scores are of {endpoint_name(endpoint, fresh)}."
+    if not contests:
+        return scores
+    return (
+        f"{scores} A target exceeds another if its "
         f"advantage is settled to be above 0, matches it if it is settled to be above "
         f"{score(-margin)}, and is behind if it is settled to be below 0, each at 2.5 %. Overall "
         f"verdicts are corrected for {count(contests, 'contest')}, those of families and tasks for "
