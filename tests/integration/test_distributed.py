@@ -45,7 +45,7 @@ from marsrl.devices import distributed, sharding
 from marsrl.learner.program import Program
 
 num_devices, dies_at = map(int, sys.argv[1:3])
-sharding.use_cpu_cores = lambda: jax.config.update("jax_num_cpu_devices", num_devices)
+sharding.use_cpu_cores = lambda most: jax.config.update("jax_num_cpu_devices", num_devices)
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 distributed.LOST_AFTER = 10

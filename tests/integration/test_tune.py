@@ -212,9 +212,11 @@ def test_killed_at_work_it_goes_on_to_the_right_number(tmp_path):
     assert len(trials) == 5
     assert [t.number for t in trials] == [0, 2, 3, 4, 5]  # 1 was tried again
     assert [e.number for e in told] == [2, 3, 4, 5]
-    assert trials[1].settings["eps"] == killed
+    # at once, or after another one where the killed one's run took a while to notice
+    (again,) = [t.number for t in trials if t.settings["eps"] == killed]
+    assert again >= 2
     assert not (folder / "trials" / "1").exists()  # its run went on
-    assert (folder / "trials" / "2.log").read_text().count("---") == 2
+    assert (folder / "trials" / f"{again}.log").read_text().count("---") == 2
     assert Counter(notes(folder))[killed] == 2
     assert not list(folder.rglob("*.claim"))
 
