@@ -20,7 +20,10 @@ import numpy as np
 from marsrl.types import Array, Bound, Box, Discrete, Key
 
 ILLEGAL_LOGIT = -1e9  # finite, so that neither log-probabilities nor gradients meet inf - inf
-_HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+# tanh(x) as a mean of erf(scale x), right to 1.2e-5 as is its integral, log cosh: a minimax fit,
+# after the normal mixtures for the logistic of Monahan and Stefanski (1992)
+_TANH_WEIGHTS = (0.0547240588169265, 0.3634475180789074, 0.4686941288738775, 0.1131342942302887)
+_TANH_SCALES = (0.4480975778181232, 0.6629586182515241, 0.9775620257043183, 1.4363558965462069)
 
 
 class Distribution(Protocol):
@@ -131,17 +134,29 @@ class TanhNormal:
         return jnp.sum(jnp.where(self.mask, normal - squashing, 0.0), axis=-1)
 
     def entropy(self) -> Array:
-        """(...): entropy of the normal plus the mean log Jacobian, by 16-point Gauss-Hermite.
+        """(...): entropy of the normal plus the mean log Jacobian, right to 3e-5 per dimension.
 
-        Deterministic, unlike the usual one-sample estimate, so that the entropy bonus adds no
+        In closed form, unlike the usual one-sample estimate, so that the entropy bonus adds no
         noise to the gradient.
         """
-        nodes = jnp.asarray(_HERMITE_NODES, self.mean.dtype)
-        weights = jnp.asarray(_HERMITE_WEIGHTS / np.sqrt(2 * np.pi), self.mean.dtype)
-        points = self.mean[..., None] + jnp.exp(self.log_std)[..., None] * nodes
-        squashing = self._log_scale() + jnp.sum(weights * _log_slope(points), axis=-1)
+        squashing = self._log_scale() - 2.0 * self._mean_log_cosh()
         normal = self.log_std + 0.5 * np.log(2 * np.pi * np.e)
         return jnp.sum(jnp.where(self.mask, normal + squashing, 0.0), axis=-1)
+
+    def _mean_log_cosh(self) -> Array:
+        """(..., A), of `log cosh` over the normal.
+
+        The second derivative of erf's integral is a normal density, whose mean over a normal is
+        another one: the mean of the integral is the integral at a wider scale.
+        """
+        variance = jnp.exp(2.0 * self.log_std)
+        total = jnp.full_like(self.mean, -np.log(2.0))
+        for weight, scale in zip(_TANH_WEIGHTS, _TANH_SCALES, strict=True):
+            wider = scale * jax.lax.rsqrt(1.0 + 2.0 * scale**2 * variance)
+            x = wider * self.mean
+            peak = jnp.exp(-jnp.square(x)) / (np.sqrt(np.pi) * wider)
+            total += weight * (self.mean * jax.lax.erf(x) + peak)
+        return total
 
     def env_action(self, action: Array) -> Array:
         """(..., A) in `[low, high]`; dimensions that do not exist are at the centre."""
