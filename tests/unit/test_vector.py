@@ -1,4 +1,6 @@
+import re
 from functools import cache
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +112,34 @@ def test_no_start_is_used_twice(pool_size):
     assert len(begun) > 6
     assert len(np.unique(begun)) == len(begun)
     assert np.isin(begun, pool[0].start).all()
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_starts_are_not_drawn_at_every_step(seeds):
+    env, scope = Scripted(), jax.named_scope("drawing")
+    vector = VectorEnv(SimpleNamespace(spec=env.spec, step=env.step, reset=scope(env.reset)))
+    key = jax.vmap(jax.random.split, (0, None))(jax.random.split(jax.random.key(3), seeds), 3)
+
+    def run(state, pool, key):
+        def step(playing, _):
+            state, pool = playing
+            state, _, _, pool = vector.step(key, state, jnp.zeros((3, 2), jnp.int32), pool)
+            return (state, pool), None
+
+        return jax.lax.scan(step, (state, pool), length=T)[0]
+
+    args = (
+        jax.vmap(vector.reset)(key),
+        jax.vmap(lambda key: vector.empty_pool(key, 2))(key),
+        key,
+    )
+    program = jax.jit(jax.vmap(run)).lower(*args).compile().as_text()
+    # XLA moves out of the inner loop, and into each step, what no turn of it changes
+    bodies = dict(re.findall(r"%(\S+) \(.*\{\n((?: .*\n)*)\}", program))
+    (steps,) = re.findall(rf'body=%(\S+),.*"known_trip_count":{{"n":"{T}"}}', program)
+    drawing = {name for name, body in bodies.items() if re.search(r"fusion\(.*drawing", body)}
+    assert drawing
+    assert steps not in drawing
 
 
 def test_a_reset_starts_different_episodes():

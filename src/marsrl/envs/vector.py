@@ -103,20 +103,23 @@ class VectorEnv:
     def _filled(self, pool: Pool, needed: Array) -> Pool:
         """The pool with a start at least for each environment that needs one, (E,) bool."""
 
-        def draw(pool: Pool) -> Pool:
+        def draw(turn: tuple[Array, Pool]) -> tuple[Array, Pool]:
+            before, pool = turn
             P = jax.tree.leaves(pool.starts)[0].shape[1]
             slot = jnp.arange(P)
-            number = pool.used[:, None] + (slot - pool.used[:, None]) % P
+            number = before + pool.used[:, None] + (slot - pool.used[:, None]) % P
             keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(pool.key, number)
             # one vmap, not two: the rules are batched once less
             starts = jax.vmap(self.env.reset)(keys.ravel())
             starts = jax.tree.map(lambda x: x.reshape(*keys.shape, *x.shape[1:]), starts)
-            return pool._replace(starts=starts, drawn=pool.used + P)
+            return before + 1, pool._replace(starts=starts, drawn=pool.used + P)
 
-        # a loop of one turn or none: unlike `cond`, it does not always draw under `vmap`
-        return jax.lax.while_loop(
-            lambda pool: (needed & (pool.used == pool.drawn)).any(), draw, pool
-        )
+        def lacking(turn: tuple[Array, Pool]) -> Array:
+            return (needed & (turn[1].used == turn[1].drawn)).any()
+
+        # A loop of one turn or none: unlike `cond`, it does not always draw under `vmap`. What is
+        # drawn depends on the turn, or XLA would move it out of the loop, and draw at every step.
+        return jax.lax.while_loop(lacking, draw, (jnp.int32(0), pool))[1]
 
     def reset(self, key: Key) -> VectorState:
         """Starts an episode for each of the keys (E,)."""
