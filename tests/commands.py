@@ -38,7 +38,7 @@ def run_all(commands, folder, columns=200):
         env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": str(columns)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert process.returncode == 0, process.stderr

@@ -359,7 +359,7 @@ def play(env):
 envs = [to_pettingzoo(PaxMen(4)), to_pettingzoo(Scripted(num_agents=3))]
 assert not xla_bridge.backends_are_initialized()
 with multiprocessing.get_context("fork").Pool(1) as pool:
-    played = pool.map_async(play, envs, 1).get(timeout=120)
+    played = pool.map_async(play, envs, 1).get(timeout=300)
 assert played == [play(env) for env in envs], played
 """
 

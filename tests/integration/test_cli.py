@@ -121,7 +121,7 @@ def marsrl(folder, *words, **environment):
         env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": "80"} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -188,7 +188,7 @@ def test_what_ends_a_command_has_its_code(monkeypatch, capsys, error, code, said
 def test_whoever_stops_reading_is_no_fault(tmp_path):
     command = f"{sys.executable} -m marsrl envs | true; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=300
     )
     assert result.returncode in (0, 141)  # it may have written all before the reader ended
     assert result.stderr == ""

@@ -30,7 +30,7 @@ SUITE = Suite(
     },
     seeds_per_job=1,
 )  # fmt: skip
-WAIT = 90.0
+WAIT = 400.0
 
 
 @pytest.fixture

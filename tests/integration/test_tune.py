@@ -29,7 +29,7 @@ from marsrl.tune.space import Choice
 from marsrl.tune.studies import Studies
 from marsrl.tune.trials import best_of, read_trials
 
-WAIT = 90.0  # seconds, for what takes a few
+WAIT = 400.0  # seconds, for what takes a few where nothing else runs
 
 
 def wait_for(condition):

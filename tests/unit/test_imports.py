@@ -47,7 +47,7 @@ def roots(names):
 def run(code, **environment):
     command = [sys.executable, "-c", code]
     return subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=120
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=300
     )
 
 

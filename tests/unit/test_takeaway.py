@@ -147,7 +147,7 @@ runpy.run_path("play.py", run_name="__main__")
 def test_the_folder_needs_neither_marsrl_nor_jax(exported, to):
     folder, _ = exported(FIRST, to)
     result = subprocess.run(
-        [sys.executable, "-c", BLOCKED], cwd=folder, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", BLOCKED], cwd=folder, capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
