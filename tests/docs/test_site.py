@@ -26,7 +26,7 @@ def build(config, out):
         env=os.environ | {"MARSRL_SITE": "quick", "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

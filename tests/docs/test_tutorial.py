@@ -75,7 +75,7 @@ def output(folder):
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert process.returncode == 0, process.stdout + process.stderr

@@ -60,7 +60,7 @@ def runs(request):
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=900,
         cwd=Path(__file__).parents[2],
         env=os.environ,
     )

@@ -76,7 +76,11 @@ def test_from_a_run_to_a_folder(tmp_path, monkeypatch):
     contract = json.loads((tmp_path / "taken" / "contract.json").read_text())
     assert contract["trained"]["task"] == "paxmen/4ag"
     played = subprocess.run(
-        [sys.executable, "-c", WITHOUT_US], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", WITHOUT_US],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert json.loads(played.stdout)["same_actions"] == 160, played.stderr
     reasons = ("taken exists", "onnx", "no seed 5", "no checkpoint '7'", "not a run folder")

@@ -35,7 +35,7 @@ def run(*command, cwd, **environment):
         env=variables | PLAIN | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
