@@ -1,0 +1,254 @@
+"""PPO for a team in one file of PyTorch; its objective is marsrl's, by one switch.
+
+    python examples/ppo_torch.py --objective mars
+    python examples/ppo_torch.py --objective mappo    # the clip
+
+The actor is shared by all agents, the critic is the team's, both are feed-forward. Any task of
+marsrl with discrete actions and a shared reward can be played; it is the only part that uses JAX.
+
+Shapes: T steps of E games with N agents; a minibatch has B steps of one game each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.distributions import Categorical
+
+import marsrl
+from marsrl.envs.vector import VectorEnv, split_each
+from marsrl.objectives import Objective, make_objective
+
+
+@dataclass(frozen=True)
+class Args:
+    """Settings of a training.
+
+    Attributes:
+        objective: what takes the clip's place: mars, maspo, mappo (the clip) or any other name.
+        eps: width of its trust region; its own default if not given.
+        task: what is played.
+        seed: of all random numbers.
+        total_steps: steps of all games together.
+        num_envs: games played side by side, E.
+        rollout_length: steps of each game between two updates, T.
+        width: units of the two hidden layers.
+        lr: Adam's step size at the start; it falls evenly to 0.
+        update_epochs: passes over a rollout.
+        num_minibatches: in each pass.
+        gamma: discount per step.
+        gae_lambda: of the advantage's estimate.
+        ent_coef: weight of the entropy.
+        max_grad_norm: longest gradient, of actor and critic each.
+    """
+
+    objective: str = "mars"
+    eps: float | None = None
+    task: str = "paxmen/4ag"
+    seed: int = 0
+    total_steps: int = 1_000_000
+    num_envs: int = 128
+    rollout_length: int = 50
+    width: int = 64
+    lr: float = 2e-3
+    update_epochs: int = 4
+    num_minibatches: int = 4
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    ent_coef: float = 0.01
+    max_grad_norm: float = 0.5
+
+
+class Seen(NamedTuple):
+    """What is seen before an action: obs (E, N, O), state (E, S), legal (E, N, A), alive (E, N)."""
+
+    obs: Tensor
+    state: Tensor
+    legal: Tensor
+    alive: Tensor
+
+
+class Step(NamedTuple):
+    """A step of all games; in a rollout (T, E, ...), in a minibatch (B, ...)."""
+
+    seen: Seen
+    action: Tensor  # (E, N)
+    log_prob: Tensor  # (E, N)
+    next_state: Tensor  # (E, S), before any new start
+    reward: Tensor  # (E,)
+    terminated: Tensor  # (E,)
+    done: Tensor  # (E,)
+
+
+class Games:
+    """Games played side by side, which start anew by themselves: tensors in and out."""
+
+    def __init__(self, task: str, num_envs: int, seed: int) -> None:
+        env = VectorEnv(marsrl.make(task))
+        self.spec = env.spec
+        keys = split_each(jax.random.split(jax.random.key(seed), num_envs), 4)
+        start = env.stagger(keys[0], env.reset(keys[1]), 4)  # not all in the same phase
+        self._now = start, keys[2], env.empty_pool(keys[3], 4)
+
+        def step(now: tuple, action: jax.Array) -> tuple:
+            state, key, pool = now
+            key, step_key = split_each(key, 2)
+            state, outcome, episodes, pool = env.step(step_key, state, action, pool)
+            return (state, key, pool), outcome, episodes
+
+        self._step = jax.jit(step)
+
+    def seen(self) -> Seen:
+        """What the agents see now."""
+        now = self._now[0].time_step
+        arrays = (now.obs, now.global_state, now.action_mask, now.agent_mask)
+        return Seen(*map(tensor, arrays))
+
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, np.ndarray]:
+        """Plays (E, N) actions: next state, reward, terminated, done, returns of what ended."""
+        self._now, outcome, episodes = self._step(self._now, action.int().numpy())
+        ends = np.asarray(episodes.episode_return)[np.asarray(episodes.ended)]
+        reward = outcome.reward.mean(-1)
+        told = (outcome.global_state, reward, outcome.terminated, outcome.done)
+        return *map(tensor, told), ends
+
+
+def tensor(array: jax.Array) -> Tensor:
+    """A copy for PyTorch."""
+    return torch.from_numpy(np.array(array))
+
+
+class Team(nn.Module):
+    """One actor for all agents, which reads who it is, and one critic for the team."""
+
+    def __init__(self, spec: marsrl.EnvSpec, width: int) -> None:
+        super().__init__()
+        self.register_buffer("ids", torch.eye(spec.num_agents))
+        num_inputs = int(np.prod(spec.obs_shape)) + spec.num_agents
+        self.actor = network(num_inputs, width, spec.action.size, gain=0.01)
+        self.critic = network(int(np.prod(spec.state_shape)), width, 1, gain=1.0)
+
+    def policy(self, seen: Seen) -> Categorical:
+        """The distribution of every agent's action, (..., N)."""
+        ids = self.ids.expand(*seen.obs.shape[:-1], -1)
+        logits = self.actor(torch.cat([seen.obs, ids], -1))
+        return Categorical(logits=logits.where(seen.legal, -1e9), validate_args=False)
+
+    def value(self, state: Tensor) -> Tensor:
+        """What states (..., S) are worth, (...)."""
+        return self.critic(state).squeeze(-1)
+
+
+def network(num_inputs: int, width: int, num_outputs: int, gain: float) -> nn.Sequential:
+    """Two hidden layers; `gain` is the size of the outputs at the start."""
+    layers = [nn.Linear(num_inputs, width), nn.Linear(width, width), nn.Linear(width, num_outputs)]
+    for layer, size in zip(layers, (2**0.5, 2**0.5, gain), strict=True):
+        nn.init.orthogonal_(layer.weight, size)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh(), layers[2])
+
+
+@torch.no_grad()
+def rollout(games: Games, team: Team, length: int) -> tuple[Step, np.ndarray]:
+    """Plays: the steps (T, E, ...), and the returns of the episodes that ended."""
+    steps, ends = [], []
+    for _ in range(length):
+        seen = games.seen()
+        policy = team.policy(seen)
+        action = policy.sample()
+        *told, ended = games.step(action)
+        steps.append((*seen, action, policy.log_prob(action), *told))
+        ends.append(ended)
+    columns = [torch.stack(column) for column in zip(*steps, strict=True)]
+    return Step(Seen(*columns[:4]), *columns[4:]), np.concatenate(ends)
+
+
+def gae(steps: Step, value: Tensor, next_value: Tensor, args: Args) -> Tensor:
+    """Generalised advantage estimation, (T, E): a time limit is not the end of the world."""
+    going = ~steps.done * args.gamma * args.gae_lambda
+    delta = steps.reward + args.gamma * ~steps.terminated * next_value - value
+    advantage = torch.zeros_like(delta)
+    last = torch.zeros_like(delta[0])
+    for t in reversed(range(len(delta))):
+        advantage[t] = last = delta[t] + going[t] * last
+    return advantage
+
+
+def losses(
+    team: Team,
+    batch: Step,
+    advantage: Tensor,
+    target: Tensor,
+    objective: Objective,
+    ent_coef: float,
+) -> tuple[Tensor, Tensor]:
+    """The actor's and the critic's loss on a minibatch; advantage and target are (B,)."""
+    policy = team.policy(batch.seen)
+    log_ratio = policy.log_prob(batch.action) - batch.log_prob  # (B, N)
+    alive = batch.seen.alive
+
+    # The one line in which marsrl takes the clip's place; PPO has here, with r = log_ratio.exp():
+    #   torch.minimum(r * advantage, r.clamp(1 - eps, 1 + eps) * advantage)
+    surrogate = objective(log_ratio, advantage[:, None])
+
+    actor_loss = -(surrogate + ent_coef * policy.entropy())[alive].mean()
+    critic_loss = (team.value(batch.seen.state) - target).square().mean()
+    return actor_loss, critic_loss
+
+
+def update(
+    team: Team, optimizer: torch.optim.Optimizer, steps: Step, objective: Objective, args: Args
+) -> None:
+    """Some epochs of minibatches over a rollout."""
+    with torch.no_grad():
+        value, next_value = team.value(steps.seen.state), team.value(steps.next_state)
+        advantage = gae(steps, value, next_value, args)
+        target = advantage + value
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    size = advantage.numel()
+    for _ in range(args.update_epochs):
+        for chosen in torch.randperm(size).chunk(args.num_minibatches):
+
+            def of(x: Tensor, chosen: Tensor = chosen) -> Tensor:
+                return x.flatten(0, 1)[chosen]
+
+            batch = Step(Seen(*map(of, steps.seen)), *map(of, steps[1:]))
+            actor_loss, critic_loss = losses(
+                team, batch, of(advantage), of(target), objective, args.ent_coef
+            )
+            optimizer.zero_grad()
+            (actor_loss + critic_loss).backward()
+            for part in (team.actor, team.critic):
+                nn.utils.clip_grad_norm_(part.parameters(), args.max_grad_norm)
+            optimizer.step()
+
+
+def train(args: Args) -> tuple[Team, list[float]]:
+    """The trained team, and the mean return of what ended in each rollout (NaN: nothing did)."""
+    torch.manual_seed(args.seed)
+    games = Games(args.task, args.num_envs, args.seed)
+    team = Team(games.spec, args.width)
+    optimizer = torch.optim.Adam(team.parameters(), args.lr, eps=1e-5)
+    objective = make_objective(args.objective, args.eps)
+    num_updates = args.total_steps // (args.num_envs * args.rollout_length)
+    returns = []
+    for i in range(num_updates):
+        optimizer.param_groups[0]["lr"] = args.lr * (1 - i / num_updates)
+        steps, ends = rollout(games, team, args.rollout_length)
+        update(team, optimizer, steps, objective, args)
+        returns.append(float(ends.mean()) if ends.size else float("nan"))
+        if (i + 1) % max(1, num_updates // 10) == 0:
+            print(f"{(i + 1) * steps.done.numel():11,} steps  return {returns[-1]:.2f}", flush=True)
+    return team, returns
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # small networks
+    _, returns = train(tyro.cli(Args))
+    print(f"last tenth of the training: return {np.nanmean(returns[-len(returns) // 10 :]):.2f}")
