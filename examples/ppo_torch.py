@@ -4,7 +4,8 @@
     python examples/ppo_torch.py --objective mappo    # the clip
 
 The actor is shared by all agents, the critic is the team's, both are feed-forward. Any task of
-marsrl with discrete actions and a shared reward can be played; it is the only part that uses JAX.
+marsrl with discrete actions and a shared reward can be played (`--task paxmen/4ag`; the default is
+of jumanji, `pip install '.[jumanji]'`); it is the only part that uses JAX.
 
 Shapes: T steps of E games with N agents; a minibatch has B steps of one game each.
 """
@@ -50,10 +51,10 @@ class Args:
 
     objective: str = "mars"
     eps: float | None = None
-    task: str = "paxmen/4ag"
+    task: str = "lbf/8x8-2p-2f-coop"
     seed: int = 0
-    total_steps: int = 1_000_000
-    num_envs: int = 128
+    total_steps: int = 400_000
+    num_envs: int = 64
     rollout_length: int = 50
     width: int = 64
     lr: float = 2e-3
@@ -61,7 +62,7 @@ class Args:
     num_minibatches: int = 4
     gamma: float = 0.99
     gae_lambda: float = 0.95
-    ent_coef: float = 0.01
+    ent_coef: float = 0.003
     max_grad_norm: float = 0.5
 
 
@@ -151,7 +152,7 @@ def network(num_inputs: int, width: int, num_outputs: int, gain: float) -> nn.Se
     for layer, size in zip(layers, (2**0.5, 2**0.5, gain), strict=True):
         nn.init.orthogonal_(layer.weight, size)
         nn.init.zeros_(layer.bias)
-    return nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh(), layers[2])
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 
 @torch.no_grad()
