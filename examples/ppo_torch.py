@@ -3,9 +3,9 @@
     python examples/ppo_torch.py --objective mars
     python examples/ppo_torch.py --objective mappo    # the clip
 
-The actor is shared by all agents, the critic is the team's, both are feed-forward. Any task of
-marsrl with discrete actions and a shared reward can be played (`--task paxmen/4ag`; the default is
-of jumanji, `pip install '.[jumanji]'`); it is the only part that uses JAX.
+The actor is shared by all agents, the critic is the team's, both are feed-forward. `Cover`, below,
+is played, or any task of marsrl with discrete actions and a shared reward (`--task paxmen/4ag`),
+for which alone JAX is imported.
 
 Shapes: T steps of E games with N agents; a minibatch has B steps of one game each.
 """
@@ -13,17 +13,14 @@ Shapes: T steps of E games with N agents; a minibatch has B steps of one game ea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import jax
 import numpy as np
 import torch
 import tyro
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-import marsrl
-from marsrl.envs.vector import VectorEnv, split_each
 from marsrl.objectives import Objective, make_objective
 
 
@@ -34,7 +31,7 @@ class Args:
     Attributes:
         objective: what takes the clip's place: mars, maspo, mappo (the clip) or any other name.
         eps: width of its trust region; its own default if not given.
-        task: what is played.
+        task: "cover", or a task of marsrl.
         seed: of all random numbers.
         total_steps: steps of all games together.
         num_envs: games played side by side, E.
@@ -51,11 +48,11 @@ class Args:
 
     objective: str = "mars"
     eps: float | None = None
-    task: str = "lbf/8x8-2p-2f-coop"
+    task: str = "cover"
     seed: int = 0
-    total_steps: int = 400_000
-    num_envs: int = 64
-    rollout_length: int = 50
+    total_steps: int = 300_000
+    num_envs: int = 128
+    rollout_length: int = 32
     width: int = 64
     lr: float = 2e-3
     update_epochs: int = 4
@@ -75,29 +72,101 @@ class Seen(NamedTuple):
     alive: Tensor
 
 
+class Outcome(NamedTuple):
+    """What an action led to; the return is that of an episode, where it is done."""
+
+    next_state: Tensor  # (E, S), before any new start
+    reward: Tensor  # (E,)
+    terminated: Tensor  # (E,)
+    done: Tensor  # (E,)
+    episode_return: Tensor  # (E,)
+
+
 class Step(NamedTuple):
     """A step of all games; in a rollout (T, E, ...), in a minibatch (B, ...)."""
 
     seen: Seen
     action: Tensor  # (E, N)
     log_prob: Tensor  # (E, N)
-    next_state: Tensor  # (E, S), before any new start
-    reward: Tensor  # (E,)
-    terminated: Tensor  # (E,)
-    done: Tensor  # (E,)
+    outcome: Outcome
 
 
-class Games:
-    """Games played side by side, which start anew by themselves: tensors in and out."""
+class Games(Protocol):
+    """Games played side by side, which start anew by themselves."""
+
+    def seen(self) -> Seen:
+        """What the agents see now."""
+        ...
+
+    def step(self, action: Tensor) -> Outcome:
+        """Plays actions (E, N)."""
+        ...
+
+
+class Cover:
+    """Agents on a ring cover places on it: paid is the share of the places that have an agent.
+
+    Each agent sees where the places and the others are, and steps left, stays, or steps right. An
+    episode is cut off after `LENGTH` steps.
+    """
+
+    N, PLACES, LENGTH = 3, 12, 16
+
+    def __init__(self, num_envs: int) -> None:
+        self._clock = torch.randint(self.LENGTH, (num_envs,))  # not all in the same phase
+        self._counted = self._clock == 0
+        self._return = torch.zeros(num_envs)
+        self._agents, self._goals = self._start(num_envs)
+
+    def _start(self, num_envs: int) -> tuple[Tensor, Tensor]:
+        goals = torch.rand(num_envs, self.PLACES).argsort(-1)[:, : self.N]  # no two the same
+        return torch.randint(self.PLACES, (num_envs, self.N)), goals
+
+    def _obs(self) -> Tensor:
+        others = [self._agents.roll(-i, -1) for i in range(1, self.N)]
+        targets = torch.stack([self._goals] * self.N, 1), torch.stack(others, -1)
+        angle = (torch.cat(targets, -1) - self._agents[..., None]) * (2 * torch.pi / self.PLACES)
+        return torch.cat([angle.sin(), angle.cos()], -1)
+
+    def seen(self) -> Seen:
+        """What the agents see now: all is legal, nobody dies."""
+        obs = self._obs()
+        legal = torch.ones(*obs.shape[:2], 3, dtype=torch.bool)
+        return Seen(obs, obs.flatten(1), legal, legal[..., 0])
+
+    def step(self, action: Tensor) -> Outcome:
+        """Plays actions (E, N)."""
+        self._agents = (self._agents + action - 1) % self.PLACES
+        reward = (self._goals[:, :, None] == self._agents[:, None]).any(-1).float().mean(-1)
+        self._clock, self._return = self._clock + 1, self._return + reward
+        done = self._clock == self.LENGTH
+        episode_return = self._return.where(self._counted, torch.nan)
+        outcome = Outcome(
+            self._obs().flatten(1), reward, torch.zeros_like(done), done, episode_return
+        )
+        agents, goals = self._start(len(done))
+        self._agents = agents.where(done[:, None], self._agents)
+        self._goals = goals.where(done[:, None], self._goals)
+        self._clock, self._return = self._clock * ~done, self._return * ~done
+        self._counted = self._counted | done
+        return outcome
+
+
+class TaskOfMarsrl:
+    """A task of marsrl: tensors in and out."""
 
     def __init__(self, task: str, num_envs: int, seed: int) -> None:
+        import jax
+
+        import marsrl
+        from marsrl.envs.vector import VectorEnv, split_each
+
         env = VectorEnv(marsrl.make(task))
-        self.spec = env.spec
         keys = split_each(jax.random.split(jax.random.key(seed), num_envs), 4)
-        start = env.stagger(keys[0], env.reset(keys[1]), 4)  # not all in the same phase
+        start = env.stagger(keys[0], env.reset(keys[1]), 4)
         self._now = start, keys[2], env.empty_pool(keys[3], 4)
 
-        def step(now: tuple, action: jax.Array) -> tuple:
+        def step(now: Any, action: Any) -> Any:
             state, key, pool = now
             key, step_key = split_each(key, 2)
             state, outcome, episodes, pool = env.step(step_key, state, action, pool)
@@ -108,32 +177,37 @@ class Games:
     def seen(self) -> Seen:
         """What the agents see now."""
         now = self._now[0].time_step
-        arrays = (now.obs, now.global_state, now.action_mask, now.agent_mask)
-        return Seen(*map(tensor, arrays))
+        return Seen(*map(tensor, (now.obs, now.global_state, now.action_mask, now.agent_mask)))
 
-    def step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, np.ndarray]:
-        """Plays (E, N) actions: next state, reward, terminated, done, returns of what ended."""
-        self._now, outcome, episodes = self._step(self._now, action.int().numpy())
-        ends = np.asarray(episodes.episode_return)[np.asarray(episodes.ended)]
-        reward = outcome.reward.mean(-1)
-        told = (outcome.global_state, reward, outcome.terminated, outcome.done)
-        return *map(tensor, told), ends
+    def step(self, action: Tensor) -> Outcome:
+        """Plays actions (E, N)."""
+        self._now, at, episodes = self._step(self._now, action.int().numpy())
+        told = (at.global_state, at.reward.mean(-1), at.terminated, at.done)
+        episode_return = tensor(episodes.episode_return).where(tensor(episodes.ended), torch.nan)
+        return Outcome(*map(tensor, told), episode_return)
 
 
-def tensor(array: jax.Array) -> Tensor:
+def tensor(array: Any) -> Tensor:
     """A copy for PyTorch."""
     return torch.from_numpy(np.array(array))
+
+
+def make_games(args: Args) -> Games:
+    """What is played."""
+    if args.task == "cover":
+        return Cover(args.num_envs)
+    return TaskOfMarsrl(args.task, args.num_envs, args.seed)
 
 
 class Team(nn.Module):
     """One actor for all agents, which reads who it is, and one critic for the team."""
 
-    def __init__(self, spec: marsrl.EnvSpec, width: int) -> None:
+    def __init__(self, seen: Seen, width: int) -> None:
         super().__init__()
-        self.register_buffer("ids", torch.eye(spec.num_agents))
-        num_inputs = int(np.prod(spec.obs_shape)) + spec.num_agents
-        self.actor = network(num_inputs, width, spec.action.size, gain=0.01)
-        self.critic = network(int(np.prod(spec.state_shape)), width, 1, gain=1.0)
+        _, N, A = seen.legal.shape
+        self.register_buffer("ids", torch.eye(N))
+        self.actor = network(seen.obs.shape[-1] + N, width, A, gain=0.01)
+        self.critic = network(seen.state.shape[-1], width, 1, gain=1.0)
 
     def policy(self, seen: Seen) -> Categorical:
         """The distribution of every agent's action, (..., N)."""
@@ -156,24 +230,31 @@ def network(num_inputs: int, width: int, num_outputs: int, gain: float) -> nn.Se
 
 
 @torch.no_grad()
-def rollout(games: Games, team: Team, length: int) -> tuple[Step, np.ndarray]:
-    """Plays: the steps (T, E, ...), and the returns of the episodes that ended."""
-    steps, ends = [], []
+def rollout(games: Games, team: Team, length: int) -> Step:
+    """Plays: the steps (T, E, ...)."""
+    steps = []
     for _ in range(length):
         seen = games.seen()
         policy = team.policy(seen)
         action = policy.sample()
-        *told, ended = games.step(action)
-        steps.append((*seen, action, policy.log_prob(action), *told))
-        ends.append(ended)
-    columns = [torch.stack(column) for column in zip(*steps, strict=True)]
-    return Step(Seen(*columns[:4]), *columns[4:]), np.concatenate(ends)
+        steps.append((*seen, action, policy.log_prob(action), *games.step(action)))
+    return packed([torch.stack(column) for column in zip(*steps, strict=True)])
 
 
-def gae(steps: Step, value: Tensor, next_value: Tensor, args: Args) -> Tensor:
+def packed(columns: list[Tensor]) -> Step:
+    """The inverse of `unpacked`."""
+    return Step(Seen(*columns[:4]), columns[4], columns[5], Outcome(*columns[6:]))
+
+
+def unpacked(steps: Step) -> list[Tensor]:
+    """All of its tensors."""
+    return [*steps.seen, steps.action, steps.log_prob, *steps.outcome]
+
+
+def gae(outcome: Outcome, value: Tensor, next_value: Tensor, args: Args) -> Tensor:
     """Generalised advantage estimation, (T, E): a time limit is not the end of the world."""
-    going = ~steps.done * args.gamma * args.gae_lambda
-    delta = steps.reward + args.gamma * ~steps.terminated * next_value - value
+    going = ~outcome.done * args.gamma * args.gae_lambda
+    delta = outcome.reward + args.gamma * ~outcome.terminated * next_value - value
     advantage = torch.zeros_like(delta)
     last = torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):
@@ -208,20 +289,17 @@ def update(
 ) -> None:
     """Some epochs of minibatches over a rollout."""
     with torch.no_grad():
-        value, next_value = team.value(steps.seen.state), team.value(steps.next_state)
-        advantage = gae(steps, value, next_value, args)
+        value, next_value = team.value(steps.seen.state), team.value(steps.outcome.next_state)
+        advantage = gae(steps.outcome, value, next_value, args)
         target = advantage + value
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     size = advantage.numel()
+    data = [x.flatten(0, 1) for x in (*unpacked(steps), advantage, target)]
     for _ in range(args.update_epochs):
         for chosen in torch.randperm(size).chunk(args.num_minibatches):
-
-            def of(x: Tensor, chosen: Tensor = chosen) -> Tensor:
-                return x.flatten(0, 1)[chosen]
-
-            batch = Step(Seen(*map(of, steps.seen)), *map(of, steps[1:]))
+            *columns, A, goal = [x[chosen] for x in data]
             actor_loss, critic_loss = losses(
-                team, batch, of(advantage), of(target), objective, args.ent_coef
+                team, packed(columns), A, goal, objective, args.ent_coef
             )
             optimizer.zero_grad()
             (actor_loss + critic_loss).backward()
@@ -233,19 +311,22 @@ def update(
 def train(args: Args) -> tuple[Team, list[float]]:
     """The trained team, and the mean return of what ended in each rollout (NaN: nothing did)."""
     torch.manual_seed(args.seed)
-    games = Games(args.task, args.num_envs, args.seed)
-    team = Team(games.spec, args.width)
+    games = make_games(args)
+    team = Team(games.seen(), args.width)
     optimizer = torch.optim.Adam(team.parameters(), args.lr, eps=1e-5)
     objective = make_objective(args.objective, args.eps)
     num_updates = args.total_steps // (args.num_envs * args.rollout_length)
     returns = []
     for i in range(num_updates):
         optimizer.param_groups[0]["lr"] = args.lr * (1 - i / num_updates)
-        steps, ends = rollout(games, team, args.rollout_length)
+        steps = rollout(games, team, args.rollout_length)
         update(team, optimizer, steps, objective, args)
-        returns.append(float(ends.mean()) if ends.size else float("nan"))
+        returns.append(steps.outcome.episode_return[steps.outcome.done].nanmean().item())
         if (i + 1) % max(1, num_updates // 10) == 0:
-            print(f"{(i + 1) * steps.done.numel():11,} steps  return {returns[-1]:.2f}", flush=True)
+            print(
+                f"{(i + 1) * steps.action[..., 0].numel():11,} steps  return {returns[-1]:.2f}",
+                flush=True,
+            )
     return team, returns
 
 
