@@ -50,8 +50,8 @@ class Args:
     eps: float | None = None
     task: str = "cover"
     seed: int = 0
-    total_steps: int = 300_000
-    num_envs: int = 128
+    total_steps: int = 150_000
+    num_envs: int = 64
     rollout_length: int = 32
     width: int = 64
     lr: float = 2e-3
@@ -110,7 +110,7 @@ class Cover:
     episode is cut off after `LENGTH` steps.
     """
 
-    N, PLACES, LENGTH = 3, 12, 16
+    N, PLACES, LENGTH = 3, 10, 16
 
     def __init__(self, num_envs: int) -> None:
         self._clock = torch.randint(self.LENGTH, (num_envs,))  # not all in the same phase

@@ -158,14 +158,11 @@ class TestTorch:
     def test_the_game_pays_what_is_covered(self, ppo):
         torch.manual_seed(0)
         game = ppo.Cover(2)
-        game._agents, game._goals = (
-            torch.tensor([[0, 5, 5], [3, 11, 0]]),
-            torch.tensor([[5, 1, 7]] * 2),
-        )
+        game._agents = torch.tensor([[0, 5, 5], [3, 9, 0]])
+        game._goals = torch.tensor([[5, 1, 7]] * 2)
         game._clock, game._counted = torch.tensor([3, 15]), torch.tensor([True, True])
-        seen = game.seen()
-        # the first agent's first place is 5 of 12 steps round the ring
-        assert seen.obs[0, 0, 0].item() == pytest.approx(np.sin(5 / 12 * 2 * np.pi), abs=1e-6)
+        seen = game.seen()  # the first agent's second place is a tenth of the ring ahead
+        assert seen.obs[0, 0, 1].item() == pytest.approx(np.sin(2 * np.pi / 10), abs=1e-6)
         outcome = game.step(torch.tensor([[2, 1, 0], [1, 2, 2]]))
         assert outcome.reward.tolist() == pytest.approx([2 / 3, 1 / 3])
         assert outcome.done.tolist() == [False, True]
