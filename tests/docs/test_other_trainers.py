@@ -18,9 +18,13 @@ from marsrl.distributions import Categorical
 from marsrl.learner import advantages
 from marsrl.objectives import make_objective
 
-torch = pytest.importorskip("torch")
+try:
+    import torch
+except ImportError:
+    torch = None
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+with_torch = pytest.mark.skipif(torch is None, reason="PyTorch is not installed")
 each_objective = pytest.mark.parametrize("name", ["mars", "maspo", "mappo"])
 
 
@@ -45,6 +49,7 @@ def gradients(parameters):
     return [p.grad.numpy().copy() for p in parameters]
 
 
+@with_torch
 class TestTorch:
     """A trainer in PyTorch, on the game that it ships with."""
 
@@ -221,6 +226,7 @@ class TestJaxmarl:
         assert np.isfinite(returns).all()
 
 
+@with_torch
 @pytest.mark.filterwarnings("ignore")  # torchrl's and tensordict's, about each other
 class TestTorchrl:
     """TorchRL's loss with another surrogate."""
