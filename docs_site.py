@@ -3,6 +3,7 @@
 - Pages of the repository's root: the README is the first page.
 - The benchmarks' pages, drawn from their tables (docs/*/runs.json) and kept in .cache/ by a hash.
 - The command line's help.
+- The animations of the notebooks.
 
 With MARSRL_SITE=quick nothing is drawn: pages that are not kept are as docs/ has them, or empty.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 import sys
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent
 CACHE = ROOT / ".cache" / "site"
@@ -31,6 +34,7 @@ PAGES = {
 TABLES = ("runs.json", "episodes.parquet", "curves.parquet")
 DRAWN_BY = ("src/marsrl/report", "src/marsrl/bench", "src/marsrl/envs/tasks.py")
 COMMANDS = "reference/commands.md"
+UNSEEN = "<pre>&lt;IPython.core.display.Image object&gt;</pre>"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -46,6 +50,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if not files.get_file_from_path(page := f"{folder.name}/index.html"):
             files.append(File.generated(config, page, content="Not drawn: this site was quick."))
     return files
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Shows a notebook's animations, of which mkdocs-jupyter shows the name of the class."""
+    source = Path(page.file.abs_src_path or "")
+    for gif in _animations(source) if source.suffix == ".ipynb" else ():
+        image = f'<img alt="animation" src="data:image/gif;base64,{gif}">'
+        html = html.replace(UNSEEN, image, 1)
+    return html
+
+
+def _animations(notebook: Path) -> list[str]:
+    """The GIFs among a notebook's outputs, in base64."""
+    return [
+        "".join(output["data"]["image/gif"].split())
+        for cell in json.loads(notebook.read_text())["cells"]
+        for output in cell.get("outputs", ())
+        if "image/gif" in output.get("data", {})
+    ]
 
 
 def as_page(text: str) -> str:

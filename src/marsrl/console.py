@@ -27,9 +27,14 @@ class PlainConsole(Console):
         self.print(text, highlight=False, soft_wrap=True)
 
     @property
+    def wraps(self) -> bool:
+        """Whether lines have a width here: a terminal's, the one asked for, or COLUMNS."""
+        return self.is_terminal or self._width is not None
+
+    @property
     def size(self) -> ConsoleDimensions:
         """Columns and lines."""
-        if self.is_terminal or self._width is not None:  # asked for, or COLUMNS
+        if self.wraps:
             return super().size
         return ConsoleDimensions(_WIDE, 25)
 

@@ -47,6 +47,14 @@ def test_it_builds_without_a_warning(site):
 
 
 @pytest.mark.slow
+def test_notebooks_show_their_pictures(site):
+    page = (site / "notebooks" / "first-team.html").read_text()
+    assert "IPython.core.display" not in page
+    assert page.count("data:image/gif;base64,R0lGOD") == 1
+    assert "data:image/png;base64," in page
+
+
+@pytest.mark.slow
 def test_the_reference_has_what_the_package_offers(site):
     import marsrl
 

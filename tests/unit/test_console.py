@@ -10,6 +10,7 @@ from rich.table import Table
 
 from marsrl.config import Config
 from marsrl.console import PlainConsole
+from marsrl.envs.commands import Envs
 from marsrl.runs.monitor import ConsoleMonitor
 
 CONFIG = Config(seeds=(0, 1), total_steps=2_500_000)
@@ -96,6 +97,21 @@ def test_tables_are_cropped_on_terminals_only(monkeypatch):
     assert longest[0] > 200
     assert 60 < longest[1] <= 80
     assert 40 < longest[2] <= 60
+
+
+def test_the_tasks_have_lines_between_them_only_where_these_are_wrapped(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    pipe, terminal = io.StringIO(), Terminal()
+    for file, settings in ((pipe, {}), (terminal, {"width": 80, "color_system": None})):
+        console = PlainConsole(file=file, **settings)
+        monkeypatch.setattr("marsrl.envs.commands._console", console)
+        Envs()()
+    rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 3
+    assert rule not in pipe.getvalue()
+    assert rule in terminal.getvalue()
+    (family,) = [line for line in pipe.getvalue().splitlines() if line.startswith("paxmen ")]
+    assert "for every dot eaten" in family
+    assert "one agent to each room" in family
 
 
 def test_no_color(monkeypatch):

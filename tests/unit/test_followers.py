@@ -3,6 +3,7 @@
 import csv
 import json
 import time
+from importlib import import_module
 
 import pytest
 
@@ -117,6 +118,58 @@ def test_mlflow(tmp_path, monkeypatch):
             history = client.get_metric_history(run.info.run_id, name)
             assert sorted(metric.step for metric in history) == STEPS
             assert sorted(metric.value for metric in history) == values(seed)
+
+
+class Busy:
+    """A client of MLflow whose calls fail before they work."""
+
+    def __init__(self, *failures):
+        self.failures, self.calls = list(failures), 0
+
+    def log_batch(self, run, metrics=()):
+        self.calls += 1
+        if self.failures:
+            raise RuntimeError(self.failures.pop(0))
+        return run, metrics
+
+
+LOCKED = "(sqlite3.OperationalError) database is locked"
+
+
+def test_mlflow_waits_while_another_run_writes(monkeypatch):
+    module = import_module("marsrl.runs.followers.mlflow")
+    pauses = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    client = Busy(LOCKED, LOCKED)
+    assert module.Patient(client).log_batch("run", metrics=[1]) == ("run", [1])
+    assert client.calls == 3
+    assert pauses == sorted(pauses)
+    assert 0 < sum(pauses) < 60
+
+
+@pytest.mark.parametrize(("failures", "calls"), [((LOCKED,) * 99, 5), (("no such run",), 1)])
+def test_mlflow_does_not_wait_for_ever(monkeypatch, failures, calls):
+    module = import_module("marsrl.runs.followers.mlflow")
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    client = Busy(*failures)
+    with pytest.raises(RuntimeError, match=failures[0].split()[-1]):
+        module.Patient(client).log_batch("run")
+    assert client.calls == calls
+
+
+def test_an_experiment_that_another_run_makes_at_the_same_time_is_taken(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    create = mlflow.MlflowClient.create_experiment
+
+    def slower(self, name):
+        create(self, name)  # by the other run
+        return create(self, name)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_experiment", slower)
+    messages = follow(tmp_path / "run", ["mlflow"])
+    assert [message.startswith("mlflow: experiment marsrl") for message in messages] == [True] * 2
 
 
 def wandb_records(content):

@@ -28,7 +28,8 @@ class Envs:
         for name, task in TASKS.items():
             sizes = (task.num_agents, task.obs_size, task.state_size, task.action, task.max_steps)
             table.add_row(name, *map(str, sizes), _short(task.low), _short(task.high))
-        families = Table("family", "team reward", "end of an episode", "reference", show_lines=True)
+        lines: Any = {"show_lines": True} if _console.wraps else plain  # between wrapped rows
+        families = Table("family", "team reward", "end of an episode", "reference", **lines)
         for name, family in FAMILIES.items():
             families.add_row(name, family.reward, family.ends, family.high)
         others, hidden = installed_tasks(), hidden_tasks()

@@ -16,6 +16,8 @@ _TAG = "marsrl.id"
 _STEP = "step"  # a metric of each kind of row, by which a run knows how far it was told
 _MOST = 1000  # metrics at a time
 _LONGEST = 500  # characters of a parameter
+_LOCKED = "database is locked"  # MLflow waits for a while, but SQLite ends some conflicts at once
+_PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds before another try
 
 
 class MLflow:
@@ -30,10 +32,9 @@ class MLflow:
 
     def start(self, run: Followed, rows: list[Row]) -> str:
         """Opens the runs and tells them of the log what they do not know."""
-        self._client = self._library.MlflowClient()
+        self._client = Patient(self._library.MlflowClient())
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _EXPERIMENT
-        known = self._client.get_experiment_by_name(name)
-        experiment = known.experiment_id if known else self._client.create_experiment(name)
+        experiment = self._experiment(name)
         self._parent = self._open(experiment, run.id, run.name, {}).info.run_id
         for seed in run.config.seeds:
             tags = {"mlflow.parentRunId": self._parent}
@@ -66,6 +67,17 @@ class MLflow:
         for run_id in (*self._runs.values(), self._parent):
             self._client.set_terminated(run_id)
 
+    def _experiment(self, name: str) -> str:
+        """The id of an experiment, which is made if nobody has."""
+        if known := self._client.get_experiment_by_name(name):
+            return known.experiment_id
+        try:
+            return self._client.create_experiment(name)
+        except Exception:
+            if known := self._client.get_experiment_by_name(name):  # another run was quicker
+                return known.experiment_id
+            raise
+
     def _open(self, experiment: str, tag: str, name: str, tags: dict[str, str]) -> Any:
         """The run of this tag, which goes on, or a new one."""
         found = self._client.search_runs([experiment], f"tags.`{_TAG}` = '{tag}'")
@@ -87,6 +99,29 @@ class MLflow:
             self._library.entities.Metric(_allowed(name), value, now, row["step"])
             for name, value in values.items()
         ]
+
+
+class Patient:
+    """A client whose calls are made again while another process writes MLflow's SQLite file."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        """A method of the client."""
+        call = getattr(self._client, name)
+
+        def patient(*args: Any, **options: Any) -> Any:
+            for pause in _PAUSES:
+                try:
+                    return call(*args, **options)
+                except Exception as error:
+                    if _LOCKED not in str(error):
+                        raise
+                    time.sleep(pause)
+            return call(*args, **options)
+
+        return patient
 
 
 def _allowed(name: str) -> str:
