@@ -355,8 +355,8 @@ class _Loop:
             return update, self._begin(), waiting
         if self.program.algorithm.env.on_host:
             self.monitor.message(
-                f"the environments of {self.config.task} could not be saved: they start afresh; all "
-                "else goes on"
+                f"the environments of {self.config.task} could not be saved: they start afresh; "
+                "all else goes on"
             )
         return update, self.program.restored(state), waiting
 

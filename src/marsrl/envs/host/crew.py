@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pickle
 import subprocess
@@ -73,7 +75,7 @@ class Crew:
             self._end = weakref.finalize(self, _end, self._processes)
             num = min(num_workers(), num_envs)
             edges = np.linspace(0, num_envs, num + 1).round().astype(int).tolist()
-            for first, last in zip(edges, edges[1:], strict=False):
+            for first, last in itertools.pairwise(edges):
                 orders = Orders(source, layout, range(first, last), file, described)
                 self._processes.append(_start(orders))
         finally:
@@ -108,10 +110,8 @@ class Crew:
         go = self.shared["go"]
         asked = [process for process in self._processes if go[process.rows].any()]
         for process in asked:
-            try:
+            with contextlib.suppress(OSError):  # it has died; its reply says so
                 process.commands.write(command)
-            except OSError:  # it has died; its reply says so
-                pass
         self._wait(asked)
 
     def _wait(self, processes: list[_Process]) -> None:

@@ -264,7 +264,7 @@ class Bank:
         batch = np.shape(state.row)
 
         def act() -> Crew:
-            flat = np.asarray(action).reshape(len(self._moment), *np.shape(action)[len(batch) :])
+            flat = np.asarray(action).reshape((len(self._moment), *np.shape(action)[len(batch) :]))
             moving = self._valid(state, flat)
             crew = self._crew
             assert crew is not None
@@ -318,7 +318,7 @@ class Bank:
                     "row": np.arange(len(self._moment), dtype=np.int32),
                     "moment": self._moment,
                 }
-                return {name: x.reshape(*batch, *x.shape[1:]) for name, x in found.items()}
+                return {name: x.reshape((*batch, *x.shape[1:])) for name, x in found.items()}
             except UserError as error:
                 self.failure = error
             except Exception as error:  # nothing may get out of here

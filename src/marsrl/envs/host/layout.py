@@ -130,9 +130,7 @@ def notes(env: Any, layout: Layout) -> Iterator[str]:
     names = ", ".join(map(str, layout.agents[:4])) + (", ..." if N > 4 else "")
     yield f"{N} agent{'s' if N > 1 else ''}: {names}"
     spaces = [env.observation_space(agent) for agent in layout.agents]
-    kinds = sorted(
-        {f"{type(s).__name__} {getattr(s, 'dtype', None) or ''}".strip() for s in spaces}
-    )
+    kinds = sorted({f"{type(s).__name__} {s.dtype or ''}".strip() for s in spaces})
     share = ", which networks divide by 255" if layout.obs_dtype == "uint8" else ""
     yield f"observations: {', '.join(kinds)}, read as {layout.obs_shape} {layout.obs_dtype}{share}"
     if len({getattr(space, "shape", None) for space in spaces}) > 1:
@@ -141,7 +139,7 @@ def notes(env: Any, layout: Layout) -> Iterator[str]:
     if len(sizes) > 1:
         yield f"agents have {' or '.join(map(str, sizes))} {unit}: what one lacks is masked"
     if layout.rescaled:
-        yield "bounds of actions differ between agents: policies act from -1 to 1, rescaled"
+        yield "agents' bounds of actions differ: policies act from -1 to 1, which is rescaled"
     if layout.state_shape is None:
         yield "it has no state(): the global state is all observations in a row"
     if layout.team_reward and N > 1:
