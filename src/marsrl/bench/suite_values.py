@@ -200,7 +200,8 @@ def bounds_tables(values: Any) -> dict[str, dict[str, float]]:
                 if not (is_foreign(task) or task.startswith("jaxmarl:") or "/" in task.strip("/")):
                     raise UserError(
                         f"{where}: {shown(task)} is no task; expected module:factory, "
-                        "path/file.py:factory, jaxmarl:NAME, or a task of an installed package"
+                        "path/file.py:factory, jaxmarl:NAME, pettingzoo:MODULE, gymnasium:ID, or a "
+                        "task of an installed package"
                     )
                 if not isinstance(table, dict):
                     raise UserError(f"{where} is {shown(table)}, expected low = ..., high = ...")
