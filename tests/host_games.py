@@ -25,8 +25,9 @@ class Climb(ParallelEnv):
 
     metadata: ClassVar = {"name": "climb"}
 
-    def __init__(self, max_cycles: int = 6) -> None:
+    def __init__(self, max_cycles: int = 6, render_mode: str | None = None) -> None:
         self.possible_agents = [WALK, CART]
+        self.render_mode = render_mode
         self.max_cycles = max_cycles
 
     def observation_space(self, agent):
@@ -60,6 +61,10 @@ class Climb(ParallelEnv):
 
     def state(self):
         return np.array([*self.height, self.t, self.start]) * 0.25
+
+    def render(self):
+        assert self.render_mode == "rgb_array"
+        return np.full((6, 8, 3), 30 * self.height[0], np.uint8)
 
     def _seen(self, agents=(WALK, CART)):
         of_walk = np.array([*self.height, self.start], np.float32) * np.float32(0.25)

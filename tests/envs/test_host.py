@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import marsrl
 from environments import prepare, small_config
 from host_games import Climb, ClimbInJax, Robots
 from marsrl.envs.check import check_env
 from marsrl.envs.host import crew
+from marsrl.envs.host.film import filmed
 from marsrl.envs.host.game import Game, outputs
 from marsrl.envs.host.layout import read_layout
 from marsrl.envs.registry import make
@@ -270,7 +272,7 @@ def config(task=CLIMB, **changes):
 
 def rows(path):
     text = (path / "metrics.jsonl").read_text()
-    noise = {"seconds", "steps_per_second"}
+    noise = {"seconds", "steps_per_second", "check"}
     return [{k: v for k, v in json.loads(r).items() if k not in noise} for r in text.splitlines()]
 
 
@@ -287,8 +289,7 @@ def run(tmp_path_factory):
 def test_a_run_is_repeated_by_other_workers(run, tmp_path, monkeypatch, processes):
     monkeypatch.setenv(crew.VARIABLE, "3")
     train(config(), tmp_path / "again")
-    for mine, first in zip(rows(tmp_path / "again"), rows(run), strict=True):
-        assert {k: (mine.get(k), x) for k, x in first.items() if mine.get(k) != x} == {}
+    assert rows(tmp_path / "again") == rows(run)
     assert len(processes) == 6  # for training, and for evaluations
     assert all(p.process.returncode == 0 for p in processes)
 
@@ -299,28 +300,48 @@ def test_the_first_replay_gives_the_stored_log_probabilities(run):
     assert max(errors) < 1e-5
 
 
-def test_a_run_goes_on_with_fresh_environments(run, tmp_path):
-    path = tmp_path / "run"
-    shutil.copytree(run, path)
-    before = rows(path)
+@pytest.fixture(scope="module")
+def program():
     program = Program(config(), make(CLIMB))
-    saved = CheckpointWriter(path / "checkpoints", 3).restore_newest(program.template)[1]
-    restored = program.restored(saved)
+    yield program
     program.close()
+
+
+def test_a_checkpoint_goes_on_with_fresh_environments(run, tmp_path, program):
+    path = shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
+    saved = CheckpointWriter(path, 3).restore_newest(program.template)[1]
+    restored = program.restored(saved)
     for part in ("learner", "keys", "updates", "diverged", "log_size"):
-        same = jax.tree.map(
-            np.array_equal, *(_numbers(getattr(x, part)) for x in (saved, restored))
-        )
-        assert all(jax.tree.leaves(same))
+        pair = (_numbers(getattr(state, part)) for state in (saved, restored))
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *pair)))
+    vector = restored.rollout.vector
+    np.testing.assert_array_equal(vector.first, vector.episode_length == 0)
+    clock = np.asarray(vector.time_step.global_state)[..., 2] * 4
+    np.testing.assert_array_equal(vector.episode_length, clock)
+
+
+def test_a_seed_that_has_diverged_does_not_disturb_the_others(program):
+    """Its environments are moved on and on, though its state stays as it is."""
+    finals = []
+    for diverged in ([-1, -1], [0, -1]):
+        state = program.init()
+        placed = jax.device_put(np.int32(diverged), state.diverged.sharding)
+        state = program.step(state._replace(diverged=placed), 1)[0]
+        finals.append(program.step(state, 1)[0])
+    assert finals[1].updates.tolist() == [0, 2]
+    healthy, beside = (_numbers(state.learner.weights) for state in finals)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), healthy, beside)
+
+
+def test_a_run_goes_on_beyond_its_end(run, tmp_path):
+    path = shutil.copytree(run, tmp_path / "run")
     heard = Hearing()
     resume(path, heard, trust=True, total_steps=192)
     expected = "the environments of pettingzoo:host_games:Climb could not be saved"
     assert any(message.startswith(expected) for message in heard.messages)
-    after = rows(path)
-    assert [row for row in after if row in before and row["kind"] == "train"] == [
-        row for row in before if row["kind"] == "train"
-    ]
-    assert max(row["step"] for row in after) == 192
+    before, after = ([row for row in rows(p) if row["kind"] == "train"] for p in (run, path))
+    assert after[: len(before)] == before
+    assert after[-1]["step"] == 192
 
 
 class Hearing(Silent):
@@ -346,8 +367,13 @@ def test_the_team_acts_and_is_evaluated(run, capsys):
     seen = marsrl.Observation(np.zeros((2, 3), np.float32), np.ones((2, 3), bool))
     _, action = policy.act(policy.initial_carry(), seen, jax.random.key(0))
     assert action.shape == (2,)
-    with pytest.raises(UserError, match="has no draw method"):
-        render(policy, run / "a.gif")
+    render(policy, run / "episode.gif")
+    assert Image.open(run / "episode.gif").size == (8, 6)
+
+
+def test_an_environment_that_cannot_draw_is_not_rendered():
+    with pytest.raises(UserError, match=r"Simple cannot be rendered.*render_mode='rgb_array'"):
+        filmed(make("pettingzoo:host_games:Simple"))
 
 
 @pytest.mark.parametrize(

@@ -201,13 +201,17 @@ class Bank:
     """
 
     def __init__(self, source: Source, layout: Layout) -> None:
-        self._new_crew = partial(Crew, source, layout)
+        self._new_crew: Callable[[int], Crew] = partial(Crew, source, layout)
         self._outputs = outputs(layout)
         self._crew: Crew | None = None
         self._moment = np.zeros(0, np.int32)
         self._over = np.zeros(0, bool)
         self._action: np.ndarray | None = None
         self.failure: UserError | None = None
+
+    def use(self, new_crew: Callable[[int], Any]) -> None:
+        """Has others than a `Crew` play, who are made for a number of environments."""
+        self._new_crew = new_crew
 
     def reset(self, seed: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh starts; seeds (...,)."""
