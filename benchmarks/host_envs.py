@@ -6,11 +6,13 @@
 JaxMARL is compiled with the learner. Both with three agents, discrete actions, 25 steps, half of
 the reward local, and the mean reward of the team. What is finished is kept.
 
-The first table has milliseconds per step of all environments together:
+The first table has milliseconds of processor time, which other work on the machine does not
+lengthen, per step of all environments together; and steps per second by the wall clock, which it
+does:
 
-- environments: what the slowest process needs for its share, measured in this process
-- processes: a step of the crew besides, that is pipes, shared memory and waiting
-- learner: the rest of a rollout with its update, that is networks, transfer and gradients
+- environments: what a process needs for its share
+- transfer: what the training's process needs for a step, that is pipes and shared memory
+- learner: what it needs besides for a rollout and its update: networks, callback and gradients
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -33,7 +36,7 @@ from marsrl.envs.host.game import Game, outputs
 from marsrl.envs.registry import make
 from marsrl.learner.program import Program
 from marsrl.runs.runner import train
-from timing import circumstances, headline, start_jax, table, write_json
+from timing import circumstances, headline, in_turn, start_jax, table, write_json
 
 HOST = Config(
     task="pettingzoo:mpe2.simple_spread_v3", num_envs=32, rollout_length=50, core="ff", devices=1
@@ -66,57 +69,55 @@ class Args:
 
 
 def alone(env: HostEnv, steps: int) -> float:
-    """Median seconds of one step of one environment, with its restarts, in this process."""
+    """Mean seconds of one step of one environment, with its restarts, in this process."""
     game, rng = Game(env.source.task, env.source.open(), env.layout), np.random.default_rng(0)
     now = {name: np.zeros(*part) for name, part in outputs(env.layout).items()}
     game.reset(0, now)
-    seconds = []
+    started = time.process_time()
     for i in range(steps):
-        action = game.random_action(rng, now["action_mask"])
-        started = time.perf_counter()
-        if game.step(action, now):
+        if game.step(game.random_action(rng, now["action_mask"]), now):
             game.reset(i, now)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+    return (time.process_time() - started) / steps
 
 
 def together(env: HostEnv, num_envs: int, steps: int) -> float:
-    """Median seconds of one step of all environments by processes of their own."""
+    """Mean seconds of this process for one step of all environments by processes of their own."""
     crew, rng = Crew(env.source, env.layout, num_envs), np.random.default_rng(0)
     crew.reset(np.arange(num_envs))
-    seconds, go = [], np.ones(num_envs, bool)
+    go, started = np.ones(num_envs, bool), time.process_time()
     for i in range(steps):
         action = rng.integers(env.layout.num_actions, size=(num_envs, env.spec.num_agents))
-        started = time.perf_counter()
         crew.step(go, action, np.arange(num_envs) + i)
-        seconds.append(time.perf_counter() - started)
+    seconds = time.process_time() - started
     crew.close()
-    return statistics.median(seconds)
+    return seconds / steps
 
 
-def updating(config: Config, env: HostEnv, updates: int = 5) -> float:
-    """Median seconds of an update with its rollout, by step of all environments."""
-    program = Program(config, env)
-    state, seconds = program.init(), []
-    for _ in range(updates + 1):
-        started = time.perf_counter()
+def updating(program: Program, updates: int = 5) -> tuple[float, float]:
+    """Median seconds of an update with its rollout, of this process and by the wall clock."""
+    state = program.step(program.init())[0]
+
+    def update(_: int) -> Any:
+        nonlocal state
         state = program.step(state)[0]
-        seconds.append(time.perf_counter() - started)
+        return state
+
+    seconds = in_turn({"update": update}, updates)["update"]
     program.close()
-    return statistics.median(seconds[1:]) / config.rollout_length
+    return statistics.median(seconds.cpu), statistics.median(seconds.wall)
 
 
 def speed(args: Args) -> list[list[str]]:
     """The rows of the first table."""
     config, env = dataclasses.replace(HOST, seeds=(0,)), make(HOST.task)
     assert isinstance(env, HostEnv)
-    one, rows = alone(env, 10 * args.steps), []
+    one, rows, program = alone(env, 10 * args.steps), [], Program(config, env)
     for workers in args.workers:
         os.environ[VARIABLE] = str(workers)
         share = one * -(-config.num_envs // workers)
-        crew, whole = together(env, config.num_envs, args.steps), updating(config, env)
-        parts = (share, crew - share, whole - crew)
-        rate = config.num_envs / whole
+        crew, (cpu, wall) = together(env, config.num_envs, args.steps), updating(program)
+        parts = (share, crew, cpu / config.rollout_length - crew)
+        rate = config.steps_per_update / wall
         rows.append([f"{workers}", *(f"{1000 * part:.1f}" for part in parts), f"{rate:,.0f}"])
     return rows
 
@@ -166,7 +167,7 @@ def main(args: Args) -> None:
     where = circumstances()
     text = f"{headline(where)}, git {where['git']}\n\n"
     if args.workers:
-        columns = ["workers", "environments (ms)", "processes (ms)", "learner (ms)", "steps/s"]
+        columns = ["workers", "environments (ms)", "transfer (ms)", "learner (ms)", "steps/s"]
         text += table(columns, speed(args)) + "\n"
     if args.total_steps:
         curves = learn(args)

@@ -137,12 +137,17 @@ class HostEnv:
 
 
 class HostVector(VectorEnv):
-    """Copies of a foreign environment, played together; its processes restart what has ended."""
+    """Copies of a foreign environment, played together; its processes restart what has ended.
+
+    Attributes:
+        episodes: the environment itself, whose copies play evaluations.
+    """
 
     on_host = True
 
     def __init__(self, env: HostEnv) -> None:
         super().__init__(env)
+        self.episodes = env
         self.layout = env.layout
         self._bank = Bank(env.source, env.layout)
 
@@ -172,12 +177,12 @@ class HostVector(VectorEnv):
     def check(self) -> None:
         """Raises the UserError, if any, that has ended processes."""
         self._bank.check()
-        self.env.check()  # pyright: ignore[reportAttributeAccessIssue]
+        self.episodes.check()
 
     def close(self) -> None:
         """Ends all processes, those of evaluations too."""
         self._bank.close()
-        self.env.close()  # pyright: ignore[reportAttributeAccessIssue]
+        self.episodes.close()
 
     def _moved(self, key: Key, state: HostState, action: Array, pool: Pool) -> tuple[Any, ...]:
         shapes = _shapes(self.layout)
@@ -322,7 +327,8 @@ class Bank:
                     "row": np.arange(len(self._moment), dtype=np.int32),
                     "moment": self._moment,
                 }
-                return {name: x.reshape((*batch, *x.shape[1:])) for name, x in found.items()}
+                # copies: a device may still read when the next command is given
+                return {n: x.reshape((*batch, *x.shape[1:])).copy() for n, x in found.items()}
             except UserError as error:
                 self.failure = error
             except Exception as error:  # nothing may get out of here
