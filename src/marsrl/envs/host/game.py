@@ -132,7 +132,12 @@ class Game:
         for agent in agents:
             i = self._index[agent]
             now["agent_mask"][i] = True
-            seen, read = observations[agent], self._readers[i]
+            seen, read = observations.get(agent), self._readers[i]
+            if seen is None:
+                raise UserError(
+                    f"{self.task}: no observation of agent {agent} at step {self.t}, expected one "
+                    "of every agent that has acted"
+                )
             value = read.read(seen)
             if value.shape != read.shape:
                 raise UserError(
