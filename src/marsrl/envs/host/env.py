@@ -184,7 +184,9 @@ class HostVector(VectorEnv):
         self._bank.close()
         self.episodes.close()
 
-    def _moved(self, key: Key, state: HostState, action: Array, pool: Pool) -> tuple[Any, ...]:
+    def _moved(
+        self, key: Key, state: Any, action: Array, pool: Pool
+    ) -> tuple[tuple[Any, TimeStep], tuple[Any, TimeStep], Pool]:
         shapes = _shapes(self.layout)
         shapes |= {f"start/{name}": shapes[name] for name in STARTS if name in shapes}
         seed = jax.vmap(lambda key, number: _seed(jax.random.fold_in(key, number)))(

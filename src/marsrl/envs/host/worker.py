@@ -68,7 +68,7 @@ class Worker:
                 | {name: self.now[row][f"start/{name}"] for name in STARTS if name in self.now[row]}
                 | {name: np.zeros_like(self.now[row][name]) for name in _NOT_OF_STARTS}
             )
-        self.commands: dict[bytes, Callable[[int], None]] = {
+        self.commands: dict[bytes, Callable[[int], object]] = {
             RESET: self.reset,
             STEP: self.step,
             STEP_AND_RESTART: self.step_and_restart,
