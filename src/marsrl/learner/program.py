@@ -48,8 +48,8 @@ class _TracedOnce:
 
     def __init__(self, env: Environment) -> None:
         self.spec = env.spec
-        if hasattr(env, "vectorized"):
-            self.vectorized = env.vectorized
+        if (vectorized := getattr(env, "vectorized", None)) is not None:
+            self.vectorized = vectorized
         self.reset = jax.jit(env.reset)
         self.step = jax.jit(env.step)
 
