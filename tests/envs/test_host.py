@@ -374,7 +374,8 @@ def test_the_team_acts_and_is_evaluated(run, capsys):
     _, action = policy.act(policy.initial_carry(), seen, jax.random.key(0))
     assert action.shape == (2,)
     render(policy, run / "episode.gif")
-    assert Image.open(run / "episode.gif").size == (8, 6)
+    with Image.open(run / "episode.gif") as picture:
+        assert picture.size == (8, 6)
 
 
 def test_an_environment_that_cannot_draw_is_not_rendered():
