@@ -288,7 +288,7 @@ def test_reset_speed(monkeypatch):
 
 
 def test_environments_outside_of_jax(tmp_path, monkeypatch, capsys):
-    tiny = dataclasses.replace(TINY, task="pettingzoo:host_games:Climb", total_steps=48, width=4)
+    tiny = dataclasses.replace(TINY, task="pettingzoo:host_games:Simple", total_steps=48, width=4)
     monkeypatch.setattr(host_envs, "HOST", tiny)
     monkeypatch.setattr(host_envs, "TRAINED", {"mpe2": tiny, "jaxmarl": TINY})
     monkeypatch.setattr(host_envs, "start_jax", lambda: None)
