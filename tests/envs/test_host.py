@@ -386,9 +386,7 @@ def test_an_environment_that_cannot_draw_is_not_rendered():
 def test_a_fault_ends_the_run_with_one_line(tmp_path, processes):
     path = tmp_path / "run"
     task = "pettingzoo:host_games:Failing"
-    expected = (
-        rf"{task} raised ArithmeticError: thirty is too much \(host_games.py, line \d+"
-    )
+    expected = rf"{task} raised ArithmeticError: thirty is too much \(host_games.py, line \d+"
     with pytest.raises(UserError, match=expected) as caught:
         train(config(task), path)
     message = str(caught.value)
