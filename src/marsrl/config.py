@@ -28,7 +28,8 @@ class Config:
     """Everything that determines a run; the same config gives the same numbers on one machine."""
 
     task: str = "paxmen/4ag"
-    """Environment: a name that `marsrl envs` lists, jaxmarl:NAME, or your own module:factory."""
+    """Environment: a name that `marsrl envs` lists, jaxmarl:NAME, pettingzoo:MODULE, gymnasium:ID,
+    or your own module:factory."""
     task_settings: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     """Settings of the environment in place of the task's, as NAME VALUE pairs."""
     objective: str = "mars"

@@ -18,6 +18,8 @@ from marsrl.errors import UserError, near_misses, reason, shown
 _PYTHONS_OWN = sys.stdlib_module_names | {"test"}  # Python leaves its own tests out
 LONGEST = 200
 """Characters of a name."""
+HOST_LIBRARIES = ("pettingzoo", "gymnasium")
+"""Libraries whose environments are named `library:name`, where the name can be any code."""
 
 
 def is_code(name: str) -> bool:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from marsrl.errors import UserError, shown
-from marsrl.loading import is_code
+from marsrl.loading import HOST_LIBRARIES, is_code
 
 VARIABLE = "MARSRL_TRUST"
 """Environment variable; 1 trusts every file."""
@@ -34,4 +34,7 @@ def check_trusted(kind: str, name: str, source: Path, trust: bool) -> None:
 
 def is_foreign(name: str) -> bool:
     """Whether a name means somebody's code, and no environment of JaxMARL."""
-    return is_code(name) and not name.startswith("jaxmarl:")
+    library, colon, _ = name.partition(":")
+    if library in HOST_LIBRARIES and colon:
+        return True
+    return is_code(name) and library != "jaxmarl"

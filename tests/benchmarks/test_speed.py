@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 
 import env_speed
 import families
+import host_envs
 import learning_speed
 import profile_loop
 import reset_speed
@@ -280,3 +282,34 @@ def test_reset_speed(monkeypatch):
     rates = reset_speed.measure(TINY.task, args)
     assert list(rates) == ["shipped", "pool", "none"]
     assert min(rates.values()) > 0
+
+
+# --- environments outside of JAX ------------------------------------------------------------------
+
+
+def test_environments_outside_of_jax(tmp_path, monkeypatch, capsys):
+    tiny = dataclasses.replace(TINY, task="pettingzoo:host_games:Simple", total_steps=48, width=4)
+    monkeypatch.setattr(host_envs, "HOST", tiny)
+    monkeypatch.setattr(host_envs, "TRAINED", {"mpe2": tiny, "jaxmarl": TINY})
+    monkeypatch.setattr(host_envs, "start_jax", lambda: None)
+    monkeypatch.setenv(host_envs.VARIABLE, "1")
+    points = {0: [1.0, 2.0], 48: [3.0, 4.0]}
+    monkeypatch.setattr(host_envs, "train", lambda config, run: write_curve(run, points))
+    host_envs.main(host_envs.Args(tmp_path / "out", (1,), 4, 48, (0, 1)))
+    text = capsys.readouterr().out
+    assert (tmp_path / "out" / "tables.md").read_text().strip() == text.strip()
+    (row,) = re.findall(r"^\| 1 \| ([\d.]+) \| (-?[\d.]+) \| (-?[\d.]+) \| [\d,]+ \|$", text, re.M)
+    assert float(row[0]) >= 0
+    assert "| 48 | 3.5 (3.0 to 4.0) | 3.5 (3.0 to 4.0) |" in text
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def write_curve(run, points):
+    run.mkdir()
+    (run / "status.json").write_text("{}")
+    lines = [
+        json.dumps({"kind": "eval", "step": step, "seed": seed, "return": value})
+        for step, values in points.items()
+        for seed, value in enumerate(values)
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(lines))

@@ -19,7 +19,8 @@ from marsrl.envs.check import NonconformingEnvironment, check_env
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-environment.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-SOURCE = next(text for language, text in BLOCKS if text.startswith("# levers.py\n"))
+FILES = {text.split()[1]: text for _, text in BLOCKS if re.match(r"# \w+\.py\n", text)}
+SOURCE = FILES["levers.py"]
 NUM_STEPS = r"(total[_-]steps[ =])[\d_]+"
 
 RUN = """
@@ -41,9 +42,10 @@ for language, text in json.loads(sys.stdin.read()):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where `levers.py` lies, and its entry points as an installation would leave them."""
+    """Where the files of the page lie, and its entry points as an installation would leave them."""
     folder = tmp_path_factory.mktemp("tutorial")
-    (folder / "levers.py").write_text(SOURCE)
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
     (toml,) = (tomllib.loads(text) for language, text in BLOCKS if language == "toml")
     ((group, points),) = toml["project"]["entry-points"].items()
     installed = folder / "levers-0.1.dist-info"
@@ -60,7 +62,7 @@ def output(folder):
     blocks = [
         (language, re.sub(NUM_STEPS, r"\g<1>1", text))
         for language, text in BLOCKS
-        if text != SOURCE
+        if text not in FILES.values()
     ]
     settings = {
         "COLUMNS": "200",
@@ -94,7 +96,7 @@ def load(source: str) -> ModuleType:
 
 
 def test_the_budgets_are_cut():
-    assert len(re.findall(NUM_STEPS, PAGE)) == 2
+    assert len(re.findall(NUM_STEPS, PAGE)) == 3
 
 
 @pytest.mark.slow
@@ -104,6 +106,8 @@ def test_every_block_runs(output, folder):
     assert re.search(r"levers/short +levers:Levers", output)
     assert re.search(r"levers/long +levers:long_corridor", output)
     assert "num_agents=2" in output  # overcooked's spec
+    assert "pettingzoo:meeting:Meeting keeps to the interface" in output
+    assert "after 6,400 steps" in output  # the evaluation
     for run in ("levers", "levers-again"):
         log = (folder / "runs" / run / "metrics.jsonl").read_text()
         (final,) = (row for row in map(json.loads, log.splitlines()) if row["kind"] == "final")

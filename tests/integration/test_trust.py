@@ -17,7 +17,13 @@ pathlib.Path({marker!r}).touch()
 def make(*args, **settings):
     raise RuntimeError("it ran")
 """
-TASKS = ("evil:make", "os:system", "subprocess:Popen", "evil.py:make")
+HOST_TASKS = (
+    "pettingzoo:evil",
+    "pettingzoo:evil:make",
+    "pettingzoo:evil.py:make",
+    "gymnasium:evil:E",
+)
+TASKS = ("evil:make", "os:system", "subprocess:Popen", "evil.py:make", *HOST_TASKS)
 
 
 def foreign_run(path, **changes):

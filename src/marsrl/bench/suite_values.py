@@ -14,8 +14,8 @@ from marsrl.bench.labels import Scalar, base_of, settings_of, with_settings
 from marsrl.config import Config
 from marsrl.envs.tasks import ENTRY_POINTS, TASKS, Bounds
 from marsrl.errors import UserError, check_int, near_misses, shown
-from marsrl.loading import is_code
 from marsrl.toml import Keys
+from marsrl.trust import is_foreign
 
 _LONGEST_NAME = 200
 _MOST_METHODS = 1_000
@@ -197,10 +197,11 @@ def bounds_tables(values: Any) -> dict[str, dict[str, float]]:
                 check_name("bounds", task)
                 if task in TASKS:
                     raise UserError(f"{where}: the bounds of the benchmark's tasks are its own")
-                if not (is_code(task) or task.startswith("jaxmarl:") or "/" in task.strip("/")):
+                if not (is_foreign(task) or task.startswith("jaxmarl:") or "/" in task.strip("/")):
                     raise UserError(
                         f"{where}: {shown(task)} is no task; expected module:factory, "
-                        "path/file.py:factory, jaxmarl:NAME, or a task of an installed package"
+                        "path/file.py:factory, jaxmarl:NAME, pettingzoo:MODULE, gymnasium:ID, or a "
+                        "task of an installed package"
                     )
                 if not isinstance(table, dict):
                     raise UserError(f"{where} is {shown(table)}, expected low = ..., high = ...")

@@ -43,7 +43,8 @@ class Envs:
             "random, reference: mean returns of the random policy and of a good one, the bounds of "
             f"normalised scores (version {BOUNDS_VERSION}).\n"
             "Besides: any environment of JaxMARL as jaxmarl:NAME, your own as module:factory or "
-            "path/file.py:factory."
+            "path/file.py:factory; outside of JAX, pettingzoo:MODULE or pettingzoo:module:factory, "
+            "and gymnasium:ID."
         )
 
 

@@ -4,6 +4,8 @@ A name is one of
 
 - "family/task": one of the 47 of `marsrl.envs.tasks`, or a task of an installed package
 - "jaxmarl:NAME": any environment of JaxMARL
+- "pettingzoo:MODULE", or "pettingzoo:" before a factory: a `ParallelEnv` of PettingZoo's kind
+- "gymnasium:ID": an environment of Gymnasium, as a team of one
 - "module:factory" or "path/file.py:factory": a class or function of yours, called without
   arguments; the current folder is looked at first
 """
@@ -21,7 +23,7 @@ from marsrl.envs.base import Environment
 from marsrl.envs.check import NonconformingEnvironment, check_interface
 from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS
 from marsrl.errors import UserError, near_misses, shown
-from marsrl.loading import guarded, load
+from marsrl.loading import HOST_LIBRARIES, guarded, load
 
 
 def make(task: str, /, **settings: Any) -> Environment:
@@ -79,6 +81,8 @@ def _find(task: str) -> tuple[Callable[..., Environment], dict[str, Any]]:
     module, colon, name = task.partition(":")
     if module == "jaxmarl" and colon:
         return partial(_own("marsrl.envs.adapters.jaxmarl:any_jaxmarl"), name), {}
+    if module in HOST_LIBRARIES and colon:
+        return partial(_own("marsrl.envs.host.env:make_host"), module, name), {}
     if colon:
         return load(task), {}
     family, names = module.partition("/")[0], [*TASKS, *others]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -81,7 +83,13 @@ class VectorEnv:
 
     Every environment has random keys of its own, so that what happens in it does not depend on how
     many others there are, nor on which device they are.
+
+    Attributes:
+        on_host: the environments are outside of JAX: all are moved by one device, none of their
+            states can be saved, copied or returned to.
     """
+
+    on_host = False
 
     def __init__(self, env: Environment) -> None:
         self.env = env
@@ -148,16 +156,12 @@ class VectorEnv:
             The next state; the time step that each action led to, *before* any restart, with the
             true final observation; the episodes that ended; and the pool without the starts used.
         """
-        env_state, outcome = jax.vmap(self.env.step)(key, state.env, action)
+        moved, start, pool = self._moved(key, state.env, action, pool)
+        outcome = moved[1]
         done = outcome.done
         episode_return = state.episode_return + outcome.reward.mean(-1)
         episode_length = state.episode_length + 1
-
-        pool = self._filled(pool, done)
-        E, P = jax.tree.leaves(pool.starts)[0].shape[:2]
-        own = (jnp.arange(E), pool.used % P)
-        start = jax.tree.map(lambda leaf: take(leaf, own), pool.starts)
-        env_state, time_step = select(done, start, (env_state, outcome))
+        env_state, time_step = select(done, start, moved)
         next_state = VectorState(
             env=env_state,
             time_step=time_step,
@@ -170,6 +174,22 @@ class VectorEnv:
             done & state.counted, episode_return, episode_length, outcome.metrics
         )
         return next_state, outcome, episodes, pool._replace(used=pool.used + done)
+
+    def _moved(
+        self, key: Key, state: Any, action: Array, pool: Pool
+    ) -> tuple[tuple[Any, TimeStep], tuple[Any, TimeStep], Pool]:
+        """The step of every environment, a start for those that it has ended, and the pool."""
+        moved = jax.vmap(self.env.step)(key, state, action)
+        pool = self._filled(pool, moved[1].done)
+        E, P = jax.tree.leaves(pool.starts)[0].shape[:2]
+        own = (jnp.arange(E), pool.used % P)
+        return moved, jax.tree.map(lambda leaf: take(leaf, own), pool.starts), pool
+
+    def check(self) -> None:
+        """Raises what has gone wrong in environments outside of JAX; programs cannot raise it."""
+
+    def close(self) -> None:
+        """Ends what environments outside of JAX hold."""
 
     def stagger(self, key: Key, state: VectorState, pool_size: int) -> VectorState:
         """Brings each environment to a random point of an episode, by random steps; keys (E,).
@@ -200,6 +220,26 @@ class VectorEnv:
         start = (state, key, point(target_key, horizon), pool)
         staggered = jax.lax.while_loop(lambda c: (c[0].episode_length < c[2]).any(), step, start)[0]
         return staggered._replace(counted=staggered.episode_length == 0)
+
+
+def vectorize(env: Environment) -> VectorEnv:
+    """Copies of an environment for training: its own `vectorized()`, or plainly a `VectorEnv`."""
+    own = getattr(env, "vectorized", None)
+    return VectorEnv(env) if own is None else own()
+
+
+@contextmanager
+def opened(env: Any) -> Iterator[None]:
+    """Ends with the context what an environment outside of JAX holds, and raises its own fault."""
+    try:
+        yield
+        getattr(env, "check", _nothing)()
+    finally:
+        getattr(env, "close", _nothing)()
+
+
+def _nothing() -> None:
+    pass
 
 
 def split_each(key: Key, num: int) -> tuple[Key, ...]:

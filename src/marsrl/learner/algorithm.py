@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 
 from marsrl.config import Config
 from marsrl.envs.base import Environment
-from marsrl.envs.vector import EpisodeStats, VectorEnv, split_each
+from marsrl.envs.vector import EpisodeStats, VectorEnv, VectorState, split_each, vectorize
 from marsrl.learner.advantages import Axes
 from marsrl.learner.evaluate import evaluate
 from marsrl.learner.experience import RolloutState
@@ -107,10 +107,7 @@ class Algorithm:
         index = jnp.arange(self.sampling.num_envs) if index is None else index
         params_key, env_key, shuffle_key = jax.random.split(key, 3)
         fold_in = jax.vmap(jax.random.fold_in, (None, 0))
-        reset_key, stagger_key, key = split_each(fold_in(env_key, index), 3)
-        vector = self.env.reset(reset_key)
-        if self.sampling.stagger:
-            vector = self.env.stagger(stagger_key, vector, self.sampling.reset_pool)
+        key, vector = self._started(fold_in(env_key, index))
         now = jax.tree.map(lambda x: x[None], vector.time_step)  # a rollout of one step
         weights = with_inputs(
             self.networks,
@@ -128,6 +125,20 @@ class Algorithm:
             diverged=jnp.int32(-1),
             log_size=jnp.float32(0),
         )
+
+    def restarted(self, state: TrainState) -> TrainState:
+        """The state with fresh environments, where those that it knew are gone."""
+        key, vector = self._started(state.rollout.key)
+        carries = self.networks.initial_carries(len(key))
+        return state._replace(rollout=RolloutState(key, vector, *carries))
+
+    def _started(self, key: Key) -> tuple[Key, VectorState]:
+        """Environments at their first moment, and the keys (E,) that are left."""
+        reset_key, stagger_key, key = split_each(key, 3)
+        vector = self.env.reset(reset_key)
+        if self.sampling.stagger:
+            vector = self.env.stagger(stagger_key, vector, self.sampling.reset_pool)
+        return key, vector
 
     def step(
         self, state: TrainState, hyperparameters: Hyperparameters | None = None
@@ -172,6 +183,8 @@ class Algorithm:
         frozen = state._replace(
             diverged=jnp.where(state.diverged < 0, state.updates + 1, state.diverged)
         )
+        if self.env.on_host:  # they have moved on, whatever became of the seed
+            frozen = frozen._replace(rollout=state.rollout._replace(vector=played.vector))
         after = jax.tree.map(partial(jnp.where, healthy), after, frozen)
         return after, metrics | episode_metrics(episodes, self.axes)
 
@@ -195,7 +208,7 @@ def make_algorithm(
     """
     objective = objective or config.make_objective()
     return Algorithm(
-        env=VectorEnv(env),
+        env=vectorize(env),
         networks=networks_of(config, env.spec),
         objective=objective,
         optimizer=make_optimizer(config.max_grad_norm),

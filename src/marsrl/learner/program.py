@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,8 @@ class _TracedOnce:
 
     def __init__(self, env: Environment) -> None:
         self.spec = env.spec
+        if (vectorized := getattr(env, "vectorized", None)) is not None:
+            self.vectorized = vectorized
         self.reset = jax.jit(env.reset)
         self.step = jax.jit(env.step)
 
@@ -89,6 +92,8 @@ class Program:
         self.algorithm = make_algorithm(config, _TracedOnce(env), objective, axes=("envs",))
         seeds = [seed for each in (config, *others) for seed in each.seeds]
         layout = dataclasses.replace(config, seeds=tuple(range(len(seeds))))
+        if self.algorithm.env.on_host:
+            layout = dataclasses.replace(layout, devices=_one_device(config))
         self._mesh = mesh = make_mesh(layout)
         self._seeds = put(mesh, np.asarray(seeds, np.uint32), SEEDS)
         self._index = put(mesh, np.arange(config.num_envs), ENVS)
@@ -102,6 +107,7 @@ class Program:
             mesh, steps, (PLACEMENT, SEEDS, EVERYWHERE), (PLACEMENT, SEEDS), donate=True
         )
         self._evaluate = spread(mesh, evaluate, (SEEDS, SEEDS, SEEDS, ENVS), SEEDS_AND_ENVS)
+        self._restart = spread(mesh, self.algorithm.restarted, (PLACEMENT,), PLACEMENT, once=True)
 
     def compile(self) -> int:
         """Compiles everything now, side by side, instead of each program at its first call.
@@ -137,7 +143,17 @@ class Program:
 
     def init(self) -> TrainState:
         """The states of all seeds before their first update."""
-        return self._init(self._seeds, self._index)
+        return self._checked(self._init(self._seeds, self._index))
+
+    def restored(self, state: TrainState) -> TrainState:
+        """The states out of a checkpoint, with fresh environments if those could not be saved."""
+        if not self.algorithm.env.on_host:
+            return state
+        return self._checked(self._restart(state))
+
+    def close(self) -> None:
+        """Ends what environments outside of JAX hold."""
+        self.algorithm.env.close()
 
     @cached_property
     def template(self) -> TrainState:
@@ -156,7 +172,7 @@ class Program:
             The states, and the metrics of each update, (S, log_interval), of which the first
             `number` count; see `metrics.merged`.
         """
-        return self._step(state, self._inputs, self._number(number))
+        return self._checked(self._step(state, self._inputs, self._number(number)))
 
     def evaluate(self, actor: Weights, batch: int = 0) -> EpisodeStats:
         """Plays one batch of evaluation episodes, (S, eval_episodes).
@@ -172,7 +188,7 @@ class Program:
         actor = jax.tree.map(
             lambda x: put(self._mesh, x, SEEDS) if isinstance(x, np.ndarray) else x, actor
         )
-        stats = self._evaluate(actor, *self._evaluation_args(batch))
+        stats = self._checked(self._evaluate(actor, *self._evaluation_args(batch)))
         return jax.tree.map(lambda x: x[:, : self.config.eval_episodes], gather(stats))
 
     def with_weights(self, state: TrainState, weights: ActorCritic) -> TrainState:
@@ -210,6 +226,13 @@ class Program:
         config = self.config
         return self.algorithm.evaluate(actor, keys, config.eval_greedy, config.eval_longest)
 
+    def _checked(self, result: Any) -> Any:
+        """What a program returned, if no environment outside of JAX has failed meanwhile."""
+        if self.algorithm.env.on_host:
+            jax.block_until_ready(result)
+            self.algorithm.env.check()
+        return result
+
     def _number(self, number: int) -> Array:
         return put(self._mesh, np.asarray(number, np.int32), EVERYWHERE)
 
@@ -226,6 +249,18 @@ class Program:
 
 _NOT_TRAINING = 2**31
 """Separates the keys of evaluations from those that training splits off an equal seed."""
+
+
+def _one_device(config: Config) -> int:
+    """1, on which environments outside of JAX are played; refuses more."""
+    if config.devices not in (None, 1) or jax.process_count() > 1:
+        what = f"devices = {config.devices}" if jax.process_count() == 1 else "several processes"
+        raise UserError(
+            f"{what}, but the environments of {config.task} are played by processes of their own "
+            "beside one device; expected devices = 1",
+            "devices",
+        )
+    return 1
 
 
 def _peak_memory(programs: list[jax.stages.Compiled]) -> int:

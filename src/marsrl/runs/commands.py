@@ -128,6 +128,7 @@ class Evaluate:
         import jax
         import numpy as np
 
+        from marsrl.envs.vector import opened
         from marsrl.learner.evaluate import evaluate
         from marsrl.runs.policy import load_policy
 
@@ -140,8 +141,8 @@ class Evaluate:
         def play(actor: Any, keys: Any) -> Any:
             return evaluate(policy.networks, actor, policy.env, keys, self.greedy)
 
-        stats = play(policy.actor, keys)
-        returns = np.asarray(stats.episode_return)
+        with opened(policy.env):
+            returns = np.asarray(play(policy.actor, keys).episode_return)
         if self.json:
             print(json.dumps({"step": policy.step, "returns": returns.tolist()}))  # noqa: T201 (what the user asked for or did)
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from marsrl.envs.check.picture import check_alike, picture
+from marsrl.envs.host.film import filmed
+from marsrl.envs.vector import opened
 from marsrl.errors import UserError
 from marsrl.extras import require
 from marsrl.runs.policy import Policy, record_episode
@@ -50,6 +54,7 @@ def render(
         UserError: the environment cannot draw or draws something other than a picture, or the file
             has another ending, exists, or is unwritable.
     """
+    policy = replace(policy, make_env=partial(filmed, policy.env))
     if not isinstance(policy.env, Drawable):
         raise UserError(f"{type(policy.env).__name__} has no draw method, so it cannot be rendered")
     if out.suffix not in _WRITERS:
@@ -63,20 +68,21 @@ def render(
     for name, value in (("fps", fps), ("every", every)):
         if value is not None and value < 1:
             raise UserError(f"{name} = {value} must be 1 or greater")
-    states, total = record_episode(policy, jax.random.key(episode_seed), greedy)
+    with opened(policy.env):
+        states, total = record_episode(policy, jax.random.key(episode_seed), greedy)
     every = every or -(-len(states) // MAX_FRAMES)
     drawn = [*states[:-1:every], states[-1]]
     caption = f"{policy.step:,} steps of training"
     frames = [picture(policy.env, state, caption) for state in drawn]
     check_alike(frames)
-    partial = out.with_name(f".{out.name}.partial")
+    unfinished = out.with_name(f".{out.name}.partial")
     try:
-        _WRITERS[out.suffix](partial, frames, fps)
-        partial.replace(out)
+        _WRITERS[out.suffix](unfinished, frames, fps)
+        unfinished.replace(out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {str(error).splitlines()[0]}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     return total
 
 

@@ -342,6 +342,7 @@ class _Loop:
             raise
         finally:
             self.monitor.stop()
+            self.program.close()
         self._write_status("finished")
         return [member.result for member in self.members]
 
@@ -350,7 +351,14 @@ class _Loop:
         restored = [member.restore(self.program.template) for member in self.members]
         update, state, waiting = restored[0]
         self.step = self._steps(update)
-        return update, self._begin() if state is None else state, waiting
+        if state is None:
+            return update, self._begin(), waiting
+        if self.program.algorithm.env.on_host:
+            self.monitor.message(
+                f"the environments of {self.config.task} could not be saved: they start afresh; "
+                "all else goes on"
+            )
+        return update, self.program.restored(state), waiting
 
     def _begin(self) -> TrainState:
         """The states before the first update, fresh or from another run's parameters."""

@@ -9,6 +9,7 @@ from marsrl.envs.base import Environment
 from marsrl.envs.check.members import Note, Raised, in_members
 from marsrl.envs.check.play import in_play
 from marsrl.envs.check.shapes import in_shapes
+from marsrl.envs.vector import opened
 from marsrl.errors import UserError, check_int
 
 __all__ = ["NonconformingEnvironment", "check_env", "check_interface"]
@@ -78,10 +79,11 @@ def _check(
 ) -> tuple[str, ...]:
     """Runs one part after the other; returns the notes of all."""
     name = type(env).__name__
-    notes: list[str] = []
+    notes: list[str] = list(getattr(env, "notes", ()))
     try:
         for find in parts:
-            found = tuple(find(env))
+            with opened(env):
+                found = tuple(find(env))
             if failures := tuple(sentence for sentence in found if not isinstance(sentence, Note)):
                 raise NonconformingEnvironment(name, failures)
             notes += map(str, found)

@@ -37,6 +37,16 @@ def in_play(env: Environment, seed: int, num_steps: int | None) -> Iterator[str]
     reset = jax.jit(jax.vmap(env.reset))
     advance = jax.jit(jax.vmap(partial(_advance, env), in_axes=(0, None, 0)))
     start = attempt("reset, compiled and vmapped,", reset, keys)
+    if not getattr(env, "on_host", False):  # where no step can be taken twice
+        yield from _in_calls(env, keys, start, advance)
+    length = min(env.spec.max_steps, num_steps or LONGEST)
+    yield from _in_episodes(env.spec, length, start, lambda t, now: advance(keys, t, now)[1])
+
+
+def _in_calls(
+    env: Environment, keys: Key, start: Moment, advance: Callable[..., tuple[Array, Moment]]
+) -> Iterator[str]:
+    """Failures in calls that are made in different ways, and in pictures."""
     yield from _unlike("reset", _first(start), "vmapped than alone", jax.jit(env.reset), keys[0])
     played = attempt("step, compiled and vmapped,", advance, keys, 1, start)
     step_key, _ = _keys(keys[0], 1)
@@ -44,8 +54,6 @@ def in_play(env: Environment, seed: int, num_steps: int | None) -> Iterator[str]
     how = "compiled and vmapped than called plainly"
     yield from _unlike("step", _first(played[1]), how, env.step, step_key, state, action)
     yield from in_picture(env, [_first(start[0]), _first(played[1][0])])
-    length = min(env.spec.max_steps, num_steps or LONGEST)
-    yield from _in_episodes(env.spec, length, start, lambda t, now: advance(keys, t, now)[1])
 
 
 def _in_episodes(

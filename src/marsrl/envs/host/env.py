@@ -1,0 +1,414 @@
+"""Environments of PettingZoo and Gymnasium with the interface of all others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marsrl.envs.host.crew import Crew
+from marsrl.envs.host.game import Game, bounds, outputs
+from marsrl.envs.host.layout import Layout, notes, read_layout
+from marsrl.envs.host.memory import STARTS
+from marsrl.envs.host.source import Source
+from marsrl.envs.vector import Pool, VectorEnv, VectorState
+from marsrl.errors import MAX_STEPS, UserError, check_choice, check_int, reason
+from marsrl.extras import quiet
+from marsrl.loading import guarded
+from marsrl.types import Array, Box, Discrete, EnvSpec, Key, TimeStep
+
+TeamReward = Literal["mean", "none"]
+_TRIED = 25
+"""Steps of random play when an environment is made, so that what cannot be trained is said then."""
+
+
+def make_host(
+    library: str,
+    name: str,
+    /,
+    horizon: int | None = None,
+    team_reward: TeamReward = "mean",
+    **settings: Any,
+) -> HostEnv:
+    """Makes an environment of PettingZoo or Gymnasium.
+
+    Args:
+        library: "pettingzoo" or "gymnasium".
+        name: see `Source`.
+        horizon: the most steps of an episode, after which it is truncated; default: the
+            environment's own end.
+        team_reward: "mean": every agent gets the mean of all agents' rewards. "none": its own.
+        settings: keyword arguments of the environment's factory.
+
+    Raises:
+        UserError: it cannot be made, or cannot be trained here; the line says why.
+    """
+    check_choice("team_reward", team_reward, get_args(TeamReward))
+    if horizon is not None:
+        check_int("horizon", horizon, 1, most=MAX_STEPS)
+    source = Source(library, name, settings)
+    env = source.open()
+    with quiet():
+        layout = guarded(source.task, read_layout, source.task, env, horizon, team_reward == "mean")
+        told = (*notes(env, layout), *guarded(source.task, _try, source.task, env, layout))
+        guarded(f"{source.task}: close", getattr(env, "close", lambda: None))
+    return HostEnv(source, layout, told)
+
+
+def _try(task: str, env: Any, layout: Layout) -> list[str]:
+    """Plays a few random steps; returns what is worth knowing."""
+    game, rng = Game(task, env, layout), np.random.default_rng(0)
+    now = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outputs(layout).items()}
+    game.reset(0, now)
+    first = now["obs"].copy()
+    for _ in range(_TRIED):
+        if game.step(game.random_action(rng, now["action_mask"]), now):
+            break
+    game.reset(0, now)
+    if np.array_equal(first, now["obs"], equal_nan=layout.obs_dtype == "float32"):
+        return []
+    return ["reset(seed=0) has two different starts: runs with it are not repeatable"]
+
+
+class HostState(NamedTuple):
+    """A ticket for an environment that lives in another process.
+
+    The environment itself cannot be copied, so each ticket is good for one step, which gives the
+    next ticket. That makes every step depend on the one before it: the compiler can neither
+    reorder nor drop one.
+
+    Attributes:
+        row: () int32, which of those that are played together.
+        moment: () int32, how often they have all been moved.
+    """
+
+    row: Array
+    moment: Array
+
+
+class HostEnv:
+    """A foreign environment; see `marsrl.envs.base.Environment`.
+
+    Under `vmap`, all environments are moved by one call into Python, however many axes there are.
+    `reset` and `step` are for episodes that are played once, such as those of an evaluation: each
+    `reset` starts all of them anew, and one that is over stays as it is. For training there is
+    `vectorized`.
+
+    Attributes:
+        spec: as for every environment.
+        notes: what was converted, a sentence each.
+        on_host: its states can neither be copied nor saved.
+    """
+
+    on_host = True
+
+    def __init__(self, source: Source, layout: Layout, notes: tuple[str, ...] = ()) -> None:
+        self.source = source
+        self.layout = layout
+        self.notes = notes
+        self.spec = _spec(layout)
+        self._bank = Bank(source, layout)
+
+    def reset(self, key: Key) -> tuple[HostState, TimeStep]:
+        """Starts an episode, which follows from the key alone."""
+        return started(self.layout, self._bank, key)
+
+    def step(self, key: Key, state: HostState, action: Array) -> tuple[HostState, TimeStep]:
+        """Moves one step on; the environment has random numbers of its own, so `key` is unused."""
+        result = _call(self._bank.step, _shapes(self.layout), state, action)
+        return _moment(self.layout, result)
+
+    def vectorized(self) -> VectorEnv:
+        """Copies of it for training, which are others than those that `reset` plays."""
+        return HostVector(self)
+
+    def check(self) -> None:
+        """Raises the UserError, if any, that has ended its processes."""
+        self._bank.check()
+
+    def close(self) -> None:
+        """Ends its processes; the next `reset` starts new ones."""
+        self._bank.close()
+
+
+class HostVector(VectorEnv):
+    """Copies of a foreign environment, played together; its processes restart what has ended.
+
+    Attributes:
+        episodes: the environment itself, whose copies play evaluations.
+    """
+
+    on_host = True
+
+    def __init__(self, env: HostEnv) -> None:
+        super().__init__(env)
+        self.episodes = env
+        self.layout = env.layout
+        self._bank = Bank(env.source, env.layout)
+
+    def empty_pool(self, key: Key, size: int) -> Pool:
+        """Where the seeds of starts come from: start k of an environment has the k-th of its key.
+
+        No start is drawn ahead: that would need more copies of the environment.
+        """
+        none = jnp.zeros(key.shape, jnp.int32)
+        return Pool(key, (), none, none)  # pyright: ignore[reportArgumentType]
+
+    def reset(self, key: Key) -> VectorState:
+        """Starts an episode for each of the keys (E,)."""
+        state, now = jax.vmap(partial(started, self.layout, self._bank))(key)
+        return _vector_state(state, now, jnp.zeros(key.shape, jnp.int32))
+
+    def stagger(self, key: Key, state: VectorState, pool_size: int) -> VectorState:
+        """As for other environments, but the processes play the random steps by themselves."""
+
+        def play_on(key: Key, state: HostState) -> tuple[HostState, TimeStep, Array]:
+            shapes = _shapes(self.layout) | {"length": jax.ShapeDtypeStruct((), jnp.int32)}
+            result = _call(self._bank.play_on, shapes, state, _seed(key))
+            return *_moment(self.layout, result), result["length"]
+
+        return _vector_state(*jax.vmap(play_on)(key, state.env))
+
+    def check(self) -> None:
+        """Raises the UserError, if any, that has ended processes."""
+        self._bank.check()
+        self.episodes.check()
+
+    def close(self) -> None:
+        """Ends all processes, those of evaluations too."""
+        self._bank.close()
+        self.episodes.close()
+
+    def _moved(
+        self, key: Key, state: Any, action: Array, pool: Pool
+    ) -> tuple[tuple[Any, TimeStep], tuple[Any, TimeStep], Pool]:
+        shapes = _shapes(self.layout)
+        shapes |= {f"start/{name}": shapes[name] for name in STARTS if name in shapes}
+        seed = jax.vmap(lambda key, number: _seed(jax.random.fold_in(key, number)))(
+            pool.key, pool.used
+        )
+        result = jax.vmap(partial(_call, self._bank.step_and_restart, shapes))(state, action, seed)
+        start = jax.tree.map(jnp.zeros_like, result) | {
+            name.removeprefix("start/"): x for name, x in result.items() if "/" in name
+        }
+        moved, outcome = jax.vmap(partial(_moment, self.layout))(result)
+        return (moved, outcome), (moved, jax.vmap(partial(_moment, self.layout))(start)[1]), pool
+
+
+class Bank:
+    """The environments behind the tickets of one place in a program, as many as its batch has.
+
+    Its methods are what compiled programs call. They must not raise, for what happens then is
+    undefined: the first fault is kept for `check`, and from then on every episode is over.
+    """
+
+    def __init__(self, source: Source, layout: Layout) -> None:
+        self._new_crew: Callable[[int], Crew] = partial(Crew, source, layout)
+        self._outputs = outputs(layout)
+        self._crew: Crew | None = None
+        self._moment = np.zeros(0, np.int32)
+        self._over = np.zeros(0, bool)
+        self._action: np.ndarray | None = None
+        self.failure: UserError | None = None
+
+    def use(self, new_crew: Callable[[int], Any]) -> None:
+        """Has others than a `Crew` play, who are made for a number of environments."""
+        self._new_crew = new_crew
+
+    def reset(self, seed: np.ndarray) -> dict[str, np.ndarray]:
+        """Fresh starts; seeds (...,)."""
+
+        def act() -> Crew:
+            crew = self._of_size(seed.size)
+            crew.reset(seed.reshape(-1))
+            latest = self._moment.max(initial=0)
+            self._moment = np.full(seed.size, latest + 1, np.int32)
+            self._over = np.zeros(seed.size, bool)
+            self._action = None
+            return crew
+
+        seed = np.asarray(seed)
+        return self._guarded(act, seed.shape)
+
+    def step(self, state: HostState, action: np.ndarray) -> dict[str, np.ndarray]:
+        """One step of every episode that is not over."""
+        return self._step(state, action, None)
+
+    def step_and_restart(
+        self, state: HostState, action: np.ndarray, seed: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """One step of every environment, and fresh starts of those whose episode it has ended."""
+        return self._step(state, action, np.asarray(seed))
+
+    def play_on(self, state: HostState, seed: np.ndarray) -> dict[str, np.ndarray]:
+        """Random steps of every environment from its start."""
+
+        def act() -> Crew:
+            go = self._valid(state, None)
+            assert self._crew is not None
+            self._crew.play_on(np.asarray(seed).reshape(-1))
+            self._moment += go
+            return self._crew
+
+        return self._guarded(act, np.shape(seed), ("length",))
+
+    def check(self) -> None:
+        """Raises the first fault, once."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """Ends the processes."""
+        if self._crew is not None:
+            self._crew.close()
+        self._crew = None
+
+    def _step(
+        self, state: HostState, action: np.ndarray, seed: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        batch = np.shape(state.row)
+
+        def act() -> Crew:
+            flat = np.asarray(action).reshape((len(self._moment), *np.shape(action)[len(batch) :]))
+            moving = self._valid(state, flat)
+            crew = self._crew
+            assert crew is not None
+            crew.shared["reward"][moving & self._over] = 0.0
+            crew.step(moving & ~self._over, flat, None if seed is None else seed.reshape(-1))
+            self._moment += moving
+            self._action = flat.copy()
+            if seed is None:
+                self._over |= crew.shared["terminated"] | crew.shared["truncated"]
+            return crew
+
+        more = () if seed is None else tuple(f"start/{n}" for n in STARTS if n in self._outputs)
+        return self._guarded(act, batch, more)
+
+    def _valid(self, state: HostState, action: np.ndarray | None) -> np.ndarray:
+        """Which environments are to be moved, (E,) bool.
+
+        The others have been moved by this very call before, and it is repeated: a loop over seeds
+        goes on for those that are through until the last of them is.
+        """
+        row, moment = (np.asarray(x).reshape(-1) for x in state)
+        known = self._crew is not None and np.array_equal(row, np.arange(len(self._moment)))
+        if known:
+            moving, again = moment == self._moment, moment == self._moment - 1
+            if action is not None and self._action is not None and again.any():
+                again &= (action == self._action).reshape(len(action), -1).all(-1)
+            known = bool((moving | again).all())
+            if known:
+                return moving
+        raise UserError(
+            "the state of an environment outside of JAX was used a second time; such environments "
+            "move on with every step, and cannot go back"
+        )
+
+    def _of_size(self, num_envs: int) -> Crew:
+        """The crew, a new one if the number of environments has changed."""
+        if self._crew is None or self._crew.num_envs != num_envs:
+            self.close()
+            self._crew = self._new_crew(num_envs)
+        return self._crew
+
+    def _guarded(
+        self, act: Callable[[], Crew], batch: tuple[int, ...], more: tuple[str, ...] = ()
+    ) -> dict[str, np.ndarray]:
+        """What the environments wrote, (*batch, ...); zeros and an ended episode after a fault."""
+        names = (*self._outputs, *more)
+        if self.failure is None:
+            try:
+                shared = act().shared
+                found = {name: shared[name] for name in names} | {
+                    "row": np.arange(len(self._moment), dtype=np.int32),
+                    "moment": self._moment,
+                }
+                # copies: a device may still read when the next command is given
+                return {n: x.reshape((*batch, *x.shape[1:])).copy() for n, x in found.items()}
+            except UserError as error:
+                self.failure = error
+            except Exception as error:  # nothing may get out of here
+                self.failure = UserError(f"environments outside of JAX: {reason(error)}")
+            self.close()
+        parts = self._outputs | dict.fromkeys(("length", "row", "moment"), ((), "int32"))
+        nothing = {
+            name: np.zeros((*batch, *shape), dtype)
+            for name in (*names, "row", "moment")
+            for shape, dtype in [parts[name.removeprefix("start/")]]
+        }
+        return nothing | {"terminated": np.ones(batch, bool)}
+
+
+def started(layout: Layout, bank: Bank, key: Key) -> tuple[HostState, TimeStep]:
+    """A fresh start out of a bank."""
+    return _moment(layout, _call(bank.reset, _shapes(layout), _seed(key)))
+
+
+def _moment(layout: Layout, result: dict[str, Array]) -> tuple[HostState, TimeStep]:
+    """What a bank returned, as the next ticket and the time step."""
+    state = result["obs"].reshape(-1) if layout.state_shape is None else result["global_state"]
+    return HostState(result["row"], result["moment"]), TimeStep(
+        obs=result["obs"],
+        global_state=state,
+        action_mask=result["action_mask"],
+        agent_mask=result["agent_mask"],
+        reward=result["reward"],
+        terminated=result["terminated"],
+        truncated=result["truncated"],
+        metrics={},
+    )
+
+
+def _call(function: Callable[..., Any], shapes: dict[str, Any], *args: Any) -> dict[str, Array]:
+    """Calls into Python from a compiled program; all that are vmapped in one call.
+
+    It is declared pure, so that it can be vmapped, and is so as far as the program can tell: a
+    ticket and an action have one result (see `Bank`).
+    """
+    return jax.pure_callback(function, shapes, *args, vmap_method="broadcast_all")
+
+
+def _seed(key: Key) -> Array:
+    """A seed that environments of all kinds take: 31 bits."""
+    return jax.random.bits(key, (), jnp.uint32) >> 1
+
+
+def _shapes(layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
+    parts = outputs(layout) | {"row": ((), "int32"), "moment": ((), "int32")}
+    return {name: jax.ShapeDtypeStruct(*part) for name, part in parts.items()}
+
+
+def _vector_state(state: HostState, now: TimeStep, length: Array) -> VectorState:
+    """Environments that have come so far; what was played by others does not count."""
+    return VectorState(
+        env=state,
+        time_step=now,
+        first=length == 0,
+        episode_return=jnp.zeros(length.shape),
+        episode_length=length,
+        counted=length == 0,
+    )
+
+
+def _spec(layout: Layout) -> EnvSpec:
+    N, obs_shape = len(layout.agents), layout.obs_shape
+    return EnvSpec(
+        num_agents=N,
+        obs_shape=obs_shape,
+        state_shape=layout.state_shape or (N * math.prod(obs_shape),),
+        action=Discrete(layout.num_actions) if layout.discrete else _box(layout),
+        max_steps=layout.max_steps,
+        shared_reward=layout.team_reward or N == 1,
+    )
+
+
+def _box(layout: Layout) -> Box:
+    low, high = (tuple(map(float, x)) for x in bounds(layout))
+    alike = len(set(low)) == len(set(high)) == 1
+    return Box(layout.num_actions, low[0], high[0]) if alike else Box(len(low), low, high)

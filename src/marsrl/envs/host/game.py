@@ -1,0 +1,198 @@
+"""One copy of a `ParallelEnv`, played into arrays; needs no JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from marsrl.envs.host.layout import Layout, reader
+from marsrl.errors import UserError, shown
+
+Arrays = Mapping[str, np.ndarray]
+"""What a time step is, for one environment: see `outputs`."""
+
+
+def outputs(layout: Layout) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each part of a time step."""
+    N, A = len(layout.agents), layout.num_actions
+    parts: dict[str, tuple[tuple[int, ...], str]] = {
+        "obs": ((N, *layout.obs_shape), layout.obs_dtype),
+        "action_mask": ((N, A), "bool"),
+        "agent_mask": ((N,), "bool"),
+        "reward": ((N,), "float32"),
+        "terminated": ((), "bool"),
+        "truncated": ((), "bool"),
+    }
+    if layout.state_shape is not None:
+        parts["global_state"] = (layout.state_shape, layout.state_dtype)
+    return parts
+
+
+class Game:
+    """An environment and where its episode is.
+
+    Args:
+        task: what messages call it.
+        env: a `ParallelEnv`.
+        layout: its own.
+    """
+
+    def __init__(self, task: str, env: Any, layout: Layout) -> None:
+        self.task = task
+        self.env = env
+        self.layout = layout
+        self.t = 0
+        self._index = {agent: i for i, agent in enumerate(layout.agents)}
+        self._readers = [reader(task, a, env.observation_space(a)) for a in layout.agents]
+        self._own_actions = layout.own_actions()
+        self._live: list[Any] = []
+
+    def reset(self, seed: int, now: Arrays) -> None:
+        """Starts an episode, written to `now`; the same seed gives the same one."""
+        observations, infos = self.env.reset(seed=seed)
+        self.t = 0
+        self._live = live = list(self.env.agents)
+        self._check_known(live)
+        if not live:
+            raise UserError(f"{self.task}: reset starts an episode without agents")
+        self._write(now, observations, infos, live, live)
+        now["reward"][...] = 0.0
+        now["terminated"][...] = now["truncated"][...] = False
+
+    def step(self, action: np.ndarray, now: Arrays) -> bool:
+        """Moves one step on, written to `now`, and tells whether the episode has ended.
+
+        An episode ends with its last agent. If the clock has stopped any of those that were in it
+        to the end it is truncated, and agents that terminated then are masked; otherwise it has
+        terminated. An agent that leaves earlier is masked from then on.
+
+        Args:
+            action: (N,) or (N, A).
+            now: where the time step is written, with the true final observation.
+        """
+        acted = self._live
+        index = self._index
+        actions = {agent: self._action(index[agent], action) for agent in acted}
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        self.t += 1
+        gone = {a for a in acted if terminations.get(a) or truncations.get(a)}
+        left = set(self.env.agents) - gone
+        self._check_known(left)
+        if not left <= set(acted):
+            raise UserError(
+                f"{self.task}: agent {shown(min(left - set(acted), key=str))} joins an episode at "
+                f"step {self.t}, expected those that it began with"
+            )
+        self._live = live = [agent for agent in acted if agent in left]
+        stopped = [agent for agent in acted if truncations.get(agent)]
+        if live and self.t >= self.layout.max_steps:
+            self._check_length()
+            self._live, live, stopped = [], [], [*live, *stopped]
+        over = not live
+        truncated = over and bool(stopped)
+        shown_agents = live or stopped or acted
+        self._write(now, observations, infos, shown_agents, live)
+        reward = now["reward"]
+        reward[...] = 0.0
+        for agent in acted:
+            reward[index[agent]] = rewards.get(agent, 0.0)
+        if self.layout.team_reward:
+            reward[...] = reward.mean()
+        now["terminated"][...] = over and not truncated
+        now["truncated"][...] = truncated
+        return over
+
+    def random_action(self, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+        """Uniformly random legal actions, given the mask (N, A)."""
+        if self.layout.discrete:
+            return np.argmax(rng.random(mask.shape) * mask, axis=-1).astype(np.int32)
+        low, high = bounds(self.layout)
+        return rng.uniform(low, high, mask.shape).astype(np.float32)
+
+    def _action(self, i: int, action: np.ndarray) -> Any:
+        own = self.layout.actions[i]
+        if self.layout.discrete:
+            return int(action[i]) + own.start
+        low, high = np.asarray(own.low, np.float32), np.asarray(own.high, np.float32)
+        mine = action[i, : own.size]
+        if self.layout.rescaled:
+            mine = low + (high - low) * (mine + 1) / 2
+        return np.clip(np.nan_to_num(mine), low, high).reshape(own.shape)
+
+    def _write(
+        self, now: Arrays, observations: Any, infos: Any, agents: list[Any], live: list[Any]
+    ) -> None:
+        """Observations and masks; `agents` are those who count, `live` who can still act."""
+        obs, mask = now["obs"], now["action_mask"]
+        obs[...] = 0
+        mask[...] = self._own_actions
+        now["agent_mask"][...] = False
+        for agent in agents:
+            i = self._index[agent]
+            now["agent_mask"][i] = True
+            seen, read = observations.get(agent), self._readers[i]
+            if seen is None:
+                raise UserError(
+                    f"{self.task}: no observation of agent {agent} at step {self.t}, expected one "
+                    "of every agent that has acted"
+                )
+            value = read.read(seen)
+            if value.shape != read.shape:
+                raise UserError(
+                    f"{self.task}: agent {agent} observes an array of shape {value.shape}, its "
+                    f"space says {read.shape}"
+                )
+            obs[i].reshape(-1)[: value.size] = value.reshape(-1)
+            if agent in live and self.layout.discrete:
+                legal = seen["action_mask"] if read.has_mask else _of_info(infos, agent)
+                if legal is not None:
+                    self._write_mask(agent, np.asarray(legal, bool), mask[i])
+        if self.layout.state_shape is not None:
+            state = np.asarray(self.env.state())
+            if state.shape != self.layout.state_shape:
+                raise UserError(
+                    f"{self.task}: state() has shape {state.shape} at step {self.t}, expected "
+                    f"{self.layout.state_shape} as at the start"
+                )
+            now["global_state"][...] = state
+
+    def _write_mask(self, agent: Any, legal: np.ndarray, mask: np.ndarray) -> None:
+        size = self.layout.actions[self._index[agent]].size
+        if legal.shape != (size,) or not legal.any():
+            what = f"shape {legal.shape}" if legal.any() else "no legal action"
+            raise UserError(
+                f"{self.task}: the action mask of agent {agent} has {what} at step {self.t}, "
+                f"expected one of {size} at least"
+            )
+        mask[:size] = legal
+
+    def _check_known(self, agents: Any) -> None:
+        for agent in agents:
+            if agent not in self._index:
+                raise UserError(
+                    f"{self.task}: agent {shown(agent)} is none of possible_agents "
+                    f"{shown(list(self.layout.agents))}; agents that come and go cannot be trained"
+                )
+
+    def _check_length(self) -> None:
+        if not self.layout.ends:
+            raise UserError(
+                f"{self.task}: an episode goes on after {self.t} steps, the most according to the "
+                "environment's own max_cycles or max_steps; say what it is: --task-settings "
+                "horizon STEPS"
+            )
+
+
+def bounds(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """(A,) each, between which policies act; the same for all agents."""
+    if layout.rescaled:
+        return -np.ones(layout.num_actions), np.ones(layout.num_actions)
+    own = layout.actions[0]
+    return np.asarray(own.low), np.asarray(own.high)
+
+
+def _of_info(infos: Any, agent: Any) -> Any:
+    info = infos.get(agent) if isinstance(infos, Mapping) else None
+    return info.get("action_mask") if isinstance(info, Mapping) else None

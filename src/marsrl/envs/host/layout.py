@@ -1,0 +1,225 @@
+"""What the spaces of a `ParallelEnv` become in arrays of one shape for all agents; needs no JAX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from marsrl.errors import MAX_AGENTS, MAX_STEPS, UserError, shown
+from marsrl.extras import require
+
+CLOCKS = ("max_cycles", "max_steps")
+"""Attributes in which environments keep the most steps of an episode."""
+
+
+class Actions(NamedTuple):
+    """What an agent can do.
+
+    Attributes:
+        size: number of actions, or of dimensions.
+        start: of discrete actions, the first.
+        low: (size,) of continuous ones.
+        high: (size,) likewise.
+        shape: of continuous ones, as the environment wants them.
+    """
+
+    size: int
+    start: int = 0
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the agents' dictionaries lie in arrays; can be pickled.
+
+    Attributes:
+        agents: `possible_agents`, in order.
+        obs_shape: of an agent; observations of different shapes are flattened, and zeros follow
+            those that are shorter.
+        obs_dtype: "uint8" for pictures in bytes, else "float32".
+        state_shape: of `state()`; None without one: the observations in a row are the state.
+        state_dtype: as `obs_dtype`.
+        discrete: the kind of actions, the same for all agents.
+        actions: of each agent.
+        rescaled: continuous actions are from -1 to 1 here, because agents' bounds differ.
+        max_steps: the most steps of an episode.
+        ends: an episode that has not ended by then is truncated, since someone has asked for it.
+        team_reward: every agent gets the mean of all agents' rewards.
+    """
+
+    agents: tuple[Any, ...]
+    obs_shape: tuple[int, ...]
+    obs_dtype: str
+    state_shape: tuple[int, ...] | None
+    state_dtype: str
+    discrete: bool
+    actions: tuple[Actions, ...]
+    rescaled: bool
+    max_steps: int
+    ends: bool
+    team_reward: bool
+
+    @property
+    def num_actions(self) -> int:
+        """Those of the agent that has most: the width of the action mask."""
+        return max(actions.size for actions in self.actions)
+
+    def own_actions(self) -> np.ndarray:
+        """(N, A) bool, what an agent has of them."""
+        sizes = np.array([actions.size for actions in self.actions])
+        return np.arange(self.num_actions) < sizes[:, None]
+
+
+def read_layout(task: str, env: Any, horizon: int | None, team_reward: bool) -> Layout:
+    """The layout of an environment.
+
+    Args:
+        task: what messages call it.
+        env: a `ParallelEnv`.
+        horizon: the most steps of an episode; default: what the environment says.
+        team_reward: see `Layout`.
+
+    Raises:
+        UserError: it is none that can be trained here; the line says why.
+    """
+    agents = getattr(env, "possible_agents", None)
+    if not isinstance(agents, list | tuple) or not 0 < len(agents) <= MAX_AGENTS:
+        found = "none" if agents is None else shown(agents)
+        raise UserError(
+            f"{task}: possible_agents is {found}, expected the 1 to {MAX_AGENTS} agents that every "
+            "episode has"
+        )
+    readers = [reader(task, agent, env.observation_space(agent)) for agent in agents]
+    shapes = {r.shape for r in readers}
+    alike = len(shapes) == 1
+    obs_shape = readers[0].shape if alike else (max(math.prod(s) for s in shapes),)
+    in_bytes = alike and all(r.dtype == np.uint8 for r in readers)
+    actions = [_actions(task, agent, env.action_space(agent)) for agent in agents]
+    if len({kind for kind, _ in actions}) > 1:
+        raise UserError(
+            f"{task}: some agents have discrete actions and some continuous ones, expected one kind"
+        )
+    discrete, of_agents = actions[0][0], tuple(actions for _, actions in actions)
+    bounds = {(a.low, a.high) for a in of_agents}
+    state = _state(env)
+    return Layout(
+        agents=tuple(agents),
+        obs_shape=obs_shape or (1,),
+        obs_dtype="uint8" if in_bytes else "float32",
+        state_shape=None if state is None else state.shape,
+        state_dtype="uint8" if state is not None and state.dtype == np.uint8 else "float32",
+        discrete=discrete,
+        actions=of_agents,
+        rescaled=not discrete and len(bounds) > 1,
+        max_steps=horizon or find_horizon(env) or MAX_STEPS,
+        ends=horizon is not None,
+        team_reward=team_reward,
+    )
+
+
+def notes(env: Any, layout: Layout) -> Iterator[str]:
+    """What was converted, a sentence each."""
+    N, unit = len(layout.agents), "actions" if layout.discrete else "dimensions"
+    names = ", ".join(map(str, layout.agents[:4])) + (", ..." if N > 4 else "")
+    yield f"{N} agent{'s' if N > 1 else ''}: {names}"
+    spaces = [env.observation_space(agent) for agent in layout.agents]
+    kinds = sorted({f"{type(s).__name__} {s.dtype or ''}".strip() for s in spaces})
+    share = ", which networks divide by 255" if layout.obs_dtype == "uint8" else ""
+    yield f"observations: {', '.join(kinds)}, read as {layout.obs_shape} {layout.obs_dtype}{share}"
+    if len({getattr(space, "shape", None) for space in spaces}) > 1:
+        yield "observations differ between agents: they are flattened, and filled up with zeros"
+    sizes = sorted({actions.size for actions in layout.actions})
+    if len(sizes) > 1:
+        yield f"agents have {' or '.join(map(str, sizes))} {unit}: what one lacks is masked"
+    if layout.rescaled:
+        yield "agents' bounds of actions differ: policies act from -1 to 1, which is rescaled"
+    if layout.state_shape is None:
+        yield "it has no state(): the global state is all observations in a row"
+    if layout.team_reward and N > 1:
+        yield "every agent gets the mean reward of all; --task-settings team_reward none if not"
+    if layout.max_steps == MAX_STEPS:
+        yield (
+            "it does not say how long an episode can be (max_cycles or max_steps); if it may go on "
+            "for ever: --task-settings horizon STEPS"
+        )
+
+
+class Reader(NamedTuple):
+    """How an agent's observation is read: what it is in the end, and the function that makes it."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    read: Callable[[Any], Any]
+    has_mask: bool
+
+
+def reader(task: str, agent: Any, space: Any) -> Reader:
+    """The reader of an observation space, of a dictionary with an "action_mask" the rest."""
+    spaces = require("gymnasium.spaces", "pettingzoo")
+    has_mask = isinstance(space, spaces.Dict) and "action_mask" in space.spaces
+    if not has_mask:
+        return _plain_reader(spaces, task, agent, space)
+    rest = {name: part for name, part in space.spaces.items() if name != "action_mask"}
+    if set(rest) == {"observation"}:
+        plain = _plain_reader(spaces, task, agent, rest["observation"])
+        return plain._replace(read=lambda x: plain.read(x["observation"]), has_mask=True)
+    inner = spaces.Dict(rest)
+    plain = _plain_reader(spaces, task, agent, inner)
+
+    def read(x: Any) -> Any:
+        return plain.read({name: x[name] for name in rest})
+
+    return plain._replace(read=read, has_mask=True)
+
+
+def _plain_reader(spaces: Any, task: str, agent: Any, space: Any) -> Reader:
+    if isinstance(space, spaces.Box):
+        return Reader(space.shape, space.dtype, np.asarray, False)
+    if not getattr(space, "is_np_flattenable", False):
+        raise UserError(
+            f"{task}: agent {agent} observes {shown(space)}, which no array of one size can hold"
+        )
+    return Reader((spaces.flatdim(space),), np.float32, partial(spaces.flatten, space), False)
+
+
+def _actions(task: str, agent: Any, space: Any) -> tuple[bool, Actions]:
+    """Whether they are discrete, and what they are."""
+    spaces = require("gymnasium.spaces", "pettingzoo")
+    if isinstance(space, spaces.Discrete):
+        return True, Actions(int(space.n), int(space.start))
+    if not isinstance(space, spaces.Box):
+        raise UserError(
+            f"{task}: agent {agent} has actions {shown(space)}, expected Discrete or Box"
+        )
+    bounds = np.stack([space.low, space.high]).reshape(2, -1)
+    if not np.isfinite(bounds).all() or not bounds.size:
+        raise UserError(f"{task}: agent {agent} has actions {shown(space)}, expected finite bounds")
+    low, high = (tuple(map(float, x)) for x in bounds)
+    return False, Actions(len(low), 0, low, high, space.shape)
+
+
+def find_horizon(env: Any) -> int | None:
+    """The most steps of an episode, if the environment tells; see `CLOCKS`."""
+    for owner in (env, getattr(env, "unwrapped", None)):
+        for name in CLOCKS:
+            value = getattr(owner, name, None)
+            if isinstance(value, int) and 0 < value <= MAX_STEPS:
+                return value
+    return None
+
+
+def _state(env: Any) -> np.ndarray | None:
+    """The global state of an environment that has begun; None if it has no such thing."""
+    try:
+        env.reset(seed=0)
+        state = np.asarray(env.state())
+    except Exception:  # PettingZoo's own raises NotImplementedError, others whatever they like
+        return None
+    return state if state.ndim and state.size and state.dtype.kind in "fiub" else None

@@ -1,0 +1,466 @@
+"""Environments outside of JAX: the same as in JAX where the rules are; faults; processes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import marsrl
+from environments import prepare, small_config
+from host_games import Climb, ClimbInJax, Robots
+from marsrl.envs.check import check_env
+from marsrl.envs.host import crew
+from marsrl.envs.host.film import filmed
+from marsrl.envs.host.game import Game, outputs
+from marsrl.envs.host.layout import read_layout
+from marsrl.envs.registry import make
+from marsrl.envs.vector import opened, split_each
+from marsrl.errors import UserError
+from marsrl.learner.evaluate import play, random_policy
+from marsrl.learner.program import Program
+from marsrl.runs.checkpoint import CheckpointWriter
+from marsrl.runs.commands import Evaluate
+from marsrl.runs.monitor import Silent
+from marsrl.runs.render import render
+from marsrl.runs.runner import resume, train
+
+CLIMB = "pettingzoo:host_games:Climb"
+
+
+@pytest.fixture(autouse=True)
+def two_workers(monkeypatch):
+    monkeypatch.setenv(crew.VARIABLE, "2")
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Those that are started from now on."""
+    started, start = [], crew._start
+    monkeypatch.setattr(crew, "_start", lambda orders: started.append(start(orders)) or started[-1])
+    return started
+
+
+def equal(a, b):
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), a, b)
+
+
+# --- The same as in JAX ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("team_reward", "core", "max_cycles"),
+    [("mean", "gru", 4), ("none", "ff", 6)],
+    ids=["shared", "own-rewards"],
+)
+def test_a_rollout_is_that_of_the_same_game_in_jax(team_reward, core, max_cycles):
+    config = small_config(core=core, num_envs=5, num_minibatches=1)
+    host = make(CLIMB, team_reward=team_reward, max_cycles=max_cycles)
+    twin = ClimbInJax(max_cycles, shared_reward=team_reward == "mean")
+    assert host.spec == twin.spec
+
+    def twice(env):
+        """Two rollouts: everything that was stored of them, and the episodes that ended."""
+        start = prepare(config, env)
+        run = jax.jit(start.play)
+        state, first, episodes = run(start.rollout)
+        second, later = run(state)[1:]
+        start.algorithm.env.check()
+        start.algorithm.env.close()
+        return first, episodes, second, later
+
+    ours, theirs = twice(host), twice(twin)
+    equal(ours, theirs)
+    transition = theirs[0].steps.transition
+    assert transition.terminated.any()
+    assert transition.first.any()
+    assert not transition.action_mask[..., 0, :].all()
+    if core == "ff":  # an agent's own future ends with it while the other goes on
+        assert transition.truncated.any()
+        assert not transition.agent_mask.all()
+        assert (transition.terminated[..., 1] & ~transition.terminated[..., 0]).any()
+
+
+def test_episodes_are_those_of_the_same_game_in_jax():
+    """For two seeds, of which one is through before the other."""
+    host, twin = make(CLIMB, max_cycles=20), ClimbInJax(20)
+    keys = jax.vmap(partial(jax.random.split, num=3))(jax.random.split(jax.random.key(1), 2))
+
+    def run(env):
+        act = random_policy(env.spec)
+        return jax.jit(jax.vmap(lambda keys: play(env, act, (), keys)))(keys)
+
+    with opened(host):
+        played = run(host)
+    lengths = np.asarray(played.length)
+    assert lengths.max(1).tolist() != [lengths.max()] * 2
+    equal(played, run(twin))
+    with opened(host):
+        equal(run(host), played)  # the episodes follow from the keys
+
+
+def test_environments_start_at_random_points():
+    env = make(CLIMB).vectorized()
+    keys = jax.random.split(jax.random.key(0), 16)
+
+    @jax.jit
+    def start(keys):
+        reset_key, stagger_key, key = split_each(keys, 3)
+        state = env.stagger(stagger_key, env.reset(reset_key), 4)
+        action = jnp.zeros((len(keys), 2), jnp.int32)
+        return state, env.step(key, state, action, env.empty_pool(key, 4))[1]
+
+    with opened(env):
+        state, after = start(keys)
+    length = np.asarray(state.episode_length)
+    assert len(set(length.tolist())) > 3
+    assert length.max() < 6
+    np.testing.assert_array_equal(state.first, length == 0)
+    np.testing.assert_array_equal(state.counted, length == 0)
+    np.testing.assert_array_equal(state.time_step.global_state[:, 2] * 4, length)  # its clock
+    np.testing.assert_array_equal(after.global_state[:, 2] * 4, length + 1)
+    assert not state.time_step.done.any()
+
+
+def test_a_state_cannot_be_used_twice():
+    env = make(CLIMB)
+    step = jax.jit(env.step)
+    key, still = jax.random.key(0), jnp.zeros(2, jnp.int32)
+    with opened(env):
+        state, start = env.reset(key)
+        after, now = step(key, state, still)
+        again, same = step(key, state, still)  # the same call once more is the same result
+        equal((after, now), (again, same))
+        later, _ = step(key, after, still)
+        env.check()
+        assert int(later.moment) == int(start.done) + 3
+    with opened(env):
+        state, _ = env.reset(key)
+        step(key, state, still)
+        jax.block_until_ready(step(key, state, still + 1))
+        with pytest.raises(UserError, match="used a second time"):
+            env.check()
+
+
+# --- One game, without processes ------------------------------------------------------------------
+
+
+def game(env, **changes):
+    changes = {"horizon": None, "team_reward": False} | changes
+    layout = read_layout("a game", env, **changes)
+    now = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outputs(layout).items()}
+    made = Game("a game", env, layout)
+    made.reset(0, now)
+    return made, now
+
+
+def test_actions_are_rescaled_to_each_agents_bounds():
+    made, now = game(robots := Robots())
+    assert make("pettingzoo:host_games:Robots").spec.action == marsrl.Box(4, -1.0, 1.0)
+    assert now["action_mask"].tolist() == [[True, False, False, False], [True] * 4]
+    assert now["obs"].dtype == np.uint8
+    made.step(np.array([[0.5, 9, 9, 9], [-1, 0, 1, np.nan]], np.float32), now)
+    np.testing.assert_allclose(robots.actions["a"], [0.75])
+    np.testing.assert_allclose(robots.actions["b"], [[-2, 1], [4, 0]])
+
+
+def test_a_horizon_of_ones_own_truncates():
+    made, now = game(Climb(max_cycles=100), horizon=2)
+    still = np.zeros(2, np.int32)
+    assert not made.step(still, now)
+    assert made.step(still, now)
+    assert now["truncated"]
+    assert not now["terminated"]
+    assert now["agent_mask"].all()
+    np.testing.assert_allclose(now["obs"][1], [0, 0.5, 0])  # the true last observation
+
+
+# --- What cannot be -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {
+        "Joining": "agent 'b' joins an episode at step 1",
+        "Strange": "agent 'c' is none of possible_agents",
+        "Endless": "goes on after 3 steps.*horizon",
+        "Boundless": "possible_agents is none",
+        "Mixed": "some agents have discrete actions and some continuous",
+        "Several": r"actions MultiDiscrete\(\[2 2\]\), expected Discrete or Box",
+        "Unbounded": "expected finite bounds",
+        "Growing": "which no array of one size can hold",
+        "Forbidding": "the action mask of agent a has no legal action at step 0",
+        "no_environment": "expected a ParallelEnv: it has no method reset",
+        "Nothing": "has no factory 'Nothing'",
+    }.items(),
+)
+def test_what_cannot_be_trained_is_said_at_once(name, expected):
+    with pytest.raises(UserError, match=expected) as caught:
+        make(f"pettingzoo:host_games:{name}")
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "expected"),
+    [
+        ("pettingzoo:no_such_module", {}, "no_such_module"),
+        ("pettingzoo:os:system", {}, "Python's own"),
+        ("pettingzoo:not/a module", {}, "expected pettingzoo:MODULE with a parallel_env"),
+        (CLIMB, {"max_cycle": 3}, "unexpected keyword argument 'max_cycle'"),
+        (CLIMB, {"horizon": 0}, "horizon is 0, expected at least 1"),
+        (CLIMB, {"team_reward": "sum"}, "team_reward is 'sum', expected one of mean, none"),
+        ("gymnasium:CartPol-v1", {}, "CartPol"),
+    ],
+)
+def test_bad_names_and_settings(task, settings, expected):
+    with pytest.raises(UserError, match=expected):
+        make(task, **settings)
+
+
+def test_what_was_converted_is_told():
+    said = "\n".join(make("pettingzoo:host_games:Robots").notes)
+    assert "2 agents: a, b" in said
+    assert "Box uint8, read as (1,) uint8, which networks divide by 255" in said
+    assert "agents have 1 or 4 dimensions: what one lacks is masked" in said
+    assert "it has no state()" in said
+    assert "policies act from -1 to 1" in said
+
+
+def test_the_check_tells_it_all():
+    env = make("gymnasium:CartPole-v1", horizon=2)
+    assert env.notes[0] == "1 agent: agent_0"
+    assert check_env(env)[: len(env.notes)] == env.notes
+
+
+def test_the_check_finds_what_happens_later():
+    with pytest.raises(UserError, match=r"Failing raised ArithmeticError: thirty is too much"):
+        check_env(make("pettingzoo:host_games:Failing"))
+
+
+def test_an_environment_of_gymnasium_is_a_team_of_one():
+    env = make("gymnasium:CartPole-v1")
+    spec = env.spec
+    assert (spec.num_agents, spec.obs_shape, spec.state_shape) == (1, (4,), (4,))
+    assert (spec.action, spec.max_steps, spec.shared_reward) == (marsrl.Discrete(2), 500, True)
+    still = gymnasium.make("CartPole-v1")
+    with opened(env):
+        state, now = env.reset(key := jax.random.key(3))
+        seed = int(jax.random.bits(key, (), jnp.uint32) >> 1)
+        np.testing.assert_allclose(now.obs[0], still.reset(seed=seed)[0])
+        for _ in range(3):
+            state, now = env.step(key, state, jnp.ones(1, jnp.int32))
+            obs, reward, terminated, truncated, _ = still.step(1)
+            np.testing.assert_allclose(now.obs[0], obs)
+            assert (now.reward[0], now.terminated, now.truncated) == (reward, terminated, truncated)
+
+
+# --- Runs -----------------------------------------------------------------------------------------
+
+
+def config(task=CLIMB, **changes):
+    return small_config(
+        task=task, total_steps=144, rollout_length=6, num_evaluations=3, eval_episodes=3,
+        log_interval=1, core="ff", stagger=True, **changes,
+    )  # fmt: skip
+
+
+def rows(path):
+    text = (path / "metrics.jsonl").read_text()
+    noise = {"seconds", "steps_per_second", "check"}
+    return [{k: v for k, v in json.loads(r).items() if k not in noise} for r in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two seeds that has come to its end."""
+    path = tmp_path_factory.mktemp("host") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(crew.VARIABLE, "2")
+        train(config(), path)
+    return path
+
+
+def test_a_run_is_repeated_by_other_workers(run, tmp_path, monkeypatch, processes):
+    monkeypatch.setenv(crew.VARIABLE, "3")
+    train(config(), tmp_path / "again")
+    assert rows(tmp_path / "again") == rows(run)
+    assert len(processes) == 6  # for training, and for evaluations
+    assert all(p.process.returncode == 0 for p in processes)
+
+
+def test_the_first_replay_gives_the_stored_log_probabilities(run):
+    errors = [row["replay_error/max"] for row in rows(run) if row["kind"] == "train"]
+    assert len(errors) == 12
+    assert max(errors) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def program():
+    program = Program(config(), make(CLIMB))
+    yield program
+    program.close()
+
+
+def test_a_checkpoint_goes_on_with_fresh_environments(run, tmp_path, program):
+    path = shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
+    saved = CheckpointWriter(path, 3).restore_newest(program.template)[1]
+    restored = program.restored(saved)
+    for part in ("learner", "keys", "updates", "diverged", "log_size"):
+        pair = (_numbers(getattr(state, part)) for state in (saved, restored))
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *pair)))
+    vector = restored.rollout.vector
+    np.testing.assert_array_equal(vector.first, vector.episode_length == 0)
+    clock = np.asarray(vector.time_step.global_state)[..., 2] * 4
+    np.testing.assert_array_equal(vector.episode_length, clock)
+
+
+def test_a_seed_that_has_diverged_does_not_disturb_the_others(program):
+    """Its environments are moved on and on, though its state stays as it is."""
+    finals = []
+    for diverged in ([-1, -1], [0, -1]):
+        state = program.init()
+        placed = jax.device_put(np.int32(diverged), state.diverged.sharding)
+        state = program.step(state._replace(diverged=placed), 1)[0]
+        finals.append(program.step(state, 1)[0])
+    assert finals[1].updates.tolist() == [0, 2]
+    healthy, beside = (_numbers(state.learner.weights) for state in finals)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), healthy, beside)
+
+
+def test_a_run_goes_on_beyond_its_end(run, tmp_path):
+    path = shutil.copytree(run, tmp_path / "run")
+    heard = Hearing()
+    resume(path, heard, trust=True, total_steps=192)
+    expected = "the environments of pettingzoo:host_games:Climb could not be saved"
+    assert any(message.startswith(expected) for message in heard.messages)
+    before, after = ([row for row in rows(p) if row["kind"] == "train"] for p in (run, path))
+    assert after[: len(before)] == before
+    assert after[-1]["step"] == 192
+
+
+class Hearing(Silent):
+    def __init__(self):
+        self.messages = []
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+def _numbers(tree):
+    return jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x,
+        tree,
+    )
+
+
+def test_the_team_acts_and_is_evaluated(run, capsys):
+    Evaluate(run, episodes=4, json=True, trust=True)()
+    returns = json.loads(capsys.readouterr().out)["returns"]
+    assert len(returns) == 4
+    policy = marsrl.load_policy(run, trust=True)
+    seen = marsrl.Observation(np.zeros((2, 3), np.float32), np.ones((2, 3), bool))
+    _, action = policy.act(policy.initial_carry(), seen, jax.random.key(0))
+    assert action.shape == (2,)
+    render(policy, run / "episode.gif")
+    with Image.open(run / "episode.gif") as picture:
+        assert picture.size == (8, 6)
+
+
+def test_an_environment_that_cannot_draw_is_not_rendered():
+    with pytest.raises(UserError, match=r"Simple cannot be rendered.*render_mode='rgb_array'"):
+        filmed(make("pettingzoo:host_games:Simple"))
+
+
+def test_a_fault_ends_the_run_with_one_line(tmp_path, processes):
+    path = tmp_path / "run"
+    task = "pettingzoo:host_games:Failing"
+    expected = rf"{task} raised ArithmeticError: thirty is too much \(host_games.py, line \d+"
+    with pytest.raises(UserError, match=expected) as caught:
+        train(config(task), path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert json.loads((path / "status.json").read_text())["status"] == "stopped"
+    assert processes
+    assert all(p.process.poll() is not None for p in processes)
+    traceback = Path(message.partition("traceback: ")[2])
+    assert 'raise ArithmeticError("thirty is too much")' in traceback.read_text()
+    traceback.unlink()
+
+
+def test_a_process_that_dies_is_named():
+    env = make("pettingzoo:host_games:Exiting")
+    playing = crew.Crew(env.source, env.layout, 3)
+    playing.reset(np.arange(3))
+    step = partial(playing.step, np.ones(3, bool), np.zeros((3, 2), np.int32))
+    for _ in range(29):
+        step()
+    with pytest.raises(UserError, match=r"host_games:Exiting: its process ended with exit code 7"):
+        step()
+    playing.close()
+
+
+def test_other_devices_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"devices = 2.*expected devices = 1"):
+        train(config(devices=2), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+KILLED = """
+import os, signal
+import numpy as np
+from marsrl.envs.host.crew import Crew
+from marsrl.envs.host.layout import read_layout
+from marsrl.envs.host.source import Source
+source = Source("pettingzoo", "host_games:Climb")
+crew = Crew(source, read_layout("climb", source.open(), None, True), 4)
+crew.reset(np.arange(4))
+print(*(p.process.pid for p in crew._processes), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_end_with_one_that_is_killed():
+    path = os.pathsep.join(sys.path)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    workers = [int(pid) for pid in killed.stdout.split()]
+    assert len(workers) == 2
+    end = time.monotonic() + 60
+    while any(map(alive, workers)):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state != "Z"  # which nobody has collected yet
+
+
+@pytest.mark.parametrize("asked", ["0", "many", "-1"])
+def test_a_wrong_number_of_workers(monkeypatch, asked):
+    monkeypatch.setenv(crew.VARIABLE, asked)
+    with pytest.raises(UserError, match=crew.VARIABLE):
+        crew.num_workers()

@@ -1,0 +1,243 @@
+"""Small games with PettingZoo's interface, and one of them in JAX, step for step the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from marsrl.types import Array, Discrete, EnvSpec, TimeStep
+
+WALK, CART = "walk", "cart"
+
+
+class Climb(ParallelEnv):
+    """Two climb. `walk` has three actions, of which the last is illegal at odd steps, and sees
+    three numbers; `cart` has two actions, sees two, and falls off (terminates) at height 3.
+
+    It terminates when `walk` is at height 5, and is truncated after `max_cycles` steps.
+    """
+
+    metadata: ClassVar = {"name": "climb"}
+
+    def __init__(self, max_cycles: int = 6, render_mode: str | None = None) -> None:
+        self.possible_agents = [WALK, CART]
+        self.render_mode = render_mode
+        self.max_cycles = max_cycles
+
+    def observation_space(self, agent):
+        if agent == CART:
+            return spaces.Box(-10, 10, (2,), np.float32)
+        seen = spaces.Box(-10, 10, (3,), np.float32)
+        return spaces.Dict({"observation": seen, "action_mask": spaces.MultiBinary(3)})
+
+    def action_space(self, agent):
+        return spaces.Discrete(3 if agent == WALK else 2)
+
+    def reset(self, seed=None, options=None):
+        self.agents = list(self.possible_agents)
+        self.start, self.t, self.height = seed % 7, 0, [0, 0]
+        return self._seen(), {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        acted = self.agents
+        assert set(actions) == set(acted)
+        self.t += 1
+        for i, agent in enumerate(self.possible_agents):
+            if agent in actions:
+                assert self.action_space(agent).contains(actions[agent])
+                self.height[i] += actions[agent]
+        ended = {WALK: self.height[0] >= 5, CART: self.height[1] >= 3 or self.height[0] >= 5}
+        terminations = {a: ended[a] for a in acted}
+        truncations = {a: self.t >= self.max_cycles and not ended[a] for a in acted}
+        rewards = {a: 0.1 * self.height[i] for i, a in enumerate((WALK, CART)) if a in acted}
+        self.agents = [a for a in acted if not (terminations[a] or truncations[a])]
+        return self._seen(acted), rewards, terminations, truncations, {a: {} for a in acted}
+
+    def state(self):
+        return np.array([*self.height, self.t, self.start]) * 0.25
+
+    def render(self):
+        assert self.render_mode == "rgb_array"
+        return np.full((6, 8, 3), 30 * self.height[0], np.uint8)
+
+    def _seen(self, agents=(WALK, CART)):
+        of_walk = np.array([*self.height, self.start], np.float32) * np.float32(0.25)
+        of_cart = np.array([self.height[1], self.t], np.float32) * np.float32(0.25)
+        mask = np.array([1, 1, self.t % 2 == 0], np.int8)
+        seen = {WALK: {"observation": of_walk, "action_mask": mask}, CART: of_cart}
+        return {agent: seen[agent] for agent in agents}
+
+
+class ClimbState(NamedTuple):
+    start: Array
+    t: Array
+    height: Array
+    live: Array
+
+
+@dataclass(frozen=True)
+class ClimbInJax:
+    """`Climb` for the interface of this library, with its seeds."""
+
+    max_cycles: int = 6
+    shared_reward: bool = True
+
+    @property
+    def spec(self):
+        return EnvSpec(2, (3,), (4,), Discrete(3), self.max_cycles, self.shared_reward)
+
+    def reset(self, key):
+        seed = jax.random.bits(key, (), jnp.uint32) >> 1
+        start = (seed % 7).astype(jnp.int32)
+        state = ClimbState(start, jnp.int32(0), jnp.zeros(2, jnp.int32), jnp.ones(2, bool))
+        return state, self._time_step(state, state.live, jnp.zeros(2, bool), jnp.zeros(2))
+
+    def step(self, key, state, action):
+        height = state.height + jnp.where(state.live, action, 0)
+        t = state.t + 1
+        ended = jnp.stack([height[0] >= 5, (height[1] >= 3) | (height[0] >= 5)])
+        stopped = state.live & ~ended & (t >= self.max_cycles)
+        live = state.live & ~ended & ~stopped
+        reward = jnp.where(state.live, 0.1 * height, 0.0)
+        after = ClimbState(state.start, t, height, live)
+        # at the end those count that were in it to the end
+        counts = jnp.where(live.any(), live, jnp.where(stopped.any(), stopped, state.live))
+        return after, self._time_step(after, counts, stopped, reward)
+
+    def _time_step(self, state, counts, stopped, reward):
+        height, numbers = state.height, [state.height[1], state.t, state.height[0] * 0]
+        seen = jnp.stack([jnp.stack([*height, state.start]), jnp.stack(numbers)])
+        over, odd = ~state.live.any(), state.t % 2 == 1
+        mask = jnp.array([[True, True, True], [True, True, False]])
+        mask = mask.at[0, 2].set(~(odd & state.live[0]))
+        return TimeStep(
+            obs=jnp.where(counts[:, None], seen, 0).astype(jnp.float32) * 0.25,
+            global_state=jnp.stack([*height, state.t, state.start]).astype(jnp.float32) * 0.25,
+            action_mask=mask,
+            agent_mask=counts,
+            reward=jnp.full(2, reward.mean()) if self.shared_reward else reward,
+            terminated=over & ~stopped.any(),
+            truncated=over & stopped.any(),
+            metrics={},
+        )
+
+
+class Simple(ParallelEnv):
+    """One number is seen, nothing happens, and three steps are an episode; to be varied."""
+
+    metadata: ClassVar = {"name": "simple"}
+    agents_by_step: tuple = (("a", "b"),) * 3
+    max_cycles = 3
+
+    def __init__(self) -> None:
+        self.possible_agents = ["a", "b"]
+
+    def observation_space(self, agent):
+        return spaces.Box(-1, 1, (1,), np.float32)
+
+    def action_space(self, agent):
+        return spaces.Discrete(2)
+
+    def reset(self, seed=None, options=None):
+        self.t, self.agents = 0, list(self.agents_by_step[0])
+        return self._of_all(np.zeros(1, np.float32)), {}
+
+    def step(self, actions):
+        self.actions = actions
+        self.t += 1
+        over = self.t >= len(self.agents_by_step)
+        results = [self._of_all(x) for x in (np.zeros(1, np.float32), 1.0, False, over)]
+        self.agents = [] if over else list(self.agents_by_step[self.t])
+        return (*results, {})
+
+    def _of_all(self, value):
+        return dict.fromkeys((*self.agents, *self.possible_agents), value)
+
+
+class Joining(Simple):
+    agents_by_step = (("a",), ("a", "b"), ("a", "b"))
+
+
+class Strange(Simple):
+    agents_by_step = (("a", "b"), ("a", "c"))
+
+
+class Endless(Simple):
+    agents_by_step = (("a", "b"),) * 5
+
+
+class Boundless(Simple):
+    def __init__(self) -> None:
+        pass
+
+
+class Mixed(Simple):
+    def action_space(self, agent):
+        return spaces.Discrete(2) if agent == "a" else spaces.Box(-1, 1, (1,), np.float32)
+
+
+class Several(Simple):
+    def action_space(self, agent):
+        return spaces.MultiDiscrete([2, 2])
+
+
+class Unbounded(Simple):
+    def action_space(self, agent):
+        return spaces.Box(-np.inf, np.inf, (1,), np.float32)
+
+
+class Growing(Simple):
+    def observation_space(self, agent):
+        return spaces.Sequence(spaces.Discrete(5))
+
+
+class Forbidding(Simple):
+    def reset(self, seed=None, options=None):
+        seen, _ = super().reset(seed)
+        return seen, {"a": {"action_mask": np.zeros(2, np.int8)}}
+
+
+class Failing(Simple):
+    """Raises in the 30th step: long after it has been tried."""
+
+    agents_by_step = (("a", "b"),) * 40
+    max_cycles = 40
+
+    def step(self, actions):
+        if self.t == 29:
+            raise ArithmeticError("thirty is too much")
+        return super().step(actions)
+
+
+class Exiting(Failing):
+    def step(self, actions):
+        if self.t == 29:
+            import os
+
+            os._exit(7)
+        return super().step(actions)
+
+
+class Robots(Simple):
+    """Continuous: `a` has one dimension from 0 to 1, `b` a square from -2 to 4; seen in bytes."""
+
+    def observation_space(self, agent):
+        return spaces.Box(0, 255, (1,), np.uint8)
+
+    def action_space(self, agent):
+        if agent == "a":
+            return spaces.Box(0, 1, (1,), np.float32)
+        return spaces.Box(-2, 4, (2, 2), np.float32)
+
+    def state(self):
+        raise NotImplementedError
+
+
+def no_environment():
+    return 3
