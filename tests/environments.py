@@ -50,6 +50,7 @@ class Scripted:
     truncates_at: int | None = None
     death: tuple[int, ...] = ()
     shared_reward: bool = True
+    groups: tuple[str, ...] = ()
 
     @property
     def spec(self) -> EnvSpec:
@@ -61,6 +62,7 @@ class Scripted:
             max_steps=self.max_steps,
             shared_reward=self.shared_reward,
             metrics=("won",),
+            groups=self.groups,
         )
 
     def reset(self, key):

@@ -74,6 +74,8 @@ class EnvSpec:
         shared_reward: True if all agents always receive the same reward: the critic is then the
             team's, and gives one joint advantage.
         metrics: the keys of `TimeStep.metrics`; none of `RESERVED_METRICS`, and without a slash.
+        groups: the type of each agent, such as `("scout", "tracker", "tracker")`, whose agents can
+            share parameters; `()` if there are none.
     """
 
     num_agents: int
@@ -83,6 +85,7 @@ class EnvSpec:
     max_steps: int
     shared_reward: bool
     metrics: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -97,6 +100,7 @@ class EnvSpec:
         """
         action = {name: _tuples(value) for name, value in values["action"].items()}
         kind = {name: space for space, name in _KINDS.items()}[action.pop("kind")]
+        values = {"groups": ()} | values  # of an old version
         known = {f.name: _tuples(values[f.name]) for f in fields(EnvSpec) if f.name != "action"}
         return EnvSpec(action=kind(**action), **known)
 

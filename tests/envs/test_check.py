@@ -54,6 +54,12 @@ def test_a_picture_of_bytes_passes_with_a_note():
     assert check_env(Pictured())[0] == note
 
 
+def test_groups_are_reported():
+    note = "the agents are of 2 groups: 1 of scout, 2 of tracker; --share-parameters groups gives"
+    env = Scripted(num_agents=3, groups=("scout", "tracker", "tracker"))
+    assert check_env(env, num_steps=1)[0].startswith(note)
+
+
 @dataclass(frozen=True)
 class KeyInState(Scripted):
     """Has a typed key in its state, which is odd but harmless: `step` goes by its own."""
@@ -100,6 +106,11 @@ def with_spec(**changes):
         (with_spec(num_agents=0), "spec.num_agents is 0, expected a positive int"),
         (with_spec(max_steps=5.0), "spec.max_steps is 5.0, expected a positive int"),
         (with_spec(obs_shape=(3, 0)), "spec.obs_shape is (3, 0), expected a tuple of positive"),
+        (
+            with_spec(groups=("a",)),
+            "spec.groups is ('a',), expected a tuple with a string for each",
+        ),
+        (with_spec(groups=(0, 1)), "spec.groups is (0, 1), expected a tuple with a string for"),
         (with_spec(obs_shape=3), "spec.obs_shape is 3, expected a tuple of positive ints"),
         (with_spec(state_shape=()), "spec.state_shape is (), expected a tuple of positive ints"),
         (with_spec(action=4), "spec.action is 4, expected Discrete"),

@@ -45,10 +45,12 @@ class Probe:
     max_steps: int = 1
     truncates: bool = False
     shows_clock: bool = True
+    groups: tuple[str, ...] = ()
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec(self.num_agents, (1,), (2,), self.action, self.max_steps, True)
+        sizes = self.num_agents, (1,), (2,), self.action, self.max_steps
+        return EnvSpec(*sizes, shared_reward=True, groups=self.groups)
 
     def reset(self, key):
         cue = jnp.where(jax.random.bernoulli(key), 1.0, -1.0)

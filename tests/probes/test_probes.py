@@ -202,6 +202,17 @@ def test_far_and_large_observations_are_learned_once_they_are_standardised():
     assert (train(env, **raw).score < 0.8).all()
 
 
+def test_groups_learn_what_is_right_for_each():
+    # two of the three see the same and have to do the opposite
+    def opposed(c, t, action):
+        wanted = jnp.stack([c > 0, c <= 0, c > 0])
+        return jnp.all(action == wanted).astype(jnp.float32)
+
+    env = Probe(opposed, sees=cue, num_agents=3, groups=("a", "b", "a"))
+    score = train(env, share_parameters="groups", critic="obs").score
+    assert (score > 0.9).all()
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -17,7 +17,10 @@ from marsrl.runs.runner import train
 from marsrl.types import Box, EnvSpec, Observation
 
 N = 2
-SPACES = {"discrete": Scripted(num_agents=N), "box": Scripted(Box(2, -2.0, (1.0, 3.0)), N)}
+SPACES = {
+    "discrete": Scripted(num_agents=N),
+    "box": Scripted(Box(2, -2.0, (1.0, 3.0)), N, groups=("a", "b")),
+}
 
 
 @pytest.fixture(scope="module", params=SPACES)

@@ -34,6 +34,10 @@ CASES = {
         {"chunk_length": 3, "share_parameters": False},
         Scripted(shared_reward=False),
     ),
+    "groups": (
+        {"chunk_length": 4, "share_parameters": "groups", "critic": "obs", "value_norm": True},
+        Scripted(num_agents=3, groups=("a", "b", "a"), death=(10**6, 4, 10**6)),
+    ),
     "running-moments": (
         {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running"},
         Scripted(shared_reward=False),

@@ -25,6 +25,7 @@ from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import Interrupted, UserError
 from marsrl.learner.algorithm import TrainState
+from marsrl.learner.groups import groups_of
 from marsrl.learner.metrics import Metrics, merged
 from marsrl.learner.networks import ActorCritic, Weights
 from marsrl.learner.program import FINAL_BATCHES, Program
@@ -39,6 +40,7 @@ from marsrl.runs.monitor import Monitor, Silent
 from marsrl.runs.signals import Signals
 from marsrl.runs.transfer import read_source, transferred
 from marsrl.trust import check_trusted
+from marsrl.types import EnvSpec
 
 
 def train(
@@ -107,7 +109,7 @@ def train_together(
         shapes = jax.tree.map(
             lambda x: np.zeros(x.shape, x.dtype), program.template.learner.weights
         )
-        _transferred(first, shapes)  # so that what cannot be taken is refused now
+        _transferred(first, program.env.spec, shapes)  # so that what cannot be taken is refused now
     monitor = _monitor(monitor)
     seconds = _compile(program, monitor)
     with contextlib.ExitStack() as stack:
@@ -304,10 +306,11 @@ def _run(
         return _Loop(program, members, monitor, compile_seconds).go()
 
 
-def _transferred(config: Config, weights: ActorCritic) -> tuple[ActorCritic, str]:
+def _transferred(config: Config, spec: EnvSpec, weights: ActorCritic) -> tuple[ActorCritic, str]:
     """The weights with those that `init_from` names, and what was taken; see `transferred`."""
     assert config.init_from is not None
-    return transferred(weights, read_source(config.init_from), not config.share_parameters)
+    sharing = config.share_parameters
+    return transferred(weights, read_source(config.init_from), sharing, groups_of(spec, sharing))
 
 
 class _Loop:
@@ -357,7 +360,9 @@ class _Loop:
         state = self.program.init()
         if self.config.init_from is None:
             return state
-        weights, text = _transferred(self.config, gather(state.learner.weights))
+        weights, text = _transferred(
+            self.config, self.program.env.spec, gather(state.learner.weights)
+        )
         self.monitor.message(text)
         return self.program.with_weights(state, weights)
 

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from marsrl.distributions import ILLEGAL_LOGIT
+from marsrl.learner.groups import groups_of
 from marsrl.runs.policy import Policy
 from marsrl.takeaway.actor import inputs_of
 from marsrl.takeaway.weights import architecture_of, arrays_of
@@ -44,6 +45,7 @@ def contract_of(policy: Policy, to: str, batch: int | None, recorded: Row) -> Ro
         "agents": {
             "number": N,
             "order": "the environment's: agent i is entry i of the second axis, where there is one",
+            "groups": list(layout.spec.groups),
             "ids": _ids(policy),
         },
         "inputs": {
@@ -91,7 +93,8 @@ _NORMS = {
 
 def _ids(policy: Policy) -> str:
     config = policy.config
-    if not config.share_parameters:
+    groups = groups_of(policy.layout.spec, config.share_parameters)
+    if groups is not None and groups.size == 1:
         return "none: each agent has parameters of its own"
     if config.network is not None:
         return "appended to the last axis of what the network reads, one-hot, inside"

@@ -66,7 +66,7 @@ class _Actor(_Graph):
         self.spec = policy.layout.spec
         self.how = architecture
         self.arrays = arrays
-        self.separate = architecture["parameters"] == "separate"
+        self.groups = architecture["groups"]
 
     def model(self, onnx: Any) -> Any:
         """The whole model; `onnx` is the library."""
@@ -145,7 +145,7 @@ class _Actor(_Graph):
             x = self._pictures(x)
         for i in range(self.how["depth"]):
             x = self._dense(x, f"torso.{i}")
-            if not i and not self.separate:
+            if not i and "agent_id" in self.arrays:
                 x = self.op("Add", x, self.weight("agent_id"))
             x = self._activated(x)
         return x
@@ -153,7 +153,7 @@ class _Actor(_Graph):
     def _pictures(self, x: str) -> str:
         """(batch, N, F') for (batch, N, F)."""
         N, (height, width, channels) = self.spec.num_agents, self.spec.obs_shape
-        if not self.separate:
+        if self.groups is None:
             x = self.op("Reshape", x, self.whole(-1, height, width, channels))
             x = self._convolved(x, None)
             return self.op("Reshape", x, self.whole(-1, N, self._num_features()))
@@ -161,21 +161,21 @@ class _Actor(_Graph):
         for agent in range(N):
             one = self.op("Gather", x, self.constant(agent, dtype=np.int64), axis=1)
             one = self.op("Reshape", one, self.whole(-1, height, width, channels))
-            one = self._convolved(one, agent)
+            one = self._convolved(one, self.groups[agent])
             rows.append(self.op("Reshape", one, self.whole(-1, 1, self._num_features())))
         return self.op("Concat", *rows, axis=1)
 
     def _num_features(self) -> int:
         return self.arrays["torso.0.kernel"].shape[-2]
 
-    def _convolved(self, x: str, agent: int | None) -> str:
+    def _convolved(self, x: str, group: int | None) -> str:
         """Pictures (K, H', W', C') after all convolutions of pictures (K, H, W, C)."""
         x = self.op("Transpose", x, perm=(0, 3, 1, 2))
         layer, stride = 0, 1
         while f"conv.{layer}.kernel" in self.arrays:
             kernel, bias = (self.arrays[f"conv.{layer}.{part}"] for part in ("kernel", "bias"))
-            if agent is not None:
-                kernel, bias = kernel[agent], bias[agent]
+            if group is not None:
+                kernel, bias = kernel[group], bias[group]
             x = self.op(
                 "Conv",
                 x,
@@ -197,7 +197,7 @@ class _Actor(_Graph):
         h_r, h_z, h_n = self._gates(self._product(h, "gru.recurrent_kernel", None))
         r = self.op("Sigmoid", self.op("Add", x_r, h_r))
         z = self.op("Sigmoid", self.op("Add", x_z, h_z))
-        q = self.op("Add", h_n, self.weight("gru.recurrent_bias"))
+        q = self.op("Add", h_n, self.own_weight("gru.recurrent_bias"))
         n = self.op("Tanh", self.op("Add", x_n, self.op("Mul", r, q)))
         return self.op("Add", n, self.op("Mul", z, self.op("Sub", h, n)))
 
@@ -244,14 +244,14 @@ class _Actor(_Graph):
         return self._product(x, f"{name}.kernel", f"{name}.bias")
 
     def _product(self, x: str, kernel: str, bias: str | None) -> str:
-        """`x @ kernel + bias` for x (batch, N, F); each agent's own if they are separate."""
-        if self.separate:
-            x = self.op("Unsqueeze", x, self.whole(2))
+        """`x @ kernel + bias` for x (batch, N, F); each agent's own if not all share them."""
+        if self.groups is None:
             x = self.op("MatMul", x, self.weight(kernel))
-            x = self.op("Squeeze", x, self.whole(2))
         else:
-            x = self.op("MatMul", x, self.weight(kernel))
-        return x if bias is None else self.op("Add", x, self.weight(bias))
+            x = self.op("Unsqueeze", x, self.whole(2))
+            x = self.op("MatMul", x, self.own_weight(kernel))
+            x = self.op("Squeeze", x, self.whole(2))
+        return x if bias is None else self.op("Add", x, self.own_weight(bias))
 
     def _activated(self, x: str) -> str:
         kind = self.how["activation"]
@@ -266,3 +266,10 @@ class _Actor(_Graph):
         if name not in self.constants:
             self.constant(self.arrays[name], name)
         return name
+
+    def own_weight(self, name: str) -> str:
+        """A weight, of each agent's group (N, ...) if not all share it."""
+        weight = self.weight(name)
+        if self.groups is None or self.groups == list(range(len(self.arrays[name]))):
+            return weight
+        return self.op("Gather", weight, self.constant(self.groups, dtype=np.int64), axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,7 +45,10 @@ def in_members(env: Environment) -> Iterator[str]:
     if not isinstance(spec, EnvSpec):
         yield f"spec is {spec!r}, expected a marsrl.EnvSpec"
         return
-    yield from in_spec(spec)
+    faults = tuple(in_spec(spec))
+    yield from faults
+    if spec.groups and not faults:
+        yield Note(f"{_groups(spec.groups)}; --share-parameters groups gives each its own network")
 
 
 def in_spec(spec: EnvSpec) -> Iterator[str]:
@@ -61,6 +65,10 @@ def in_spec(spec: EnvSpec) -> Iterator[str]:
         "max_steps": (_is_size, "a positive int"),
         "shared_reward": (lambda x: isinstance(x, bool), "a bool"),
         "metrics": (_is_names, "a tuple of different strings"),
+        "groups": (
+            lambda x: x == () or (_is_strings(x) and len(x) == spec.num_agents),
+            "a tuple with a string for each agent, or ()",
+        ),
     }
     for field, (holds, description) in expected.items():
         value = getattr(spec, field)
@@ -68,6 +76,14 @@ def in_spec(spec: EnvSpec) -> Iterator[str]:
             yield f"spec.{field} is {value!r}, expected {description}"
     if _is_names(spec.metrics):
         yield from _in_metrics(spec.metrics)
+
+
+def _groups(names: tuple[str, ...]) -> str:
+    """Such as "the agents are of 2 groups: 3 of scout, 5 of tracker"."""
+    counts = Counter(names)
+    return f"the agents are of {len(counts)} group{'s' if len(counts) > 1 else ''}: " + ", ".join(
+        f"{count} of {name}" for name, count in counts.items()
+    )
 
 
 def _in_metrics(names: tuple[str, ...]) -> Iterator[str]:
@@ -88,7 +104,11 @@ def _is_shape(x: Any) -> bool:
 
 
 def _is_names(x: Any) -> bool:
-    return isinstance(x, tuple) and all(isinstance(n, str) for n in x) and len(set(x)) == len(x)
+    return _is_strings(x) and len(set(x)) == len(x)
+
+
+def _is_strings(x: Any) -> bool:
+    return isinstance(x, tuple) and all(isinstance(n, str) for n in x)
 
 
 def _is_space(x: Any) -> bool:
