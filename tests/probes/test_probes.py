@@ -12,7 +12,7 @@ from marsrl.config import Config
 from marsrl.learner.algorithm import make_algorithm
 from marsrl.learner.networks import ActorCritic, Networks
 from marsrl.objectives import TrustRegion, make_objective
-from marsrl.types import Box
+from marsrl.types import Box, MultiDiscrete
 from probes.environments import Probe
 
 pytestmark = pytest.mark.slow
@@ -141,6 +141,17 @@ def test_continuous_action_reaches_its_target():
     env = Probe(lambda c, t, a: -((a[0, 0] - 0.5 * c) ** 2), sees=cue, action=Box(1))
     score = train(env, updates=100).score
     assert (score > -0.05).all()
+
+
+def test_several_choices_at_once_are_each_made_right():
+    # one joint action of 2 x 3 x 2 pays, another for each cue
+    def reward(c, t, action):
+        wanted = jnp.where(c > 0, jnp.array([1, 2, 0]), jnp.array([0, 1, 1]))
+        return jnp.mean(action == wanted) + jnp.all(action == wanted)
+
+    env = Probe(reward, sees=cue, action=MultiDiscrete((2, 3, 2)), num_agents=2)
+    score = train(env, updates=60).score
+    assert (score > 1.8).all()
 
 
 def test_time_limit_is_bootstrapped():

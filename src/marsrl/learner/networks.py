@@ -28,7 +28,7 @@ from marsrl.learner.modules import (
 )
 from marsrl.learner.moments import Moments, layer_standardize, no_moments, standardize
 from marsrl.learner.own import Role, own_network
-from marsrl.types import Array, EnvSpec, Key, Observation, PyTree, TimeStep
+from marsrl.types import Array, EnvSpec, Key, Observation, PyTree, TimeStep, as_float
 
 CriticView = Literal["state", "obs", "both"]
 InputNorm = Literal["none", "running", "layer"]
@@ -358,18 +358,9 @@ def make_networks(
 
 def _parts(spec: EnvSpec) -> dict[str, tuple[Shape, ...]]:
     """The shapes that are read, by what is looked at."""
-    return {
-        "state": (spec.state_shape,),
-        "obs": (spec.obs_shape,),
-        "both": (spec.obs_shape, spec.state_shape),
-    }
-
-
-def as_float(x: Array) -> Array:
-    """What networks read of observations that are no floats: uint8, of a picture, from 0 to 1."""
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        return x
-    return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+    obs = tuple(shape for _, shape in spec.obs_parts) or (spec.obs_shape,)
+    state = tuple(shape for _, shape in spec.state_parts) or (spec.state_shape,)
+    return {"state": state, "obs": obs, "both": obs + state}
 
 
 def _standardized(x: Array, how: InputNorm, moments: Moments | tuple[()]) -> Array:

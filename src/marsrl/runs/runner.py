@@ -21,6 +21,7 @@ from marsrl.devices.distributed import agree, from_first, is_first
 from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.check import check_interface
+from marsrl.envs.flat import flat
 from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import Interrupted, UserError
@@ -252,6 +253,7 @@ def _environment(config: Config, env: Environment | None) -> Environment:
     """The environment that was passed, if it keeps to the interface, or else the task's."""
     if env is None:
         return make(config.task, **config.task_settings)
+    env = flat(env)
     check_interface(env)
     return env
 

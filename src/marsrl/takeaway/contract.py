@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -10,7 +12,7 @@ from marsrl.learner.groups import groups_of
 from marsrl.runs.policy import Policy
 from marsrl.takeaway.actor import inputs_of
 from marsrl.takeaway.weights import architecture_of, arrays_of
-from marsrl.types import Discrete
+from marsrl.types import Box, Discrete, EnvSpec, MultiDiscrete
 
 Row = dict[str, Any]
 
@@ -56,6 +58,7 @@ def contract_of(policy: Policy, to: str, batch: int | None, recorded: Row) -> Ro
             }
             for name, (shape, dtype) in inputs_of(policy).items()
         },
+        "observation": _observation(layout.spec),
         "outputs": _outputs(policy, batch or "batch"),
         "action": _action(policy),
         "recurrent_state": _RECURRENT if recurrent else None,
@@ -101,13 +104,24 @@ def _ids(policy: Policy) -> str:
     return "a learned row per agent is added to the first hidden layer, inside"
 
 
+def _observation(spec: EnvSpec) -> list[Row] | None:
+    """Where the arrays of a dictionary lie on the last axis of obs; None if it was none."""
+    sizes = [math.prod(shape) for _, shape in spec.obs_parts]
+    ends = list(itertools.accumulate(sizes))
+    return [
+        {"name": name, "shape": list(shape), "start": end - size, "stop": end}
+        for (name, shape), size, end in zip(spec.obs_parts, sizes, ends, strict=True)
+    ] or None
+
+
 def _outputs(policy: Policy, batch: int | str) -> Row:
     spec = policy.layout.spec
     each = [batch, spec.num_agents]
     wide = [*each, spec.action.size]
-    if isinstance(spec.action, Discrete):
+    if not isinstance(spec.action, Box):
+        shape = [*each, *spec.action.shape]
         found = {
-            "action": (each, "int32", "the most probable legal action"),
+            "action": (shape, "int32", "the most probable legal action, of each choice"),
             "logits": (wide, "float32", "of the actions; illegal ones are illegal_logit"),
         }
     else:
@@ -133,6 +147,15 @@ def _action(policy: Policy) -> Row:
             "num_actions": space.num_actions,
             "illegal_logit": ILLEGAL_LOGIT,
             "sample": "argmax(logits + g), g = -log(-log(u)), u uniform in (0, 1)",
+        }
+    if isinstance(space, MultiDiscrete):
+        return {
+            "kind": "multi-discrete",
+            "num_actions": list(space.num_actions),
+            "illegal_logit": ILLEGAL_LOGIT,
+            "sample": "logits and action_mask hold the choices one after another, num_actions[k] "
+            "of choice k; of each by itself argmax(logits + g), g = -log(-log(u)), u uniform in "
+            "(0, 1)",
         }
     return {
         "kind": "continuous",

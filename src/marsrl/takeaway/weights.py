@@ -10,7 +10,7 @@ import numpy as np
 
 from marsrl.errors import UserError, shown
 from marsrl.learner.groups import Groups, groups_of
-from marsrl.learner.modules import LOG_STD_RANGE, bounded
+from marsrl.learner.modules import LOG_STD_RANGE, bounded, num_convolutions
 from marsrl.learner.moments import LIMIT, Moments
 from marsrl.runs.policy import Policy
 from marsrl.types import Box
@@ -35,7 +35,10 @@ def architecture_of(policy: Policy) -> dict[str, Any]:
         "norm": config.actor_norm,
         "norm_limit": LIMIT,
         "groups": None if groups is None else list(groups.of_agents),
-        "obs_shape": list(spec.obs_shape),
+        "parts": [
+            {"shape": list(shape), "convolutions": num_convolutions(shape)}
+            for shape in [shape for _, shape in spec.obs_parts] or [spec.obs_shape]
+        ],
         "state_std": config.state_std and isinstance(spec.action, Box),
         "log_std_range": list(LOG_STD_RANGE),
     }
@@ -48,7 +51,7 @@ def arrays_of(policy: Policy) -> Arrays:
     `spread.kernel` and `.bias` have a leading axis of groups (of agents, if each has its own).
 
     - `norm.mean`, `norm.scale` (F,): of running moments
-    - `conv.I.kernel` (3, 3, C, C'), `conv.I.bias` (C',): over a picture
+    - `conv.I.kernel` (3, 3, C, C'), `conv.I.bias` (C',): over pictures, one after another
     - `torso.I.kernel` (F, H), `torso.I.bias` (H,): before the core
     - `agent_id` (N, H): added to the first of those, where agents share parameters
     - `gru.input_kernel` (H, 3 H), `gru.input_bias` (3 H,), `gru.recurrent_kernel` (H, 3 H),

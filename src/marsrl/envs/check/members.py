@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 
 from marsrl.envs.base import Environment
 from marsrl.errors import reason
-from marsrl.types import RESERVED_METRICS, Box, Discrete, EnvSpec
+from marsrl.types import RESERVED_METRICS, Box, Discrete, EnvSpec, MultiDiscrete
 
+_SHAPE = "a tuple of positive ints, at least one; or () where it is a dictionary of arrays"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -47,6 +49,10 @@ def in_members(env: Environment) -> Iterator[str]:
         return
     faults = tuple(in_spec(spec))
     yield from faults
+    for what, parts in (("obs", spec.obs_parts), ("global_state", spec.state_parts)):
+        if parts and not faults:
+            listed = ", ".join(f"{name} {shape}" for name, shape in parts)
+            yield Note(f"{what} is a dictionary, read as one row of float32: {listed}")
     if spec.groups and not faults:
         yield Note(f"{_groups(spec.groups)}; --share-parameters groups gives each its own network")
 
@@ -55,12 +61,13 @@ def in_spec(spec: EnvSpec) -> Iterator[str]:
     """Failures in the values of a spec."""
     expected = {
         "num_agents": (_is_size, "a positive int"),
-        "obs_shape": (_is_shape, "a tuple of positive ints, at least one"),
-        "state_shape": (_is_shape, "a tuple of positive ints, at least one"),
+        "obs_shape": (_is_shape, _SHAPE),
+        "state_shape": (_is_shape, _SHAPE),
         "action": (
             _is_space,
-            "Discrete with an action, or Box with a dimension and finite low < high, each a number "
-            "or a tuple of as many as there are dimensions",
+            "Discrete with an action, MultiDiscrete with a tuple of such numbers, or Box with a "
+            "dimension and finite low < high, each a number or a tuple of as many as there are "
+            "dimensions",
         ),
         "max_steps": (_is_size, "a positive int"),
         "shared_reward": (lambda x: isinstance(x, bool), "a bool"),
@@ -68,6 +75,11 @@ def in_spec(spec: EnvSpec) -> Iterator[str]:
         "groups": (
             lambda x: x == () or (_is_strings(x) and len(x) == spec.num_agents),
             "a tuple with a string for each agent, or ()",
+        ),
+        "obs_parts": (_are_parts(spec.obs_shape), "names and shapes that fill obs_shape, or ()"),
+        "state_parts": (
+            _are_parts(spec.state_shape),
+            "names and shapes that fill state_shape, or ()",
         ),
     }
     for field, (holds, description) in expected.items():
@@ -111,9 +123,23 @@ def _is_strings(x: Any) -> bool:
     return isinstance(x, tuple) and all(isinstance(n, str) for n in x)
 
 
+def _are_parts(shape: Any) -> Callable[[Any], bool]:
+    """Whether something is made up of parts of a row of that shape."""
+
+    def holds(x: Any) -> bool:
+        pairs = isinstance(x, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in x)
+        if not pairs or not all(isinstance(name, str) and _is_shape(s) for name, s in x):
+            return False
+        return not x or shape == (sum(math.prod(s) for _, s in x),)
+
+    return holds
+
+
 def _is_space(x: Any) -> bool:
     if isinstance(x, Discrete):
         return _is_size(x.num_actions)
+    if isinstance(x, MultiDiscrete):
+        return _is_shape(x.num_actions)
     if not isinstance(x, Box) or not _is_size(x.num_dims):
         return False
     if not all(_is_bound(bound, x.num_dims) for bound in (x.low, x.high)):
