@@ -76,7 +76,7 @@ def _sharing(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool | str] | 
         metavar=f"{{{','.join(SHARED)}}}",
         instance_from_str=of_name,
         is_instance=lambda value: isinstance(value, bool) or value == "groups",
-        str_from_instance=lambda value: [{True: "all", False: "none"}.get(value, value)],
+        str_from_instance=lambda value: ["all" if value is True else value or "none"],
     )
 
 
