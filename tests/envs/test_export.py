@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import NEVER, Scripted
+from environments import NEVER, Furnished, Scripted
 from marsrl.distributions import random_action
 from marsrl.envs.aerojax import aerojax
 from marsrl.envs.export import to_jaxmarl, to_pettingzoo
+from marsrl.envs.flat import flat
 from marsrl.envs.paxmen import PaxMen
 from marsrl.envs.vector import select
 from marsrl.errors import UserError
@@ -214,6 +215,13 @@ def test_bounds_of_each_dimension():
     space = to_pettingzoo(env).action_space("agent_0")
     for box in (theirs, space):
         assert (tuple(box.low), tuple(box.high), box.shape) == (low, high, (2,))
+
+
+def test_dictionaries_are_rows_there_too():
+    furnished = Furnished(num_agents=2)
+    size = (flat(furnished).spec.obs_shape[0],)
+    assert to_jaxmarl(furnished).observation_space("agent_0").shape == size
+    assert to_pettingzoo(furnished).observation_space("agent_0").shape == size
 
 
 # --- PettingZoo -----------------------------------------------------------------------------------

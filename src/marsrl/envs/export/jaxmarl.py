@@ -12,6 +12,7 @@ import numpy as np
 
 from marsrl.envs.adapters.jaxmarl.library import library
 from marsrl.envs.base import Environment
+from marsrl.envs.flat import flat
 from marsrl.types import Array, Box, Discrete, Key, MultiDiscrete, TimeStep
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def to_jaxmarl(env: Environment) -> MultiAgentEnv:
         UserError: jaxmarl is not installed.
     """
     base = library().environments.MultiAgentEnv
-    return type("JaxMARLEnv", (JaxMARLMethods, base), {})(env)
+    return type("JaxMARLEnv", (JaxMARLMethods, base), {})(flat(env))
 
 
 class JaxMARLState(NamedTuple):

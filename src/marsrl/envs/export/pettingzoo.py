@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from marsrl.envs.base import Environment
+from marsrl.envs.flat import flat
 from marsrl.errors import UserError
 from marsrl.extras import require
 from marsrl.types import Box, Discrete, Key, MultiDiscrete, Space, TimeStep
@@ -33,7 +34,7 @@ def to_pettingzoo(env: Environment, seed: int | None = None) -> ParallelEnv:
         UserError: pettingzoo is not installed.
     """
     base = require("pettingzoo", "pettingzoo").ParallelEnv
-    return type("PettingZooEnv", (PettingZooMethods, base), {})(env, seed)
+    return type("PettingZooEnv", (PettingZooMethods, base), {})(flat(env), seed)
 
 
 class PettingZooMethods:
