@@ -12,6 +12,7 @@ import numpy as np
 
 from marsrl.config import Config
 from marsrl.envs.base import Environment
+from marsrl.envs.flat import flat
 from marsrl.learner.algorithm import Algorithm, make_algorithm, networks_of
 from marsrl.learner.experience import RolloutState
 from marsrl.learner.networks import ActorCritic, Networks
@@ -19,7 +20,7 @@ from marsrl.learner.rollout import rollout
 from marsrl.learner.update import Learner, init_learner
 from marsrl.runs.actors import Layout
 from marsrl.runs.policy import Policy
-from marsrl.types import Array, Box, Discrete, EnvSpec, TimeStep
+from marsrl.types import Array, Discrete, EnvSpec, MultiDiscrete, Space, TimeStep
 
 NEVER = 1_000_000
 THREE_ACTIONS = Discrete(3)
@@ -43,13 +44,14 @@ class Scripted:
     the last agent lacks the last dimension.
     """
 
-    action: Discrete | Box = THREE_ACTIONS
+    action: Space = THREE_ACTIONS
     num_agents: int = 2
     max_steps: int = 5
     terminates_at: int = 3
     truncates_at: int | None = None
     death: tuple[int, ...] = ()
     shared_reward: bool = True
+    groups: tuple[str, ...] = ()
 
     @property
     def spec(self) -> EnvSpec:
@@ -61,6 +63,7 @@ class Scripted:
             max_steps=self.max_steps,
             shared_reward=self.shared_reward,
             metrics=("won",),
+            groups=self.groups,
         )
 
     def reset(self, key):
@@ -95,6 +98,9 @@ class Scripted:
         option = jnp.arange(self.action.size)
         if isinstance(self.action, Discrete):
             return option != ((t + agent) % self.action.size)[:, None]
+        if isinstance(self.action, MultiDiscrete):  # of each choice another one
+            illegal = [jnp.arange(n) == ((t + agent) % n)[:, None] for n in self.action.num_actions]
+            return ~jnp.concatenate(illegal, axis=-1)
         last = (agent == self.num_agents - 1)[:, None]
         return ~(last & (option == self.action.size - 1))
 
@@ -113,6 +119,24 @@ class Pictured(Scripted):
         now = super().at(clock)
         shades = jnp.resize(now.obs, (self.num_agents, *self.shape))
         return now._replace(obs=(127 + 120 * shades).astype(jnp.uint8))
+
+
+@dataclass(frozen=True)
+class Furnished(Scripted):
+    """`Scripted`, seen as dictionaries: a picture of bytes, a whole number and a vector."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        return replace(super().spec, obs_shape=(), state_shape=())
+
+    def at(self, clock: Clock) -> TimeStep:
+        now = super().at(clock)
+        shades = jnp.resize(now.obs, (self.num_agents, 9, 4, 2))
+        obs = {
+            "view": (127 + 120 * shades).astype(jnp.uint8),
+            "body": {"turns": (10 * now.obs[:, 0]).astype(jnp.int32), "angles": now.obs},
+        }
+        return now._replace(obs=obs, global_state={"all": now.global_state, "map": shades[0]})
 
 
 class Start(NamedTuple):
@@ -164,9 +188,9 @@ def random_weights(networks: Networks, seed: int = 0) -> ActorCritic:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def prepare(config: Config, env: Scripted, seed: int = 0) -> Start:
+def prepare(config: Config, env: Environment, seed: int = 0) -> Start:
     """Fresh episodes, random weights and Adam's zeros."""
-    algorithm = make_algorithm(config, env)
+    algorithm = make_algorithm(config, flat(env))
     weights = random_weights(algorithm.networks, seed)
     shapes = jax.eval_shape(partial(init_learner, algorithm.optimizer), weights).opt_states
     opt_states = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
@@ -178,6 +202,7 @@ def prepare(config: Config, env: Scripted, seed: int = 0) -> Start:
 
 def untrained_policy(env: Environment, config: Config, step: int = 0, dtype="float32") -> Policy:
     """A policy of random weights on an environment."""
+    env = flat(env)
     networks = networks_of(config, env.spec)
     weights, layout = random_weights(networks).actor, Layout(env.spec, dtype)
     return Policy(networks, weights, layout, config, config.seeds[0], step, lambda: env)

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from marsrl.presets import preset
     from marsrl.runs.policy import Policy, load_policy
     from marsrl.runs.runner import Result, resume, train
-    from marsrl.types import Box, Discrete, EnvSpec, Observation, TimeStep
+    from marsrl.types import Box, Discrete, EnvSpec, MultiDiscrete, Observation, TimeStep
 
 __all__ = [
     "Box",
     "Config",
     "Discrete",
     "EnvSpec",
+    "MultiDiscrete",
     "Observation",
     "Policy",
     "Result",
@@ -40,7 +41,7 @@ _HOMES = {
     "marsrl.runs.policy": ("Policy", "load_policy"),
     "marsrl.presets": ("preset",),
     "marsrl.runs.runner": ("Result", "resume", "train"),
-    "marsrl.types": ("Box", "Discrete", "EnvSpec", "Observation", "TimeStep"),
+    "marsrl.types": ("Box", "Discrete", "EnvSpec", "MultiDiscrete", "Observation", "TimeStep"),
 }
 
 

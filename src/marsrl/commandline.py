@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from marsrl.config import SHARED
 from marsrl.errors import UserError, closest, near_misses, printable, shown
 from marsrl.settings import seeds
 
@@ -26,10 +28,10 @@ _HELP = {"-h", "-H", "--help", "--help-verbose"}
 _LONGEST_WORD = 4096  # of a command line: longer than any path
 _LONGEST_LINE = 250
 _NO_PARSE = "Could not find valid parse for arguments: "
-_numbers = ConstructorRegistry()
+_words = ConstructorRegistry()
 
 
-@_numbers.primitive_rule
+@_words.primitive_rule
 def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | None:
     """Whole numbers also as 1e6 and 1_000_000."""
     if info.type is not int:
@@ -43,7 +45,7 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | No
     )
 
 
-@_numbers.primitive_rule
+@_words.primitive_rule
 def _seeds(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[tuple[int, ...]] | None:
     """Lists of whole numbers, which are seeds, also as 0-4."""
     if info.type != tuple[int, ...]:
@@ -55,6 +57,37 @@ def _seeds(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[tuple[int, ...]]
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [*map(str, value)],
     )
+
+
+@_words.primitive_rule
+def _sharing(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool | str] | None:
+    """Who shares parameters, by name."""
+    if info.type != bool | Literal["groups"]:
+        return None
+
+    def of_name(words: list[str]) -> bool | str:
+        if words[0] not in SHARED:
+            hint = closest(words[0], SHARED)
+            raise ValueError(f"{shown(words[0])} is none of {', '.join(SHARED)}{hint}")
+        return {"all": True, "none": False}.get(words[0], words[0])
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{{','.join(SHARED)}}}",
+        instance_from_str=of_name,
+        is_instance=lambda value: isinstance(value, bool) or value == "groups",
+        str_from_instance=lambda value: ["all" if value is True else value or "none"],
+    )
+
+
+def _with_values(args: list[str]) -> list[str]:
+    """Spells out `--share-parameters` and `--no-share-parameters`, flags without a value."""
+    spelled: list[str] = []
+    for word, after in itertools.pairwise([*args, "--"]):
+        bare = word == "--share-parameters" and after.startswith("--")
+        spelled += ["--share-parameters", "none"] if word == "--no-share-parameters" else [word]
+        spelled += ["all"] if bare else []
+    return spelled
 
 
 def whole_number(word: str) -> int:
@@ -104,8 +137,8 @@ def parse(commands: Any, args: list[str], description: str) -> Any:
 
 
 def _parsed(commands: Any, args: list[str], description: str) -> Any:
-    with _numbers:
-        return tyro.cli(commands, args=args, prog="marsrl", description=description)
+    with _words:
+        return tyro.cli(commands, args=_with_values(args), prog="marsrl", description=description)
 
 
 def _find_command(commands: Any, args: list[str]) -> Any:

@@ -76,8 +76,9 @@ class Config:
     """Your own module:factory, in place of the hidden layers and the core."""
     critic: Literal["state", "obs", "both"] = "state"
     """What the critic sees: the global state, each agent's observation (IPPO), or both."""
-    share_parameters: bool = True
-    """One actor for all agents, told apart by an id, or one actor for each."""
+    share_parameters: bool | Literal["groups"] = True
+    """One actor for all agents, told apart by an id (all), for each group of the environment's
+    (groups), or for each agent (none); in files also true and false."""
     actor_norm: Literal["none", "running", "layer"] = "running"
     """Standardise what actors read: by its running mean and deviation, or each input by itself."""
     critic_norm: Literal["none", "running", "layer"] = "running"
@@ -353,6 +354,10 @@ INPUTS = (
 )
 """Settings that are inputs of the compiled program: runs can differ in these and share one."""
 
+SHARED = ("all", "groups", "none")
+"""Who can share parameters; True is all, and False none."""
+
+_SHARING = bool | Literal["groups"]
 _FLOATS = (float, float | None)
 _WHOLE = (int, int | None)
 _INT32 = 2**31 - 1
@@ -410,6 +415,8 @@ def _plain(value: Any, hint: Any) -> Any:
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
+    if hint == _SHARING and isinstance(value, str):
+        return {"all": True, "none": False}.get(value, value)
     if get_origin(hint) is tuple and isinstance(value, list | tuple | range):
         return tuple(_plain(item, int) for item in value[: _MAX_SEEDS + 1])
     if get_origin(hint) is dict and isinstance(value, dict):
@@ -421,13 +428,14 @@ def _plain(value: Any, hint: Any) -> Any:
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
     try:
-        if isinstance(value, bool) and hint is not bool:
+        if isinstance(value, bool) and hint not in (bool, _SHARING):
             raise TypeCheckError("is a bool")
         check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError as error:
         expected = str(hint) if get_origin(hint) else getattr(hint, "__name__", str(hint))
-        if get_origin(hint) is Literal:
-            expected = f"one of {', '.join(get_args(hint))}{closest(value, get_args(hint))}"
+        choices = SHARED if hint == _SHARING else get_args(hint)
+        if hint == _SHARING or get_origin(hint) is Literal:
+            expected = f"one of {', '.join(choices)}{closest(value, choices)}"
         text = f"{name} = {shown(value)} has the wrong type, expected {expected}"
         raise UserError(text, name) from error
 

@@ -1,10 +1,10 @@
-"""Action distributions: masked categorical and tanh-normal, with one interface.
+"""Action distributions: masked categoricals and tanh-normal, with one interface.
 
-Both are trees of arrays, with bounds as part of the structure, so they cross `jit`, `vmap` and
+All are trees of arrays, with bounds as part of the structure, so they cross `jit`, `vmap` and
 `scan`. `sample` and `mode` return *raw* actions, `log_prob` takes them, and `env_action` turns them
-into what an environment expects. The two differ for the tanh-normal only: replaying the stored
-pre-tanh value gives exactly the stored log-probability, where inverting the tanh of a saturated
-action would not.
+into what an environment expects. Raw actions are others for the tanh-normal only: replaying the
+stored pre-tanh value gives exactly the stored log-probability, where inverting the tanh of a
+saturated action would not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marsrl.types import Array, Bound, Box, Discrete, Key
+from marsrl.types import Array, Bound, Box, Discrete, Key, Space
 
 ILLEGAL_LOGIT = -1e9  # finite, so that neither log-probabilities nor gradients meet inf - inf
 # tanh(x) as a mean of erf(scale x), right to 1.2e-5 as is its integral, log cosh: a minimax fit,
@@ -95,6 +95,61 @@ class Categorical(NamedTuple):
     def env_action(self, action: Array) -> Array:
         """The action itself."""
         return action
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MultiCategorical:
+    """Several choices at once, independent of each other: K categoricals, the choices' own.
+
+    Attributes:
+        logits: (..., A) float, those of one choice after those of another; see `Categorical`.
+        mask: (..., A) bool, True = legal; at least one per choice.
+        num_actions: of each choice; they add up to A.
+    """
+
+    logits: Array
+    mask: Array
+    num_actions: tuple[int, ...] = field(metadata={"static": True})
+
+    @property
+    def choices(self) -> tuple[Categorical, ...]:
+        """The K categoricals."""
+        return tuple(map(Categorical, self._split(self.logits), self._split(self.mask)))
+
+    @property
+    def masked_logits(self) -> Array:
+        """(..., A), `ILLEGAL_LOGIT` where an action is illegal."""
+        return jnp.where(self.mask, self.logits, ILLEGAL_LOGIT)
+
+    def sample(self, key: Key) -> Array:
+        """(..., K) int32."""
+        noise = _draw(jax.random.gumbel, key, self.logits.shape)
+        return self._best(self.masked_logits + noise)
+
+    def mode(self) -> Array:
+        """(..., K) int32."""
+        return self._best(self.masked_logits)
+
+    def log_prob(self, action: Array) -> Array:
+        """(...) for (..., K) int actions: the sum over the choices."""
+        return sum(
+            (c.log_prob(action[..., k]) for k, c in enumerate(self.choices)), start=jnp.zeros(())
+        )
+
+    def entropy(self) -> Array:
+        """(...), the sum over the choices."""
+        return sum((choice.entropy() for choice in self.choices), start=jnp.zeros(()))
+
+    def env_action(self, action: Array) -> Array:
+        """The action itself."""
+        return action
+
+    def _split(self, x: Array) -> list[Array]:
+        return jnp.split(x, np.cumsum(self.num_actions)[:-1], axis=-1)
+
+    def _best(self, scores: Array) -> Array:
+        return jnp.stack([jnp.argmax(x, axis=-1) for x in self._split(scores)], axis=-1)
 
 
 @jax.tree_util.register_dataclass
@@ -187,18 +242,18 @@ ActionParams = tuple[Array, ...]
 """What a policy network puts out: `(logits,)` or `(mean, log_std)`, each (..., A)."""
 
 
-def distribution(
-    space: Discrete | Box, action_params: ActionParams, action_mask: Array
-) -> Distribution:
+def distribution(space: Space, action_params: ActionParams, action_mask: Array) -> Distribution:
     """The distribution over `space` with the given parameters; action_mask (..., A)."""
+    if isinstance(space, Box):
+        mean, log_std = action_params
+        return TanhNormal(mean, log_std, action_mask, space.low, space.high)
+    (logits,) = action_params
     if isinstance(space, Discrete):
-        (logits,) = action_params
         return Categorical(logits, action_mask)
-    mean, log_std = action_params
-    return TanhNormal(mean, log_std, action_mask, space.low, space.high)
+    return MultiCategorical(logits, action_mask, space.num_actions)
 
 
-def random_action(key: Key, space: Discrete | Box, action_mask: Array) -> Array:
+def random_action(key: Key, space: Space, action_mask: Array) -> Array:
     """A uniformly random legal environment action per agent.
 
     Args:
@@ -207,11 +262,12 @@ def random_action(key: Key, space: Discrete | Box, action_mask: Array) -> Array:
         action_mask: (..., N, A) bool.
 
     Returns:
-        (..., N) int32 for `Discrete`, (..., N, A) float32 for `Box`.
+        (..., N) int32 for `Discrete`, (..., N, K) int32 for `MultiDiscrete`, (..., N, A) float32
+        for `Box`.
     """
-    if isinstance(space, Discrete):
-        return Categorical(jnp.zeros(action_mask.shape), action_mask).sample(key)
-    return _within(space.low, space.high, _draw(jax.random.uniform, key, action_mask.shape))
+    if isinstance(space, Box):
+        return _within(space.low, space.high, _draw(jax.random.uniform, key, action_mask.shape))
+    return distribution(space, (jnp.zeros(action_mask.shape),), action_mask).sample(key)
 
 
 def _draw(draw: Callable[..., Array], key: Key, shape: tuple[int, ...]) -> Array:

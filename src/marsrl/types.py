@@ -13,12 +13,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Key = jax.Array
 """A typed PRNG key, made by `jax.random.key`; split once, never reused."""
 PyTree = Any
 
+
+Parts = tuple[tuple[str, tuple[int, ...]], ...]
+"""Names and shapes of what lies in a row of numbers, one after another."""
 
 Bound = float | tuple[float, ...]
 """One number for all dimensions of an action, or a tuple with one for each."""
@@ -35,6 +39,38 @@ class Discrete:
         """Width of the action mask."""
         return self.num_actions
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one agent's action."""
+        return ()
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """The numbers of actions that one is chosen from, here a single one."""
+        return (self.num_actions,)
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Several choices at once, the k-th one of `0 .. num_actions[k] - 1`: (K,) int32 per agent."""
+
+    num_actions: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Width of the action mask, in which the choices' masks lie one after another."""
+        return sum(self.num_actions)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one agent's action."""
+        return (len(self.num_actions),)
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """The numbers of actions that one is chosen from."""
+        return self.num_actions
+
 
 @dataclass(frozen=True)
 class Box:
@@ -48,6 +84,14 @@ class Box:
     def size(self) -> int:
         """Width of the action mask."""
         return self.num_dims
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one agent's action."""
+        return (self.num_dims,)
+
+
+Space = Discrete | MultiDiscrete | Box
 
 
 RESERVED_METRICS = frozenset(
@@ -74,15 +118,23 @@ class EnvSpec:
         shared_reward: True if all agents always receive the same reward: the critic is then the
             team's, and gives one joint advantage.
         metrics: the keys of `TimeStep.metrics`; none of `RESERVED_METRICS`, and without a slash.
+        groups: the type of each agent, such as `("scout", "tracker", "tracker")`, whose agents can
+            share parameters; `()` if there are none.
+        obs_parts: of which arrays an observation (F,) is made up, if it was a dictionary; see
+            `marsrl.envs.flat`.
+        state_parts: likewise the global state.
     """
 
     num_agents: int
     obs_shape: tuple[int, ...]
     state_shape: tuple[int, ...]
-    action: Discrete | Box
+    action: Space
     max_steps: int
     shared_reward: bool
     metrics: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    obs_parts: Parts = ()
+    state_parts: Parts = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -97,15 +149,23 @@ class EnvSpec:
         """
         action = {name: _tuples(value) for name, value in values["action"].items()}
         kind = {name: space for space, name in _KINDS.items()}[action.pop("kind")]
+        values = {"groups": (), "obs_parts": (), "state_parts": ()} | values  # of an old version
         known = {f.name: _tuples(values[f.name]) for f in fields(EnvSpec) if f.name != "action"}
         return EnvSpec(action=kind(**action), **known)
 
 
-_KINDS = {Discrete: "discrete", Box: "box"}
+_KINDS = {Discrete: "discrete", MultiDiscrete: "multi-discrete", Box: "box"}
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def as_float(x: Array) -> Array:
+    """What networks read of observations that are no floats: uint8, of a picture, from 0 to 1."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
 class Observation(NamedTuple):
@@ -125,10 +185,11 @@ class TimeStep(NamedTuple):
 
     Attributes:
         obs: (N, *obs_shape) float32, or whole numbers or bool, which networks read as float32
-            (uint8 divided by 255).
+            (uint8 divided by 255). Where `spec.obs_shape` is `()`, a dictionary of such arrays
+            (N, ...); see `marsrl.envs.flat`.
         global_state: (*state_shape,), likewise; not repeated per agent.
-        action_mask: (N, A) bool. Discrete: the legal actions, at least one per agent. Continuous:
-            the dimensions that exist for this agent (the others are padding).
+        action_mask: (N, A) bool. Discrete: the legal actions, at least one per agent (and choice).
+            Continuous: the dimensions that exist for this agent (the others are padding).
         agent_mask: (N,) bool. False: dead or padded, takes no part in any loss or mean.
         reward: (N,) float32, as the environment pays it for the transition into this step.
         terminated: () bool: the future is worth nothing.

@@ -13,7 +13,9 @@ from marsrl.commandline import parse
 from marsrl.learner.algorithm import networks_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-network.md").read_text()
-SOURCE, COMMANDS = (text for _, text in re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.M | re.S))
+KEY = jax.random.key(0)
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.M | re.S)
+SOURCE, COMMANDS = (text for _, text in BLOCKS[:2])
 
 
 def test_every_block_is_right(tmp_path, monkeypatch):
@@ -32,3 +34,13 @@ def test_every_block_is_right(tmp_path, monkeypatch):
         assert dist.logits.shape == (3, 2, 4, 5)
         shapes.append(jax.tree.map(lambda c: c.shape, carries))
     assert shapes == [(), (3, 2, 4, 32)]
+
+
+def test_the_other_blocks_run_and_their_commands_can_be_carried_out():
+    for kind, text in BLOCKS[2:]:
+        if kind == "python":
+            exec(text, {})
+        for line in text.splitlines() if kind == "sh" else ():
+            words = line.split()[1:]
+            config = parse(cli._commands(words), words, "").config
+            jax.eval_shape(networks_of(config, marsrl.make(config.task).spec).init, KEY)

@@ -105,6 +105,7 @@ def test_every_block_runs(output, folder):
     assert "levers/long keeps to the interface" in output
     assert re.search(r"levers/short +levers:Levers", output)
     assert re.search(r"levers/long +levers:long_corridor", output)
+    assert "read as one row of float32: corridor (1, 9, 2), place (2,)" in output
     assert "num_agents=2" in output  # overcooked's spec
     assert "pettingzoo:meeting:Meeting keeps to the interface" in output
     assert "after 6,400 steps" in output  # the evaluation

@@ -489,6 +489,11 @@ def test_spec_and_types(task, continuous):
     assert tuple(now.metrics) == spec.metrics == ("captures", "lost")
 
 
+def test_scouts_and_trackers_are_groups():
+    assert aerojax("hetero-8ag").spec.groups == ("scout",) * 4 + ("tracker",) * 4
+    assert aerojax("track-3ag").spec.groups == ()
+
+
 def test_start():
     env = aerojax("hetero-8ag")
     states, now = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 64))

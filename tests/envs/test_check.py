@@ -21,7 +21,7 @@ from marsrl.errors import UserError
 from marsrl.learner.algorithm import episode_metrics
 from marsrl.runs.member import score_rows
 from marsrl.runs.runner import train
-from marsrl.types import RESERVED_METRICS, Box, Discrete
+from marsrl.types import RESERVED_METRICS, Box, Discrete, MultiDiscrete
 
 SPEC = Scripted().spec
 
@@ -42,8 +42,9 @@ def failures(env, **options) -> tuple[str, ...]:
         Scripted(death=(2, NEVER)),
         Scripted(action=Box(2), num_agents=3, terminates_at=NEVER, shared_reward=False),
         Scripted(action=Box(2, (0, -2.0), (0.5, 3.0))),
+        Scripted(action=MultiDiscrete((3, 2))),
     ],
-    ids=["terminates", "agents die", "continuous", "bounds of each dimension"],
+    ids=["terminates", "agents die", "continuous", "bounds of each dimension", "several choices"],
 )
 def test_a_sound_environment_passes(env):
     check_env(env)
@@ -52,6 +53,21 @@ def test_a_sound_environment_passes(env):
 def test_a_picture_of_bytes_passes_with_a_note():
     note = "obs is uint8: networks read it as float32, divided by 255"
     assert check_env(Pictured())[0] == note
+
+
+def test_every_choice_needs_a_legal_action():
+    def lacking(state, mask):
+        return mask.at[1, 3:].set(False)
+
+    env = Broken(action=MultiDiscrete((3, 2)), step_change=replaced(action_mask=lacking))
+    (failure,) = failures(env)
+    assert "action_mask leaves an agent, dead or alive, without a legal action" in failure
+
+
+def test_groups_are_reported():
+    note = "the agents are of 2 groups: 1 of scout, 2 of tracker; --share-parameters groups gives"
+    env = Scripted(num_agents=3, groups=("scout", "tracker", "tracker"))
+    assert check_env(env, num_steps=1)[0].startswith(note)
 
 
 @dataclass(frozen=True)
@@ -100,6 +116,17 @@ def with_spec(**changes):
         (with_spec(num_agents=0), "spec.num_agents is 0, expected a positive int"),
         (with_spec(max_steps=5.0), "spec.max_steps is 5.0, expected a positive int"),
         (with_spec(obs_shape=(3, 0)), "spec.obs_shape is (3, 0), expected a tuple of positive"),
+        (
+            with_spec(groups=("a",)),
+            "spec.groups is ('a',), expected a tuple with a string for each",
+        ),
+        (with_spec(groups=(0, 1)), "spec.groups is (0, 1), expected a tuple with a string for"),
+        (with_spec(action=MultiDiscrete(())), "spec.action is MultiDiscrete(num_actions=())"),
+        (
+            with_spec(action=MultiDiscrete((2, 0))),
+            "spec.action is MultiDiscrete(num_actions=(2, 0))",
+        ),
+        (with_spec(obs_parts=(("a", (2,)),)), "spec.obs_parts is (('a', (2,)),), expected names"),
         (with_spec(obs_shape=3), "spec.obs_shape is 3, expected a tuple of positive ints"),
         (with_spec(state_shape=()), "spec.state_shape is (), expected a tuple of positive ints"),
         (with_spec(action=4), "spec.action is 4, expected Discrete"),

@@ -15,15 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import NEVER, Scripted
+from environments import NEVER, Furnished, Scripted
 from marsrl.distributions import random_action
 from marsrl.envs.aerojax import aerojax
 from marsrl.envs.export import to_jaxmarl, to_pettingzoo
+from marsrl.envs.flat import flat
 from marsrl.envs.paxmen import PaxMen
 from marsrl.envs.vector import select
 from marsrl.errors import UserError
 from marsrl.extras import require
-from marsrl.types import Box, Discrete
+from marsrl.types import Box, Discrete, MultiDiscrete
 
 DYING = Scripted(num_agents=3, death=(2, NEVER, 1))
 TERMINATES, TRUNCATES = 0, 2  # seeds of starts below and above 0.5, see `start_of`
@@ -182,7 +183,12 @@ def test_either_kind_of_key_and_a_given_reset_state():
     assert not state.done
 
 
-@pytest.mark.parametrize("action", [Discrete(3), Box(1), Box(2)], ids=["discrete", "one", "two"])
+SEVERAL = MultiDiscrete((3, 2))
+
+
+@pytest.mark.parametrize(
+    "action", [Discrete(3), Box(1), Box(2), SEVERAL], ids=["discrete", "one", "two", "choices"]
+)
 def test_actions_may_have_the_shapes_that_jaxmarls_scripts_give_them(action):
     """Their MAPPO scripts stack a batch of discrete actions as (batch, 1) for each agent."""
     ours = Recording(action=action, num_agents=3)
@@ -191,7 +197,7 @@ def test_actions_may_have_the_shapes_that_jaxmarls_scripts_give_them(action):
     _, state = env.reset(key)
     legal = random_action(key, action, state.time_step.action_mask)
     _, expected = ours.step(key, state.env, legal)
-    for shape in [(1,), (), (1, 1)] if action == Discrete(3) else [(action.size,)]:
+    for shape in [(1,), (), (1, 1)] if action == Discrete(3) else [action.shape]:
         batch = {a: legal[i].reshape(1, *shape) for i, a in enumerate(env.agents)}
         step = jax.jit(jax.vmap(env.step_env, in_axes=(None, None, 0)))
         obs, after, rewards, *_ = step(key, state, batch)
@@ -211,6 +217,13 @@ def test_bounds_of_each_dimension():
         assert (tuple(box.low), tuple(box.high), box.shape) == (low, high, (2,))
 
 
+def test_dictionaries_are_rows_there_too():
+    furnished = Furnished(num_agents=2)
+    size = (flat(furnished).spec.obs_shape[0],)
+    assert to_jaxmarl(furnished).observation_space("agent_0").shape == size
+    assert to_pettingzoo(furnished).observation_space("agent_0").shape == size
+
+
 # --- PettingZoo -----------------------------------------------------------------------------------
 
 ENVIRONMENTS = {
@@ -218,6 +231,7 @@ ENVIRONMENTS = {
     "aerojax": aerojax("track-3ag"),
     "dying": DYING,
     "continuous": Scripted(action=Box(2, 0.5, 3.0), num_agents=2, shared_reward=False),
+    "choices": Scripted(action=SEVERAL, num_agents=2),
 }
 
 
@@ -250,7 +264,11 @@ def test_observations_belong_to_their_spaces(zoo):
         assert zoo.observation_space(agent).contains(obs[agent])
         if "action_mask" in infos[agent]:
             action = zoo.action_space(agent).sample(mask=infos[agent]["action_mask"])
-            assert infos[agent]["action_mask"][action]
+            mask = infos[agent]["action_mask"]
+            if isinstance(mask, tuple):  # of several choices
+                assert all(m[a] for m, a in zip(mask, action, strict=True))
+            else:
+                assert mask[action]
     assert zoo.state_space.contains(zoo.state())
 
 

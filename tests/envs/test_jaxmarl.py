@@ -291,7 +291,14 @@ def test_smax_spec(battle):
     assert (spec.num_agents, spec.obs_shape, spec.state_shape) == (3, (75,), (72,))
     assert (spec.action, spec.max_steps, spec.metrics) == (Discrete(8), 101, ("won",))
     assert spec.shared_reward
+    assert spec.groups == ()
     assert smax(scenario="5m_vs_6m").spec.state_shape == (132,)
+
+
+def test_units_of_one_type_are_a_group_unless_types_are_drawn():
+    stalkers, zealots = ("stalker",) * 2, ("zealot",) * 3
+    assert smax(scenario="2s3z").spec.groups == stalkers + zealots
+    assert smax(scenario="smacv2_5_units").spec.groups == ()
 
 
 def test_smax_ends_by_a_dead_side_before_the_clock(fights):
@@ -502,6 +509,11 @@ def test_overcooked_keeps_its_images_and_its_clock():
     np.testing.assert_array_equal(played.truncated, [False, False, True])
     assert not played.terminated.any()
     assert played.obs.dtype == jnp.float32
+
+
+def test_adversaries_are_a_group():
+    env = any_jaxmarl("MPE_simple_tag_v3")
+    assert env.spec.groups == ("adversaries",) * 3 + ("agents",)
 
 
 def test_speaker_and_listener_are_padded_to_one_shape():

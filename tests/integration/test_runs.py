@@ -317,8 +317,9 @@ def test_runs_that_cannot_train_together_are_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_steered_trust_region_resumes_bit_for_bit(tmp_path):
-    config = dataclasses.replace(CONFIG, target_kl=0.02)
+def test_a_steered_trust_region_and_groups_resume_bit_for_bit(tmp_path):
+    config = dataclasses.replace(CONFIG, target_kl=0.02, share_parameters="groups")
+    env = Scripted(num_agents=3, groups=("a", "b", "a"))
 
     class Ending(Silent):
         def progress(self, step, rows):
@@ -326,10 +327,10 @@ def test_a_steered_trust_region_resumes_bit_for_bit(tmp_path):
                 raise KeyboardInterrupt
 
     uninterrupted, interrupted = tmp_path / "uninterrupted", tmp_path / "interrupted"
-    train(config, uninterrupted, env=ENV)
+    train(config, uninterrupted, env=env)
     with pytest.raises(KeyboardInterrupt):
-        train(config, interrupted, Ending(), env=ENV)
-    resume(interrupted, env=ENV)
+        train(config, interrupted, Ending(), env=env)
+    resume(interrupted, env=env)
     assert rows(interrupted) == rows(uninterrupted)
     sizes = [row["eps"] for row in rows(uninterrupted) if row["kind"] == "train"]
     assert len(set(sizes)) > 2

@@ -26,8 +26,11 @@ from environments import Scripted, small_config
 from marsrl.learner.metrics import merged
 from marsrl.learner.program import Program
 
-core, env = sys.argv[1], Scripted(num_agents=3, death=(2, 5, 10**6))
+core = sys.argv[1]
+env = Scripted(num_agents=3, death=(2, 5, 10**6), groups=("a", "b", "a"))
 settings = dict(seeds=(3, 4), num_envs=8, core=core, update_epochs=2, stagger=True, eval_episodes=6)
+if core == "ff":
+    settings |= {"share_parameters": "groups"}
 if core == "gru":
     settings |= {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running",
                  "value_norm": True, "kl_stop": 1.0}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from marsrl.types import Array, Box, Discrete, EnvSpec, TimeStep
+from marsrl.types import Array, Box, Discrete, EnvSpec, Space, TimeStep
 
 
 class State(NamedTuple):
@@ -30,9 +30,10 @@ class Probe:
     """An episode of `max_steps` steps with a hidden cue of -1 or 1.
 
     Attributes:
-        reward: (cue, t, action (N,) or (N, A)) -> () team reward for the action at time t.
+        reward: (cue, t, action (N,), (N, K) or (N, A)) -> () team reward for the action at time t.
         sees: (cue, t) -> () what every agent observes at time t.
-        alive: (t, agent (N,)) -> (N,) bool; a dead agent observes 0 and has one legal action, 0.
+        alive: (t, agent (N,)) -> (N,) bool; a dead agent observes 0 and is left action 0, of each
+            choice.
         truncates: the last step is a time limit, not an end.
         shows_clock: the global state tells the time; else it is 0 there.
     """
@@ -40,15 +41,17 @@ class Probe:
     reward: Callable[[Array, Array, Array], Array]
     sees: Callable[[Array, Array], Array] = _nothing
     alive: Callable[[Array, Array], Array] = _all_alive
-    action: Discrete | Box = Discrete(2)
+    action: Space = Discrete(2)
     num_agents: int = 1
     max_steps: int = 1
     truncates: bool = False
     shows_clock: bool = True
+    groups: tuple[str, ...] = ()
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec(self.num_agents, (1,), (2,), self.action, self.max_steps, True)
+        sizes = self.num_agents, (1,), (2,), self.action, self.max_steps
+        return EnvSpec(*sizes, shared_reward=True, groups=self.groups)
 
     def reset(self, key):
         cue = jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
@@ -64,7 +67,8 @@ class Probe:
         seen = self.sees(state.cue, state.t)
         alive = self.alive(state.t, jnp.arange(self.num_agents))
         end = state.t >= self.max_steps
-        only_first = jnp.arange(self.action.size) == 0
+        heads = () if isinstance(self.action, Box) else self.action.heads
+        only_first = jnp.concatenate([jnp.arange(n) == 0 for n in heads or (self.action.size,)])
         return TimeStep(
             obs=jnp.where(alive, seen, 0.0)[:, None],
             global_state=jnp.stack([seen, jnp.where(self.shows_clock, state.t, 0.0)]),

@@ -12,7 +12,7 @@ from marsrl.config import Config
 from marsrl.learner.algorithm import make_algorithm
 from marsrl.learner.networks import ActorCritic, Networks
 from marsrl.objectives import TrustRegion, make_objective
-from marsrl.types import Box
+from marsrl.types import Box, MultiDiscrete
 from probes.environments import Probe
 
 pytestmark = pytest.mark.slow
@@ -143,6 +143,17 @@ def test_continuous_action_reaches_its_target():
     assert (score > -0.05).all()
 
 
+def test_several_choices_at_once_are_each_made_right():
+    # one joint action of 2 x 3 x 2 pays, another for each cue
+    def reward(c, t, action):
+        wanted = jnp.where(c > 0, jnp.array([1, 2, 0]), jnp.array([0, 1, 1]))
+        return jnp.mean(action == wanted) + jnp.all(action == wanted)
+
+    env = Probe(reward, sees=cue, action=MultiDiscrete((2, 3, 2)), num_agents=2)
+    score = train(env, updates=60).score
+    assert (score > 1.8).all()
+
+
 def test_time_limit_is_bootstrapped():
     # Reward 1 for ever, cut by a clock that the critic does not see: 1 / (1 - gamma) = 5. (If it
     # saw the clock, its value of the last time, at which nobody acts, would be untrained.)
@@ -200,6 +211,17 @@ def test_far_and_large_observations_are_learned_once_they_are_standardised():
     raw = {"actor_norm": "none", "critic_norm": "none"}
     assert (train(env, value_norm=True).score > 0.9).all()
     assert (train(env, **raw).score < 0.8).all()
+
+
+def test_groups_learn_what_is_right_for_each():
+    # two of the three see the same and have to do the opposite
+    def opposed(c, t, action):
+        wanted = jnp.stack([c > 0, c <= 0, c > 0])
+        return jnp.all(action == wanted).astype(jnp.float32)
+
+    env = Probe(opposed, sees=cue, num_agents=3, groups=("a", "b", "a"))
+    score = train(env, share_parameters="groups", critic="obs").score
+    assert (score > 0.9).all()
 
 
 @pytest.mark.parametrize(

@@ -95,11 +95,18 @@ def test_moments_are_of_what_live_agents_saw():
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"shared_reward": False}, {"critic": "obs"}, {"critic": "obs", "share": False}],
+    [
+        {},
+        {"shared_reward": False},
+        {"critic": "obs"},
+        {"critic": "obs", "share": False},
+        {"critic": "obs", "share": "groups"},
+    ],
     ids=str,
 )
 def test_new_moments_of_the_targets_leave_the_values_as_they_are(settings):
-    spec = Scripted(num_agents=3, shared_reward=settings.get("shared_reward", True)).spec
+    env = Scripted(num_agents=3, groups=("a", "b", "a"))
+    spec = dataclasses.replace(env, shared_reward=settings.get("shared_reward", True)).spec
     view, share = settings.get("critic", "state"), settings.get("share", True)
     networks = make_networks(spec, 8, "ff", view, share, value_norm=True)
     critic = random_weights(networks).critic

@@ -1,14 +1,24 @@
+import dataclasses
+import itertools
+
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 
-from marsrl.distributions import Categorical, TanhNormal, distribution, random_action
-from marsrl.types import Box, Discrete
+from marsrl.distributions import (
+    Categorical,
+    MultiCategorical,
+    TanhNormal,
+    distribution,
+    random_action,
+)
+from marsrl.types import Box, Discrete, MultiDiscrete
 
 A = 5
 SAMPLES = 4000
@@ -171,6 +181,70 @@ def test_saturated_actions_have_finite_densities_and_gradients():
     np.testing.assert_allclose(gradient, 1.0, rtol=1e-5)
 
 
+# --- Several choices ------------------------------------------------------------------------------
+
+SEVERAL = MultiDiscrete((3, 1, 2))
+JOINT = np.array(list(itertools.product(*map(range, SEVERAL.num_actions))))
+
+
+@st.composite
+def choices(draw):
+    logits = draw(st.lists(st.floats(-20, 20, width=32), min_size=6, max_size=6))
+    legal = np.array(draw(st.lists(st.booleans(), min_size=6, max_size=6)))
+    legal[[0, 3, 4]] |= ~np.logical_or.reduceat(legal, [0, 3, 4])
+    return distribution(SEVERAL, (np.float32(logits),), legal)
+
+
+def joint_probabilities(dist):
+    """Of every joint action: the products of softmaxes over each choice's legal actions."""
+    masked = np.where(dist.mask, np.float64(dist.logits), -np.inf)
+    each = [scipy.special.softmax(x) for x in np.split(masked, [3, 4])]
+    return np.array([np.prod([p[k] for p, k in zip(each, a, strict=True)]) for a in JOINT])
+
+
+@settings(max_examples=20)
+@given(choices())
+def test_several_choices_are_one_distribution_over_joint_actions(dist):
+    p = joint_probabilities(dist)
+    log_prob = np.asarray(jax.vmap(dist.log_prob)(jnp.asarray(JOINT)))
+    np.testing.assert_allclose(np.exp(log_prob), p, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(p.sum(), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(dist.entropy(), scipy.stats.entropy(p), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(p[(dist.mode() == JOINT).all(-1)], p.max(), rtol=1e-4)
+
+
+def test_several_choices_are_drawn_as_often_as_they_say_and_never_illegally():
+    logits = jnp.array([0.0, 1.0, 9.0, 3.0, -0.5, 0.5])
+    dist = distribution(SEVERAL, (logits,), jnp.array([1, 1, 0, 1, 1, 1], bool))
+    p = joint_probabilities(dist)
+    batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (SAMPLES, 6)), dist)
+    drawn = np.asarray(batch.sample(jax.random.key(0)))
+    count = np.array([(drawn == a).all(-1).sum() for a in JOINT])
+    assert (count[p == 0] == 0).all()
+    expected = SAMPLES * p[p > 0]
+    assert scipy.stats.chisquare(count[p > 0], expected, sum_check=False).pvalue > 0.01
+
+
+def test_a_single_choice_of_several_is_a_categorical():
+    logits, mask = jnp.arange(10.0).reshape(2, 5) % 3, jnp.arange(10).reshape(2, 5) % 4 > 0
+    several = distribution(MultiDiscrete((5,)), (logits,), mask)
+    one = Categorical(logits, mask)
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(several.sample(key)[..., 0], one.sample(key))
+    np.testing.assert_array_equal(several.mode()[..., 0], one.mode())
+    np.testing.assert_array_equal(several.entropy(), one.entropy())
+    np.testing.assert_array_equal(several.log_prob(several.mode()), one.log_prob(one.mode()))
+
+
+def test_the_gradient_of_a_choice_reaches_its_own_logits_only():
+    dist = distribution(SEVERAL, (jnp.arange(6.0),), jnp.array([1, 0, 1, 1, 1, 1], bool))
+
+    slope = jax.grad(lambda x: dataclasses.replace(dist, logits=x).log_prob(jnp.array([0, 0, 1])))
+    found = slope(dist.logits)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found != 0, [True, False, True, False, True, True])
+
+
 # --- Both -----------------------------------------------------------------------------------------
 
 
@@ -181,19 +255,23 @@ def test_distribution_fits_the_space():
     assert isinstance(discrete, Categorical)
     assert isinstance(continuous, TanhNormal)
     assert (continuous.low, continuous.high) == (LOW, HIGH)
-    for dist, shape in ((discrete, (2,)), (continuous, (2, 3))):
+    several = distribution(MultiDiscrete((2, 1)), (jnp.zeros((2, 3)),), mask)
+    assert isinstance(several, MultiCategorical)
+    for dist, shape in ((discrete, (2,)), (several, (2, 2)), (continuous, (2, 3))):
         raw = dist.sample(jax.random.key(0))
         assert dist.env_action(raw).shape == raw.shape == dist.mode().shape == shape
         assert dist.log_prob(raw).shape == dist.entropy().shape == (2,)
 
 
-@pytest.fixture(params=["categorical", "tanh-normal", "bounds of each dimension"])
+@pytest.fixture(params=["categorical", "several", "tanh-normal", "bounds of each dimension"])
 def batch(request):
     """Twelve distributions over three actions or dimensions."""
     params = jax.random.normal(jax.random.key(0), (2, 12, 3))
     mask = jnp.arange(36).reshape(12, 3) % 5 > 0
     if request.param == "categorical":
         return distribution(Discrete(3), (params[0],), mask)
+    if request.param == "several":
+        return distribution(MultiDiscrete((2, 1)), (params[0],), jnp.ones_like(mask))
     bounds = (LOW, HIGH) if request.param == "tanh-normal" else ((-1.0, 0.0, 2.0), (1.0, 5.0, 4.0))
     return distribution(Box(3, *bounds), tuple(params), mask)
 
@@ -267,6 +345,14 @@ def test_random_actions_are_legal_and_all_of_them_occur():
     action = random_action(jax.random.key(0), Discrete(4), mask)
     assert action.shape == (200, 2)
     assert set(np.unique(action)) == {0, 2, 3}
+
+
+def test_random_choices_are_legal_and_all_of_them_occur():
+    mask = jnp.broadcast_to(jnp.array([True, False, True, True, True]), (200, 2, 5))
+    action = random_action(jax.random.key(0), MultiDiscrete((3, 2)), mask)
+    assert (action.shape, action.dtype) == ((200, 2, 2), jnp.int32)
+    joint = np.unique(np.asarray(action).reshape(-1, 2), axis=0)
+    assert joint.tolist() == [[0, 0], [0, 1], [2, 0], [2, 1]]
 
 
 def test_random_continuous_actions_fill_the_box():

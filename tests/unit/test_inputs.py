@@ -69,6 +69,8 @@ VALUES = [
     ({"width": math.inf}, "width = inf"),
     ({"core": LONG}, "(100,000 characters) has the wrong type, expected one of gru, ff"),
     ({"core": "gruu"}, "did you mean gru"),
+    ({"share_parameters": "group"}, "expected one of all, groups, none; did you mean groups"),
+    ({"share_parameters": 1}, "share_parameters = 1 has the wrong type, expected one of all"),
     ({"task": LONG}, "(100,000 characters)"),
     ({"task": ""}, "task = ''"),
     ({"task": "\x1b[31m"}, r"task = '\x1b[31m'"),
@@ -256,6 +258,8 @@ def parsed(*words):
         ("train --num-env 8", "'--num-env' is not understood; did you mean --num-envs"),
         ("train --seed 1", "'--seed' is not understood; did you mean --seeds"),
         ("train --core lstm", "invalid choice 'lstm' for argument '--core'"),
+        ("train --share-parameters grops", "'grops' is none of all, groups, none; did you mean gr"),
+        ("train --no-share", "'--no-share' is not understood"),
         ("train --gamma x", "--gamma: could not convert string to float: 'x'"),
         ("train --total-steps", "Missing value for argument '--total-steps'"),
         ("train more", "'more' is not understood"),
@@ -280,6 +284,15 @@ def test_whole_numbers_of_the_command_line():
     assert (config.total_steps, config.num_envs, config.seeds) == (1_000_000, 64, (0, 1, 2))
     assert config.devices is None
     assert [whole_number(word) for word in ("-3", "1.50e2", "+7", "2.0")] == [-3, 150, 7, 2]
+
+
+def test_who_shares_parameters_is_a_value_or_a_flag_of_old():
+    given = {"": True, " all": True, "=none": False, " groups": "groups", " --width 4": True}
+    for words, expected in given.items():
+        line = f"train --share-parameters{words}".split()
+        assert parsed(*line).config.share_parameters == expected
+    config = parsed("train", "--no-share-parameters", "--width", "4").config
+    assert (config.share_parameters, config.width) == (False, 4)
 
 
 OPTIONS = ["--seeds", "--total-steps", "--core", "--task", "--gamma", "--out", "--stagger"]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import flax.linen as nn
@@ -7,12 +8,15 @@ import numpy as np
 import pytest
 
 from environments import Scripted, random_weights
+from marsrl.errors import UserError
+from marsrl.learner.groups import Groups, groups_of
 from marsrl.learner.modules import GRU
 from marsrl.learner.networks import Networks, make_networks
 from marsrl.types import Box, Discrete
 
 L, B, N, H = 4, 2, 3, 8
-ENV = Scripted(num_agents=N)
+GROUPS = ("a", "b", "a")
+ENV = Scripted(num_agents=N, groups=GROUPS)
 
 
 def networks(**changes):
@@ -82,9 +86,11 @@ def test_no_gradient_flows_back_over_a_reset(gru):
 # --- Sequences and carries ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("share", "space"), [(True, Discrete(3)), (False, Box(2))])
+@pytest.mark.parametrize(
+    ("share", "space"), [(True, Discrete(3)), (False, Box(2)), ("groups", Box(2))]
+)
 def test_a_sequence_equals_its_steps(share, space):
-    env = Scripted(space, N)
+    env = Scripted(space, N, groups=GROUPS)
     nets = networks(core="gru", share_parameters=share, critic_view="both", spec=env.spec)
     params = random_weights(nets)
     carry, critic_carry = nets.initial_carries(B)
@@ -145,7 +151,7 @@ def test_one_value_for_a_team_and_else_one_per_agent(view, shared_reward, num_va
 # --- What depends on what -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
+@pytest.mark.parametrize("share", [True, False, "groups"], ids=["shared", "separate", "groups"])
 @pytest.mark.parametrize("view", ["state", "obs", "both"])
 def test_a_critic_sees_what_it_should(view, share):
     nets = networks(critic_view=view, share_parameters=share)
@@ -171,7 +177,7 @@ def outputs(nets, params, obs, state):
     return logits[0, 0], nets.value(params.critic, (), obs, state, first)[1][0, 0]
 
 
-@pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
+@pytest.mark.parametrize("share", [True, False, "groups"], ids=["shared", "separate", "groups"])
 def test_agents_that_see_the_same_can_act_differently(share):
     nets = networks(share_parameters=share, critic_view="obs")
     params = init(nets, jax.random.key(0))
@@ -220,3 +226,88 @@ def test_a_policy_starts_close_to_uniform():
     obs, state = draw((1, 1, N, 3)), draw((1, 1, 3))
     logits, _ = outputs(nets, init(nets, jax.random.key(0)), obs, state)
     assert 0 < np.abs(logits).max() < 0.1
+
+
+# --- Groups ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", ["aaaa", "aabb", "abab", "abbb", "abcd", "baca"])
+def test_splitting_into_groups_brings_each_agent_to_its_own_and_back(names):
+    groups = Groups(tuple({n: i for i, n in enumerate(dict.fromkeys(names))}[n] for n in names))
+    x = jnp.arange(2 * 4 * 3).reshape((2, 4, 3))
+    split = groups.split(x, 1)
+    np.testing.assert_array_equal(groups.join(split, 1), x)
+    if groups.size == 1:
+        assert split is x
+        return
+    assert split.shape == (2, groups.number, groups.size, 3)
+    for agent, group in enumerate(groups.of_agents):
+        assert (split[:, group] == x[:, agent, None]).all(-1).any(-1).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "like"), [(("a",) * N, True), (("x", "y", "z"), False)], ids=["one", "each"]
+)
+def test_one_group_is_all_shared_and_a_group_each_is_none_shared_bit_for_bit(names, like):
+    how = {"critic_view": "obs", "core": "gru", "value_norm": True}
+    grouped = networks(spec=replace(ENV.spec, groups=names), share_parameters="groups", **how)
+    plain = networks(share_parameters=like, **how)
+    weights = init(plain, jax.random.key(0))
+    mine = init(grouped, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, mine, weights)
+    inputs = draw((L, B, N, 3)), jnp.zeros((L, B), bool), jnp.ones((L, B, N, 3), bool)
+    carry, critic_carry = plain.initial_carries(B)
+    for run, *args in (
+        (act, weights.actor, carry, *inputs),
+        (value_of, weights.critic, critic_carry, inputs[0], draw((L, B, 3)), inputs[1]),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, run(plain, *args), run(grouped, *args))
+
+
+def test_a_group_acts_like_a_team_of_its_own():
+    nets = networks(share_parameters="groups", critic_view="obs", core="gru")
+    params = random_weights(nets)
+    obs, first, mask = draw((L, B, N, 3)), jnp.zeros((L, B), bool), jnp.ones((L, B, N, 3), bool)
+    carry, critic_carry = nets.initial_carries(B)
+    carries, dist = act(nets, params.actor, carry, obs, first, mask)
+    _, value = value_of(nets, params.critic, critic_carry, obs, draw((L, B, 3)), first)
+    for group, members in ((0, [0, 2]), (1, [1, 1])):  # the smaller one is filled up
+        alone = networks(spec=Scripted(num_agents=2).spec, critic_view="obs", core="gru")
+        own = jax.tree.map(lambda x, group=group: x[group], params)
+        carry, critic_carry = alone.initial_carries(B)
+        inputs = own.actor, carry, obs[:, :, members], first, mask[:, :, members]
+        own_carries, own_dist = act(alone, *inputs)
+        inputs = own.critic, critic_carry, obs[:, :, members], draw((L, B, 3)), first
+        own_value = value_of(alone, *inputs)[1]
+        for agent in set(members):
+            at = members.index(agent)
+            for x, y in (
+                (carries, own_carries),
+                (dist.logits, own_dist.logits),
+                (value, own_value),
+            ):
+                np.testing.assert_allclose(x[:, :, agent], y[:, :, at], atol=1e-5)
+
+
+def test_an_agent_teaches_its_own_group_only():
+    nets = networks(share_parameters="groups", critic_view="obs")
+    params = random_weights(nets)
+    obs, state = draw((1, 1, N, 3)), draw((1, 1, 3))
+
+    def of_agents(params):
+        logits, value = outputs(nets, params, obs, state)
+        return logits[:, 0] + value
+
+    for agent, group in ((0, 0), (1, 1), (2, 0)):
+        slope = jax.jit(jax.grad(lambda p, agent=agent: of_agents(p)[agent]))(params)
+        for leaf in jax.tree.leaves(slope):
+            assert np.abs(leaf[group]).max() > 0
+            assert (leaf[1 - group] == 0).all()
+
+
+def test_groups_are_those_of_the_environment():
+    assert groups_of(ENV.spec, "groups") == Groups((0, 1, 0))
+    assert groups_of(ENV.spec, True) is None
+    assert groups_of(ENV.spec, False) == Groups((0, 1, 2))
+    with pytest.raises(UserError, match=r"the environment has no groups.*expected all or none"):
+        networks(spec=Scripted(num_agents=N).spec, share_parameters="groups")

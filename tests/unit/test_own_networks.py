@@ -18,6 +18,7 @@ from marsrl.types import Discrete, EnvSpec
 
 N = 2
 ENV = Scripted(num_agents=N)
+GROUPED = Scripted(num_agents=3, groups=("a", "b", "a"))
 
 
 def networks(name="own_networks:make", spec=ENV.spec, **changes):
@@ -56,10 +57,13 @@ def test_the_name_is_checked_without_an_import():
     assert Config(network="no_such_module:make").network == "no_such_module:make"
 
 
-@pytest.mark.parametrize("share", [True, False])
-@pytest.mark.parametrize("view", ["state", "both"])
+@pytest.mark.parametrize(
+    ("share", "view"),
+    [(True, "state"), (True, "both"), (False, "state"), (False, "both"), ("groups", "both")],
+)
 def test_a_sequence_equals_its_steps(share, view):
-    nets = networks(share_parameters=share, critic_view=view)
+    spec = GROUPED.spec if share == "groups" else ENV.spec
+    nets, N = networks(spec=spec, share_parameters=share, critic_view=view), spec.num_agents
     weights = random_weights(nets)
     rng = np.random.default_rng(0)
     obs, state = rng.normal(size=(4, 3, N, 3)), rng.normal(size=(4, 3, 3))

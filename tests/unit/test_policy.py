@@ -14,10 +14,14 @@ from marsrl.errors import UserError
 from marsrl.runs import actors
 from marsrl.runs.checkpoint import CheckpointError
 from marsrl.runs.runner import train
-from marsrl.types import Box, EnvSpec, Observation
+from marsrl.types import Box, EnvSpec, MultiDiscrete, Observation
 
 N = 2
-SPACES = {"discrete": Scripted(num_agents=N), "box": Scripted(Box(2, -2.0, (1.0, 3.0)), N)}
+SPACES = {
+    "discrete": Scripted(num_agents=N),
+    "box": Scripted(Box(2, -2.0, (1.0, 3.0)), N, groups=("a", "b")),
+    "several choices": Scripted(MultiDiscrete((3, 2)), num_agents=N),
+}
 
 
 @pytest.fixture(scope="module", params=SPACES)

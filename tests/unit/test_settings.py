@@ -49,6 +49,14 @@ def test_none_can_be_written(tmp_path):
     assert config.actor_norm == "none"
 
 
+def test_who_shares_parameters_is_a_name_or_a_bool(tmp_path):
+    given = {"true": True, "false": False, '"all"': True, '"none"': False, '"groups"': "groups"}
+    for text, expected in given.items():
+        path = written(tmp_path / "c.toml", f"share_parameters = {text}\n")
+        assert read_config(path).share_parameters == expected
+        assert read_config(written(path, write_config(read_config(path)))) == read_config(path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

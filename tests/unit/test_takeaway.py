@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from environments import Pictured, Scripted, small_config, untrained_policy
+from environments import Furnished, Pictured, Scripted, small_config, untrained_policy
 from marsrl.errors import UserError
 from marsrl.takeaway import export as module
 from marsrl.takeaway.contract import contract_of
 from marsrl.takeaway.export import CONTRACT, PLAY, RECORDED, export, replay
-from marsrl.takeaway.recorded import BATCH, record
+from marsrl.takeaway.recorded import BATCH, draw, record
 from marsrl.takeaway.weights import arrays_of
-from marsrl.types import Box
+from marsrl.types import Box, MultiDiscrete
 
 N = 3
 DISCRETE, BOX = Scripted(num_agents=N), Scripted(Box(2, -2.0, (1.0, 3.0)), N)
@@ -35,7 +35,21 @@ POLICIES = {
     "separate": policy_of(DISCRETE, core="ff", share_parameters=False, actor_norm="layer"),
     "continuous, deep": policy_of(BOX, state_std=True, depth=2, activation="gelu"),
     "continuous, separate": policy_of(BOX, share_parameters=False, activation="silu"),
+    "groups": policy_of(
+        Scripted(num_agents=4, groups=("a", "b", "b", "a")), share_parameters="groups"
+    ),
+    "continuous, unequal groups": policy_of(
+        Scripted(Box(2, -2.0, (1.0, 3.0)), N, groups=("a", "b", "a")),
+        core="ff",
+        share_parameters="groups",
+    ),
     "pictures": policy_of(Pictured(num_agents=N), "uint8", actor_norm="running"),
+    "several choices": policy_of(Scripted(MultiDiscrete((3, 2, 4)), N)),
+    "dictionaries, groups": policy_of(
+        Furnished(num_agents=N, groups=("a", "b", "a")),
+        share_parameters="groups",
+        actor_norm="running",
+    ),
     "pictures, separate": policy_of(
         Pictured(num_agents=2, shape=(17, 12, 1)),
         "uint8",
@@ -83,9 +97,9 @@ def test_an_exported_actor_does_what_the_trained_one_does(exported, name, to):
     parity = contract["parity"]
     assert parity["passed"]
     assert parity["steps"] == STEPS
-    assert (
-        parity["same_actions"] == parity["actions"] == STEPS * POLICIES[name].layout.spec.num_agents
-    )
+    spec = POLICIES[name].layout.spec
+    choices = 3 if isinstance(spec.action, MultiDiscrete) else 1
+    assert parity["same_actions"] == parity["actions"] == STEPS * spec.num_agents * choices
     assert contract["recorded"]["source"].startswith("played")
 
 
@@ -102,6 +116,17 @@ def test_the_contract_says_what_goes_in_and_comes_out(exported, to):
     with np.load(folder / RECORDED) as steps:
         assert steps["obs"].shape == (STEPS // BATCH, BATCH, N, 3)
         assert steps["first"].sum() > BATCH  # several episodes
+
+
+def test_the_contract_says_where_the_parts_of_a_dictionary_lie():
+    policy = POLICIES["dictionaries, groups"]
+    rows = contract_of(policy, "torch", None, {})["observation"]
+    assert [(row["name"], row["shape"], row["start"], row["stop"]) for row in rows] == [
+        ("body/angles", [3], 0, 3),
+        ("body/turns", [1], 3, 4),
+        ("view", [9, 4, 2], 4, 76),
+    ]
+    assert contract_of(POLICIES[FIRST], "torch", None, {})["observation"] is None
 
 
 @pytest.mark.parametrize("to", PACKAGES)
@@ -154,6 +179,13 @@ def test_the_folder_needs_neither_marsrl_nor_jax(exported, to):
     assert json.loads(result.stdout)["passed"]
 
 
+def test_masks_that_are_drawn_leave_an_action_of_each_choice():
+    seen = draw(POLICIES["several choices"], 400)
+    for choice in np.split(np.asarray(seen.action_mask), (3, 5), axis=-1):
+        assert choice.any(-1).all()
+        assert not choice.all()
+
+
 def test_steps_are_drawn_where_the_environment_is_not():
     def gone():
         raise UserError("mpe is not installed")
@@ -195,7 +227,8 @@ def test_every_weight_is_exported():
         size = sum(x.size for x in jax.tree.leaves(policy.actor.params))
         arrays = arrays_of(policy)
         kept = {n: x for n, x in arrays.items() if not n.startswith("norm.")}
-        assert sum(x.size for x in kept.values()) == size, name
+        if "groups" not in name or name == "groups":  # ids that no agent has are left out
+            assert sum(x.size for x in kept.values()) == size, name
         assert contract_of(policy, "torch", None, {})["architecture"]["weights"] == {
             n: list(x.shape) for n, x in arrays.items()
         }

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import NEVER, Pictured, Scripted, prepare, small_config
+from environments import NEVER, Furnished, Pictured, Scripted, prepare, small_config
 from marsrl.learner import update as update_module
 from marsrl.learner.experience import Experience, Steps
 from marsrl.learner.metrics import Tally, merged, summed
@@ -17,7 +17,7 @@ from marsrl.learner.update import (
     update,
 )
 from marsrl.objectives import mappo
-from marsrl.types import Box
+from marsrl.types import Box, MultiDiscrete
 
 BOX = Scripted(Box(2))
 CASES = {
@@ -34,6 +34,10 @@ CASES = {
         {"chunk_length": 3, "share_parameters": False},
         Scripted(shared_reward=False),
     ),
+    "groups": (
+        {"chunk_length": 4, "share_parameters": "groups", "critic": "obs"},
+        Scripted(num_agents=3, groups=("a", "b", "a"), death=(10**6, 4, 10**6)),
+    ),
     "running-moments": (
         {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running"},
         Scripted(shared_reward=False),
@@ -41,6 +45,11 @@ CASES = {
     "layer-norm": ({"core": "ff", "actor_norm": "layer", "critic_norm": "layer"}, Scripted()),
     "state-std": ({"state_std": True, "actor_norm": "running"}, BOX),
     "pictures": ({"core": "ff", "critic": "both", "actor_norm": "running"}, Pictured()),
+    "dictionaries": ({"core": "ff", "critic": "both", "actor_norm": "running"}, Furnished()),
+    "several-choices": (
+        {"chunk_length": 4, "share_parameters": "groups"},
+        Scripted(MultiDiscrete((3, 2)), groups=("a", "b")),
+    ),
     "deep": ({"depth": 2, "activation": "tanh"}, Scripted()),
     "own": ({"network": "own_networks:make", "chunk_length": 4}, Scripted()),
     "own-ff-separate-pictures": (

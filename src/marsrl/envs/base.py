@@ -24,5 +24,9 @@ class Environment(Protocol):
         ...
 
     def step(self, key: Key, state: Any, action: Array) -> tuple[Any, TimeStep]:
-        """Moves one step on; `action` is (N,) int32 for `Discrete`, (N, A) float32 for `Box`."""
+        """Moves one step on.
+
+        `action` is (N,) int32 for `Discrete`, (N, K) int32 for `MultiDiscrete`, (N, A) float32 for
+        `Box`.
+        """
         ...

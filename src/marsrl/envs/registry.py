@@ -21,6 +21,7 @@ from typing import Any
 
 from marsrl.envs.base import Environment
 from marsrl.envs.check import NonconformingEnvironment, check_interface
+from marsrl.envs.flat import flat
 from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.loading import HOST_LIBRARIES, guarded, load
@@ -46,7 +47,7 @@ def make(task: str, /, **settings: Any) -> Environment:
             first, *more = error.failures
             rest = f" (and {len(more)} more: marsrl check-env {task})" if more else ""
             raise UserError(f"{task} breaks the environment interface: {first}{rest}") from error
-    return env
+    return flat(env)
 
 
 def make_unchecked(task: str, /, **settings: Any) -> Environment:

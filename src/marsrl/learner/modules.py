@@ -22,7 +22,7 @@ from marsrl.distributions import ActionParams
 from marsrl.learner.layers import Dense, normal
 from marsrl.learner.own import Own
 from marsrl.learner.recurrent import gru
-from marsrl.types import Array, Box, Discrete
+from marsrl.types import Array, Box, Space
 
 Core = Literal["ff", "gru"]
 Carry = Any
@@ -188,10 +188,9 @@ class Pictures(nn.Module):
 
     def _convolved(self, x: Array) -> Array:
         """(K, H', W', 32) for pictures (K, H, W, C)."""
-        stride = 1
-        while stride == 1 or max(x.shape[1:3]) > _LONGEST_SIDE:
-            layer = nn.Conv(_CHANNELS, (3, 3), stride, kernel_init=normal(_HIDDEN_GAIN))
-            x, stride = _ACTIVATIONS[self.activation](layer(x)), 2
+        for i in range(num_convolutions(x.shape[1:])):
+            layer = nn.Conv(_CHANNELS, (3, 3), 2 if i else 1, kernel_init=normal(_HIDDEN_GAIN))
+            x = _ACTIVATIONS[self.activation](layer(x))
         return x
 
 
@@ -199,10 +198,20 @@ _CHANNELS = 32
 _LONGEST_SIDE = 8
 
 
+def num_convolutions(shape: Shape) -> int:
+    """Of what is that shape: none if it is no picture."""
+    if not is_picture(shape):
+        return 0
+    number, side = 1, max(shape[:2])
+    while side > _LONGEST_SIDE:
+        number, side = number + 1, -(-side // 2)
+    return number
+
+
 class Actor(nn.Module):
     """The policy of one agent, or of all agents if they share parameters."""
 
-    action: Discrete | Box
+    action: Space
     architecture: Architecture
     num_ids: int = 0
     parts: tuple[Shape, ...] = ()
@@ -214,7 +223,7 @@ class Actor(nn.Module):
         """(carries, parameters of the action distribution) for obs (L, B, ..., O)."""
         carries, x = Body(self.architecture, self.num_ids, self.parts)(carry, obs, first)
         out = Dense(self.action.size, 0.01, name="head")(x)
-        if isinstance(self.action, Discrete):
+        if not isinstance(self.action, Box):
             return carries, (out,)
         if self.state_std:
             raw = Dense(self.action.size, 0.01, name="log_std")(x)

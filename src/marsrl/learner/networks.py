@@ -1,8 +1,8 @@
 """Actor and critic of a task, as pure functions of their weights.
 
 A `Network` makes of a module one for a team: a single one (`Joint`), one that all agents share
-(`Shared`), or one for each agent (`Separate`). `Networks` says what actor and critic read and what
-their outputs mean.
+(`Shared`), or one for each group of agents, which may be single agents (`Grouped`). `Networks` says
+what actor and critic read and what their outputs mean.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from marsrl.distributions import Distribution, distribution
 from marsrl.errors import UserError, shown
+from marsrl.learner.groups import Groups, Sharing, groups_of
 from marsrl.learner.modules import (
     Activation,
     Actor,
@@ -27,7 +28,7 @@ from marsrl.learner.modules import (
 )
 from marsrl.learner.moments import Moments, layer_standardize, no_moments, standardize
 from marsrl.learner.own import Role, own_network
-from marsrl.types import Array, EnvSpec, Key, Observation, PyTree, TimeStep
+from marsrl.types import Array, EnvSpec, Key, Observation, PyTree, TimeStep, as_float
 
 CriticView = Literal["state", "obs", "both"]
 InputNorm = Literal["none", "running", "layer"]
@@ -91,26 +92,32 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Separate:
-    """A network for each agent, parameters (N, ...); its inputs are (L, B, N, F)."""
+class Grouped:
+    """A network for each group of agents, parameters (G, ...); its inputs are (L, B, N, F).
+
+    Agents of a group are told apart by an id, as those of `Shared`.
+    """
 
     module: Actor | Critic
-    num_agents: int
+    groups: Groups
 
     def init(self, key: Key, num_inputs: int) -> PyTree:
         """See `Network`."""
-        return jax.vmap(lambda key: Joint(self.module).init(key, num_inputs))(
-            jax.random.split(key, self.num_agents)
+        network = Shared(self.module, self.groups.size)
+        return jax.vmap(lambda key: network.init(key, num_inputs))(
+            jax.random.split(key, self.groups.number)
         )
 
     def initial_carry(self, batch: int) -> Carry:
         """(B, N, H)."""
-        return self.module.architecture.initial_carry(batch, self.num_agents)
+        return self.module.architecture.initial_carry(batch, len(self.groups.of_agents))
 
     def apply(self, params: PyTree, carry: Carry, x: Array, first: Array) -> tuple[Carry, Any]:
         """See `Network`."""
+        carry = jax.tree.map(lambda c: self.groups.split(c, 1), carry)
         apply = jax.vmap(self.module.apply, in_axes=(0, 1, 2, None), out_axes=2)
-        return apply(params, carry, x, first)
+        results = apply(params, carry, self.groups.split(x, 2), first)
+        return jax.tree.map(lambda y: self.groups.join(y, 2), results)
 
 
 class Weights(NamedTuple):
@@ -258,7 +265,7 @@ class Networks:
         gain = old.scale / outputs.scale
         shift = (old.mean - outputs.mean) / outputs.scale
         head = critic.params["params"]["head"]
-        if isinstance(self.critic, Separate):  # an axis of agents, then those of a head
+        if isinstance(self.critic, Grouped):  # an axis of groups, then those of a head
             gain, shift = gain[:, None], shift[:, None]
             kernel = head["kernel"] * gain[:, None]
         else:
@@ -274,7 +281,9 @@ class Networks:
     @property
     def _own_outputs(self) -> bool:
         """Whether each value stream has moments of its own: each then has a head of its own."""
-        return not isinstance(self.critic, Shared) and self.num_values > 1
+        if isinstance(self.critic, Grouped):
+            return self.critic.groups.size == 1
+        return isinstance(self.critic, Joint) and self.num_values > 1
 
 
 def num_values(spec: EnvSpec, critic_view: CriticView) -> int:
@@ -287,7 +296,7 @@ def make_networks(
     width: int = 64,
     core: Core = "gru",
     critic_view: CriticView = "state",
-    share_parameters: bool = True,
+    share_parameters: Sharing = True,
     state_std: bool = False,
     actor_norm: InputNorm = "none",
     critic_norm: InputNorm = "none",
@@ -303,8 +312,8 @@ def make_networks(
         width: units of every hidden layer and of the GRU.
         core: "ff" or "gru".
         critic_view: see `Networks`.
-        share_parameters: one actor (and critic of agents) for all agents, told apart by an id, or
-            one for each.
+        share_parameters: one actor (and critic of agents) for all agents, told apart by an id; one
+            for each; or "groups", one for each group of the spec.
         state_std: see `Actor`.
         actor_norm: see `Networks`.
         critic_norm: see `Networks`.
@@ -314,11 +323,12 @@ def make_networks(
         network: `module:factory` of a network of somebody's own; see `own`.
 
     Raises:
-        UserError: an own network that cannot be made, or does not fit.
+        UserError: an own network that cannot be made, or does not fit; groups that the
+            environment does not have.
     """
     N = spec.num_agents
-    ids = N if share_parameters else 0
-    of_agents = Shared if share_parameters else Separate
+    groups = groups_of(spec, share_parameters)
+    ids = N if groups is None else groups.size if groups.size > 1 else 0
     team = critic_view == "state"
     parts = _parts(spec)
 
@@ -330,6 +340,9 @@ def make_networks(
                 raise UserError(f"network {shown(network)} is recurrent, expected core = 'gru'")
         return Architecture(width, core, depth, activation, own)
 
+    def of_agents(module: Actor | Critic) -> Network:
+        return Shared(module, N) if groups is None else Grouped(module, groups)
+
     def critic_module(num_outputs: int, num_ids: int) -> Critic:
         how = architecture("critic", parts[critic_view], num_ids)
         return Critic(how, num_outputs, num_ids, parts[critic_view])
@@ -337,26 +350,17 @@ def make_networks(
     if team:
         critic = Joint(critic_module(num_values(spec, critic_view), 0))
     else:
-        critic = of_agents(critic_module(1, ids), N)
+        critic = of_agents(critic_module(1, ids))
     how = architecture("actor", parts["obs"], ids)
-    actor = of_agents(Actor(spec.action, how, ids, parts["obs"], state_std), N)
+    actor = of_agents(Actor(spec.action, how, ids, parts["obs"], state_std))
     return Networks(spec, actor, critic, critic_view, actor_norm, critic_norm, value_norm)
 
 
 def _parts(spec: EnvSpec) -> dict[str, tuple[Shape, ...]]:
     """The shapes that are read, by what is looked at."""
-    return {
-        "state": (spec.state_shape,),
-        "obs": (spec.obs_shape,),
-        "both": (spec.obs_shape, spec.state_shape),
-    }
-
-
-def as_float(x: Array) -> Array:
-    """What networks read of observations that are no floats: uint8, of a picture, from 0 to 1."""
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        return x
-    return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+    obs = tuple(shape for _, shape in spec.obs_parts) or (spec.obs_shape,)
+    state = tuple(shape for _, shape in spec.state_parts) or (spec.state_shape,)
+    return {"state": state, "obs": obs, "both": obs + state}
 
 
 def _standardized(x: Array, how: InputNorm, moments: Moments | tuple[()]) -> Array:

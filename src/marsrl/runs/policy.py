@@ -18,6 +18,7 @@ from marsrl.config import Config
 from marsrl.devices.distributed import from_first
 from marsrl.distributions import Distribution
 from marsrl.envs.base import Environment
+from marsrl.envs.flat import flat
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.learner.algorithm import networks_of
@@ -62,7 +63,8 @@ class Policy:
         spec = self.layout.spec
         with jax.ensure_compile_time_eval():  # it may be asked for first while a program is traced
             env = self.make_env()
-        for name in ("num_agents", "obs_shape", "action"):
+        groups = ("groups",) if self.config.share_parameters == "groups" else ()
+        for name in ("num_agents", "obs_shape", "action", *groups):
             now, then = getattr(env.spec, name), getattr(spec, name)
             if now != then:
                 raise UserError(
@@ -162,7 +164,7 @@ def load_policy(
 
     def make_env() -> Environment:
         if env is not None:
-            return env
+            return flat(env)
         check_trusted("task", config.task, Path(run) / "config.json", trust)
         return make(config.task, **config.task_settings)
 

@@ -21,10 +21,12 @@ from marsrl.devices.distributed import agree, from_first, is_first
 from marsrl.devices.sharding import fit_devices, gather
 from marsrl.envs.base import Environment
 from marsrl.envs.check import check_interface
+from marsrl.envs.flat import flat
 from marsrl.envs.registry import make
 from marsrl.envs.vector import EpisodeStats
 from marsrl.errors import Interrupted, UserError
 from marsrl.learner.algorithm import TrainState
+from marsrl.learner.groups import groups_of
 from marsrl.learner.metrics import Metrics, merged
 from marsrl.learner.networks import ActorCritic, Weights
 from marsrl.learner.program import FINAL_BATCHES, Program
@@ -39,6 +41,7 @@ from marsrl.runs.monitor import Monitor, Silent
 from marsrl.runs.signals import Signals
 from marsrl.runs.transfer import read_source, transferred
 from marsrl.trust import check_trusted
+from marsrl.types import EnvSpec
 
 
 def train(
@@ -107,7 +110,7 @@ def train_together(
         shapes = jax.tree.map(
             lambda x: np.zeros(x.shape, x.dtype), program.template.learner.weights
         )
-        _transferred(first, shapes)  # so that what cannot be taken is refused now
+        _transferred(first, program.env.spec, shapes)  # so that what cannot be taken is refused now
     monitor = _monitor(monitor)
     seconds = _compile(program, monitor)
     with contextlib.ExitStack() as stack:
@@ -250,6 +253,7 @@ def _environment(config: Config, env: Environment | None) -> Environment:
     """The environment that was passed, if it keeps to the interface, or else the task's."""
     if env is None:
         return make(config.task, **config.task_settings)
+    env = flat(env)
     check_interface(env)
     return env
 
@@ -304,10 +308,11 @@ def _run(
         return _Loop(program, members, monitor, compile_seconds).go()
 
 
-def _transferred(config: Config, weights: ActorCritic) -> tuple[ActorCritic, str]:
+def _transferred(config: Config, spec: EnvSpec, weights: ActorCritic) -> tuple[ActorCritic, str]:
     """The weights with those that `init_from` names, and what was taken; see `transferred`."""
     assert config.init_from is not None
-    return transferred(weights, read_source(config.init_from), not config.share_parameters)
+    sharing = config.share_parameters
+    return transferred(weights, read_source(config.init_from), sharing, groups_of(spec, sharing))
 
 
 class _Loop:
@@ -365,7 +370,9 @@ class _Loop:
         state = self.program.init()
         if self.config.init_from is None:
             return state
-        weights, text = _transferred(self.config, gather(state.learner.weights))
+        weights, text = _transferred(
+            self.config, self.program.env.spec, gather(state.learner.weights)
+        )
         self.monitor.message(text)
         return self.program.with_weights(state, weights)
 

@@ -10,11 +10,13 @@ import jax
 import numpy as np
 
 from marsrl.errors import UserError, near_misses, shown
+from marsrl.learner.groups import Groups, Sharing
 from marsrl.learner.networks import ActorCritic
 from marsrl.runs.checkpoint import Checkpoints, best_update
 from marsrl.runs.folder import RunFolder
 
-_AGENT_ID = "agent_id"
+_OF_AGENTS = ("agent_id", "params/log_std")
+"""Parameters that have a row for each agent also where the others are shared."""
 
 
 class Source(NamedTuple):
@@ -25,14 +27,15 @@ class Source(NamedTuple):
         seed: which of its seeds.
         step: environment steps that they were trained for.
         leaves: name -> array, of all weights of actor and critic.
-        separate: whether each agent has parameters of its own: the first axis of the leaves.
+        sharing: which agents share parameters; if not all, the first axis of the leaves is that
+            of groups or agents.
     """
 
     path: Path
     seed: int
     step: int
     leaves: dict[str, np.ndarray]
-    separate: bool
+    sharing: Sharing
 
 
 def read_source(name: str) -> Source:
@@ -69,21 +72,24 @@ def read_source(name: str) -> Source:
     index = config.seeds.index(mine)
     weights = checkpoints.part(update, ("learner", "weights"))
     leaves = {name: leaf[index] for name, leaf in weights.items()}
-    return Source(
-        Path(run), mine, update * config.steps_per_update, leaves, not config.share_parameters
-    )
+    steps = update * config.steps_per_update
+    return Source(Path(run), mine, steps, leaves, config.share_parameters)
 
 
-def transferred(weights: ActorCritic, source: Source, separate: bool) -> tuple[ActorCritic, str]:
+def transferred(
+    weights: ActorCritic, source: Source, sharing: Sharing, groups: Groups | None
+) -> tuple[ActorCritic, str]:
     """Fresh weights with those of the source in place of all that have their name and shape.
 
-    What belongs to agents (their ids, or everything if each has parameters of its own) is taken
-    agent by agent, as far as both have them.
+    What belongs to agents or groups (ids, or everything if they do not share parameters) is taken
+    one by one, as far as both have them. If all agents of the source share parameters, every group
+    begins with these, and every agent with its id.
 
     Args:
         weights: (S, ...) NumPy arrays; every seed gets the same.
         source: what to take.
-        separate: whether each agent has parameters of its own.
+        sharing: which agents share parameters here.
+        groups: the groups that are meant by it; None if all share.
 
     Returns:
         The weights, and a sentence about what was taken and what stayed fresh.
@@ -93,23 +99,31 @@ def transferred(weights: ActorCritic, source: Source, separate: bool) -> tuple[A
     """
     fresh: list[str] = []
     kernels: list[str] = []
+    sharing = True if groups is None else sharing
+    begins = groups if sharing == "groups" and source.sharing is True else None
 
     def take(path: tuple, leaf: np.ndarray) -> np.ndarray:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         theirs, shape = source.leaves.get(name), leaf.shape[1:]
+        of_agents = name.endswith(_OF_AGENTS)
         if len(shape) > 1:  # a bias fits too easily
             kernels.append(name)
+        if begins is not None and theirs is not None and theirs.shape != shape:
+            theirs = _spread(theirs, begins, of_agents)
         if theirs is not None and theirs.shape == shape:
             return np.broadcast_to(theirs, leaf.shape).astype(leaf.dtype)
-        by_agent = name.endswith(_AGENT_ID) or (separate and source.separate)
         fresh.append(name)
-        if theirs is None or not by_agent or theirs.shape[1:] != shape[1:] or "inputs" in name:
+        alike = sharing is not True and sharing == source.sharing
+        if theirs is None or not (of_agents or alike) or "inputs" in name:
             return leaf
-        both = min(len(theirs), leaf.shape[1])
-        fresh[-1] += f" (but for {both} agents)"
-        return np.concatenate(
-            [np.broadcast_to(theirs[:both], (len(leaf), both, *shape[1:])), leaf[:, both:]], axis=1
-        ).astype(leaf.dtype)
+        axes = len(shape) - 1 if of_agents else 1
+        if theirs.ndim != len(shape) or theirs.shape[axes:] != shape[axes:]:
+            return leaf
+        both = tuple(slice(min(pair)) for pair in zip(theirs.shape, shape, strict=True))
+        taken = leaf.copy()
+        taken[:, *both] = theirs[both]
+        fresh[-1] += f" (but for {both[0].stop} {'groups' if sharing == 'groups' else 'agents'})"
+        return taken
 
     taken = jax.tree_util.tree_map_with_path(take, weights)
     number, whole = len(jax.tree.leaves(weights)), [n for n in fresh if "but for" not in n]
@@ -123,3 +137,10 @@ def transferred(weights: ActorCritic, source: Source, separate: bool) -> tuple[A
         f"{number - len(whole)} of {number} arrays taken"
     )
     return taken, text + (f"; fresh: {', '.join(fresh)}" if fresh else "")
+
+
+def _spread(shared: np.ndarray, groups: Groups, of_agents: bool) -> np.ndarray | None:
+    """What all agents share as what each group has; None if it is for fewer agents."""
+    if not of_agents:
+        return np.broadcast_to(shared, (groups.number, *shared.shape))
+    return shared[groups.slots] if len(shared) >= len(groups.of_agents) else None

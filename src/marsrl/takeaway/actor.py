@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marsrl.distributions import Categorical, TanhNormal
+from marsrl.distributions import Categorical, MultiCategorical, TanhNormal
 from marsrl.runs.policy import Policy
 from marsrl.types import Array, Observation
 
@@ -42,7 +42,7 @@ def actor_of(policy: Policy) -> Function:
             policy.actor, before, Observation(obs, action_mask), first
         )
         action = dist.env_action(dist.mode())
-        if isinstance(dist, Categorical):
+        if isinstance(dist, Categorical | MultiCategorical):
             outputs = {"action": action.astype(jnp.int32), "logits": dist.masked_logits}
         else:
             assert isinstance(dist, TanhNormal)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from marsrl.distributions import ILLEGAL_LOGIT
+from marsrl.learner.groups import groups_of
 from marsrl.runs.policy import Policy
 from marsrl.takeaway.actor import inputs_of
 from marsrl.takeaway.weights import architecture_of, arrays_of
-from marsrl.types import Discrete
+from marsrl.types import Box, Discrete, EnvSpec, MultiDiscrete
 
 Row = dict[str, Any]
 
@@ -44,6 +47,7 @@ def contract_of(policy: Policy, to: str, batch: int | None, recorded: Row) -> Ro
         "agents": {
             "number": N,
             "order": "the environment's: agent i is entry i of the second axis, where there is one",
+            "groups": list(layout.spec.groups),
             "ids": _ids(policy),
         },
         "inputs": {
@@ -54,6 +58,7 @@ def contract_of(policy: Policy, to: str, batch: int | None, recorded: Row) -> Ro
             }
             for name, (shape, dtype) in inputs_of(policy).items()
         },
+        "observation": _observation(layout.spec),
         "outputs": _outputs(policy, batch or "batch"),
         "action": _action(policy),
         "recurrent_state": _RECURRENT if recurrent else None,
@@ -91,20 +96,32 @@ _NORMS = {
 
 def _ids(policy: Policy) -> str:
     config = policy.config
-    if not config.share_parameters:
+    groups = groups_of(policy.layout.spec, config.share_parameters)
+    if groups is not None and groups.size == 1:
         return "none: each agent has parameters of its own"
     if config.network is not None:
         return "appended to the last axis of what the network reads, one-hot, inside"
     return "a learned row per agent is added to the first hidden layer, inside"
 
 
+def _observation(spec: EnvSpec) -> list[Row] | None:
+    """Where the arrays of a dictionary lie on the last axis of obs; None if it was none."""
+    sizes = [math.prod(shape) for _, shape in spec.obs_parts]
+    ends = list(itertools.accumulate(sizes))
+    return [
+        {"name": name, "shape": list(shape), "start": end - size, "stop": end}
+        for (name, shape), size, end in zip(spec.obs_parts, sizes, ends, strict=True)
+    ] or None
+
+
 def _outputs(policy: Policy, batch: int | str) -> Row:
     spec = policy.layout.spec
     each = [batch, spec.num_agents]
     wide = [*each, spec.action.size]
-    if isinstance(spec.action, Discrete):
+    if not isinstance(spec.action, Box):
+        shape = [*each, *spec.action.shape]
         found = {
-            "action": (each, "int32", "the most probable legal action"),
+            "action": (shape, "int32", "the most probable legal action, of each choice"),
             "logits": (wide, "float32", "of the actions; illegal ones are illegal_logit"),
         }
     else:
@@ -130,6 +147,15 @@ def _action(policy: Policy) -> Row:
             "num_actions": space.num_actions,
             "illegal_logit": ILLEGAL_LOGIT,
             "sample": "argmax(logits + g), g = -log(-log(u)), u uniform in (0, 1)",
+        }
+    if isinstance(space, MultiDiscrete):
+        return {
+            "kind": "multi-discrete",
+            "num_actions": list(space.num_actions),
+            "illegal_logit": ILLEGAL_LOGIT,
+            "sample": "logits and action_mask hold the choices one after another, num_actions[k] "
+            "of choice k; of each by itself argmax(logits + g), g = -log(-log(u)), u uniform in "
+            "(0, 1)",
         }
     return {
         "kind": "continuous",

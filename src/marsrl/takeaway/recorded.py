@@ -15,7 +15,7 @@ from marsrl.errors import UserError
 from marsrl.learner.moments import Moments
 from marsrl.runs.policy import Policy
 from marsrl.takeaway.actor import actor_of, inputs_of
-from marsrl.types import Array, Key
+from marsrl.types import Array, Box, Key
 
 BATCH = 4
 """Environments that are recorded side by side."""
@@ -115,7 +115,9 @@ def draw(policy: Policy, steps: int, seed: int = 0) -> Seen:
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         obs = np.clip(np.rint(obs), low, high)
     mask = rng.random((*shape, spec.action.size)) < 0.7
-    mask[..., 0] |= ~mask.any(-1)
+    heads = (spec.action.size,) if isinstance(spec.action, Box) else spec.action.heads
+    starts = np.cumsum((0, *heads[:-1]))
+    mask[..., starts] |= ~np.logical_or.reduceat(mask, starts, axis=-1)
     first = np.zeros(shape[:2], bool)
     first[::_EPISODE] = True
     return Seen(obs.astype(dtype).reshape(*shape, *spec.obs_shape), mask, first)

@@ -5,6 +5,7 @@ Axes are (batch, agents, ...) throughout; only the batch is left open.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from marsrl.extras import require
 from marsrl.runs.policy import Policy
 from marsrl.takeaway.actor import inputs_of
 from marsrl.takeaway.weights import Arrays, architecture_of, arrays_of
-from marsrl.types import Box, Discrete
+from marsrl.types import Box, Discrete, MultiDiscrete
 
 FILE = "actor.onnx"
 OPSET = 20
@@ -66,13 +67,13 @@ class _Actor(_Graph):
         self.spec = policy.layout.spec
         self.how = architecture
         self.arrays = arrays
-        self.separate = architecture["parameters"] == "separate"
+        self.groups = architecture["groups"]
 
     def model(self, onnx: Any) -> Any:
         """The whole model; `onnx` is the library."""
         outputs = self._outputs()
         helper, types = onnx.helper, onnx.TensorProto
-        discrete = isinstance(self.spec.action, Discrete)
+        discrete = not isinstance(self.spec.action, Box)
         inputs = [
             helper.make_tensor_value_info(
                 name, helper.np_dtype_to_tensor_dtype(dtype), ["batch", *shape]
@@ -116,8 +117,8 @@ class _Actor(_Graph):
         if isinstance(self.spec.action, Box):
             self._tanh_normal(x, self.spec.action)
             return {"action": (N, A), "mean": (N, A), "log_std": (N, A)} | carry
-        self._categorical(x)
-        return {"action": (N,), "logits": (N, A)} | carry
+        self._categorical(x, self.spec.action)
+        return {"action": (N, *self.spec.action.shape), "logits": (N, A)} | carry
 
     def _inputs(self) -> str:
         """Observations as floats, (batch, N, F), standardised."""
@@ -145,37 +146,48 @@ class _Actor(_Graph):
             x = self._pictures(x)
         for i in range(self.how["depth"]):
             x = self._dense(x, f"torso.{i}")
-            if not i and not self.separate:
+            if not i and "agent_id" in self.arrays:
                 x = self.op("Add", x, self.weight("agent_id"))
             x = self._activated(x)
         return x
 
     def _pictures(self, x: str) -> str:
-        """(batch, N, F') for (batch, N, F)."""
-        N, (height, width, channels) = self.spec.num_agents, self.spec.obs_shape
-        if not self.separate:
-            x = self.op("Reshape", x, self.whole(-1, height, width, channels))
-            x = self._convolved(x, None)
-            return self.op("Reshape", x, self.whole(-1, N, self._num_features()))
+        """(batch, N, F') for (batch, N, F): pictures are convolved, the rest passes through."""
+        parts, at, layer = [], 0, 0
+        for part in self.how["parts"]:
+            size, convolutions = math.prod(part["shape"]), part["convolutions"]
+            seen = self.op("Slice", x, self.whole(at), self.whole(at + size), self.whole(-1))
+            if convolutions:
+                seen = self._picture(seen, part["shape"], range(layer, layer + convolutions))
+            parts.append(seen)
+            at, layer = at + size, layer + convolutions
+        return self.op("Concat", *parts, axis=-1)
+
+    def _picture(self, x: str, shape: list[int], layers: range) -> str:
+        """(batch, N, F') for pictures as rows (batch, N, F)."""
+        N = self.spec.num_agents
+        stride = 2 ** (len(layers) - 1)
+        size = math.prod(-(-side // stride) for side in shape[:2])
+        size *= self.arrays[f"conv.{layers[-1]}.bias"].shape[-1]
+        if self.groups is None:
+            x = self._convolved(self.op("Reshape", x, self.whole(-1, *shape)), layers, None)
+            return self.op("Reshape", x, self.whole(-1, N, size))
         rows = []
         for agent in range(N):
             one = self.op("Gather", x, self.constant(agent, dtype=np.int64), axis=1)
-            one = self.op("Reshape", one, self.whole(-1, height, width, channels))
-            one = self._convolved(one, agent)
-            rows.append(self.op("Reshape", one, self.whole(-1, 1, self._num_features())))
+            one = self.op("Reshape", one, self.whole(-1, *shape))
+            one = self._convolved(one, layers, self.groups[agent])
+            rows.append(self.op("Reshape", one, self.whole(-1, 1, size)))
         return self.op("Concat", *rows, axis=1)
 
-    def _num_features(self) -> int:
-        return self.arrays["torso.0.kernel"].shape[-2]
-
-    def _convolved(self, x: str, agent: int | None) -> str:
+    def _convolved(self, x: str, layers: range, group: int | None) -> str:
         """Pictures (K, H', W', C') after all convolutions of pictures (K, H, W, C)."""
         x = self.op("Transpose", x, perm=(0, 3, 1, 2))
-        layer, stride = 0, 1
-        while f"conv.{layer}.kernel" in self.arrays:
+        for layer in layers:
             kernel, bias = (self.arrays[f"conv.{layer}.{part}"] for part in ("kernel", "bias"))
-            if agent is not None:
-                kernel, bias = kernel[agent], bias[agent]
+            if group is not None:
+                kernel, bias = kernel[group], bias[group]
+            stride = 1 if layer == layers[0] else 2
             x = self.op(
                 "Conv",
                 x,
@@ -186,7 +198,6 @@ class _Actor(_Graph):
                 auto_pad="SAME_UPPER",
             )
             x = self._activated(x)
-            layer, stride = layer + 1, 2
         return self.op("Transpose", x, perm=(0, 2, 3, 1))
 
     def _gru(self, x: str) -> str:
@@ -197,7 +208,7 @@ class _Actor(_Graph):
         h_r, h_z, h_n = self._gates(self._product(h, "gru.recurrent_kernel", None))
         r = self.op("Sigmoid", self.op("Add", x_r, h_r))
         z = self.op("Sigmoid", self.op("Add", x_z, h_z))
-        q = self.op("Add", h_n, self.weight("gru.recurrent_bias"))
+        q = self.op("Add", h_n, self.own_weight("gru.recurrent_bias"))
         n = self.op("Tanh", self.op("Add", x_n, self.op("Mul", r, q)))
         return self.op("Add", n, self.op("Mul", z, self.op("Sub", h, n)))
 
@@ -208,7 +219,7 @@ class _Actor(_Graph):
         last = self.whole(-1)
         return [self.op("Slice", x, edges[i], edges[i + 1], last) for i in range(3)]
 
-    def _categorical(self, x: str) -> None:
+    def _categorical(self, x: str, space: Discrete | MultiDiscrete) -> None:
         logits = self.op(
             "Where",
             "action_mask",
@@ -216,8 +227,13 @@ class _Actor(_Graph):
             self.constant(ILLEGAL_LOGIT),
             output="logits",
         )
-        best = self.op("ArgMax", logits, axis=-1, keepdims=0)
-        self.op("Cast", best, to=6, output="action")  # to int32
+        best, at, last = [], 0, self.whole(-1)
+        for number in space.heads:
+            choice = self.op("Slice", logits, self.whole(at), self.whole(at + number), last)
+            best.append(self.op("ArgMax", choice, axis=-1, keepdims=len(space.shape)))
+            at += number
+        action = self.op("Concat", *best, axis=-1) if space.shape else best[0]
+        self.op("Cast", action, to=6, output="action")  # to int32
 
     def _tanh_normal(self, x: str, space: Box) -> None:
         mean = self.op("Identity", self._dense(x, "head"), output="mean")
@@ -244,14 +260,14 @@ class _Actor(_Graph):
         return self._product(x, f"{name}.kernel", f"{name}.bias")
 
     def _product(self, x: str, kernel: str, bias: str | None) -> str:
-        """`x @ kernel + bias` for x (batch, N, F); each agent's own if they are separate."""
-        if self.separate:
-            x = self.op("Unsqueeze", x, self.whole(2))
+        """`x @ kernel + bias` for x (batch, N, F); each agent's own if not all share them."""
+        if self.groups is None:
             x = self.op("MatMul", x, self.weight(kernel))
-            x = self.op("Squeeze", x, self.whole(2))
         else:
-            x = self.op("MatMul", x, self.weight(kernel))
-        return x if bias is None else self.op("Add", x, self.weight(bias))
+            x = self.op("Unsqueeze", x, self.whole(2))
+            x = self.op("MatMul", x, self.own_weight(kernel))
+            x = self.op("Squeeze", x, self.whole(2))
+        return x if bias is None else self.op("Add", x, self.own_weight(bias))
 
     def _activated(self, x: str) -> str:
         kind = self.how["activation"]
@@ -266,3 +282,10 @@ class _Actor(_Graph):
         if name not in self.constants:
             self.constant(self.arrays[name], name)
         return name
+
+    def own_weight(self, name: str) -> str:
+        """A weight, of each agent's group (N, ...) if not all share it."""
+        weight = self.weight(name)
+        if self.groups is None or self.groups == list(range(len(self.arrays[name]))):
+            return weight
+        return self.op("Gather", weight, self.constant(self.groups, dtype=np.int64), axis=0)

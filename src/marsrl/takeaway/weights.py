@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.errors import UserError, shown
-from marsrl.learner.modules import LOG_STD_RANGE, bounded
+from marsrl.learner.groups import Groups, groups_of
+from marsrl.learner.modules import LOG_STD_RANGE, bounded, num_convolutions
 from marsrl.learner.moments import LIMIT, Moments
 from marsrl.runs.policy import Policy
 from marsrl.types import Box
@@ -25,6 +26,7 @@ def architecture_of(policy: Policy) -> dict[str, Any]:
     """
     _check_built_in(policy)
     config, spec = policy.config, policy.layout.spec
+    groups = groups_of(spec, config.share_parameters)
     return {
         "core": config.core,
         "width": config.width,
@@ -32,8 +34,11 @@ def architecture_of(policy: Policy) -> dict[str, Any]:
         "activation": config.activation,
         "norm": config.actor_norm,
         "norm_limit": LIMIT,
-        "parameters": "shared" if config.share_parameters else "separate",
-        "obs_shape": list(spec.obs_shape),
+        "groups": None if groups is None else list(groups.of_agents),
+        "parts": [
+            {"shape": list(shape), "convolutions": num_convolutions(shape)}
+            for shape in [shape for _, shape in spec.obs_parts] or [spec.obs_shape]
+        ],
         "state_std": config.state_std and isinstance(spec.action, Box),
         "log_std_range": list(LOG_STD_RANGE),
     }
@@ -42,12 +47,13 @@ def architecture_of(policy: Policy) -> dict[str, Any]:
 def arrays_of(policy: Policy) -> Arrays:
     """The weights of a built-in actor, float32.
 
-    Those of separate parameters have a leading axis of agents, except for `norm.*`.
+    If not all agents share parameters, those of `conv`, `torso`, `gru`, `hidden`, `head` and
+    `spread.kernel` and `.bias` have a leading axis of groups (of agents, if each has its own).
 
     - `norm.mean`, `norm.scale` (F,): of running moments
-    - `conv.I.kernel` (3, 3, C, C'), `conv.I.bias` (C',): over a picture
+    - `conv.I.kernel` (3, 3, C, C'), `conv.I.bias` (C',): over pictures, one after another
     - `torso.I.kernel` (F, H), `torso.I.bias` (H,): before the core
-    - `agent_id` (N, H): added to the first of those, of shared parameters
+    - `agent_id` (N, H): added to the first of those, where agents share parameters
     - `gru.input_kernel` (H, 3 H), `gru.input_bias` (3 H,), `gru.recurrent_kernel` (H, 3 H),
       `gru.recurrent_bias` (H,): gates r, z, n side by side
     - `hidden.*`, `head.*`: after the core
@@ -58,6 +64,7 @@ def arrays_of(policy: Policy) -> Arrays:
     """
     _check_built_in(policy)
     config, moments = policy.config, policy.actor.inputs
+    groups = groups_of(policy.layout.spec, config.share_parameters)
     params = jax.tree.map(np.asarray, policy.actor.params["params"])
     body = params["Body_0"]
     arrays: Arrays = {}
@@ -72,8 +79,8 @@ def arrays_of(policy: Policy) -> Arrays:
         add(f"conv.{i}", body["Pictures_0"][f"Conv_{i}"])
     for i in range(config.depth):
         add(f"torso.{i}", body[f"Dense_{i}"])
-    if config.share_parameters:
-        arrays["agent_id"] = body["agent_id"]
+    if "agent_id" in body:
+        arrays["agent_id"] = _of_agents(body["agent_id"], groups)
     if config.core == "gru":
         gru = body["GRU_0"]
         for part in ("kernel", "bias"):
@@ -88,8 +95,16 @@ def arrays_of(policy: Policy) -> Arrays:
             add("spread", params["log_std"])
         else:
             raw = jnp.asarray(params["log_std"])
-            arrays["spread.log_std"] = np.asarray(bounded(raw, *LOG_STD_RANGE))
+            log_std = np.asarray(bounded(raw, *LOG_STD_RANGE))
+            arrays["spread.log_std"] = _of_agents(log_std, groups)
     return arrays
+
+
+def _of_agents(rows: np.ndarray, groups: Groups | None) -> np.ndarray:
+    """A row for each agent, (N, ...), of those in groups, (G, size, ...)."""
+    if groups is None or groups.size == 1:
+        return rows
+    return rows.reshape((-1, *rows.shape[2:]))[groups.places]
 
 
 def _check_built_in(policy: Policy) -> None:

@@ -52,6 +52,7 @@ class AeroJAX:
     def spec(self) -> EnvSpec:
         """Sizes, spaces and horizon."""
         N, M = self.scenario.num_agents, self.scenario.num_targets
+        scouts = self.scenario.num_scouts
         return EnvSpec(
             num_agents=N,
             obs_shape=(views.OWN + views.MATE * (N - 1) + views.TARGET * M,),
@@ -60,6 +61,7 @@ class AeroJAX:
             max_steps=self.scenario.max_steps,
             shared_reward=True,
             metrics=("captures", "lost"),
+            groups=("scout",) * scouts + ("tracker",) * (N - scouts) if scouts else (),
         )
 
     def reset(self, key: Key) -> tuple[State, TimeStep]:

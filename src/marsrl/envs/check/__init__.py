@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from marsrl.envs.base import Environment
-from marsrl.envs.check.members import Note, Raised, in_members
+from marsrl.envs.check.members import Note, Raised, attempt, in_members
 from marsrl.envs.check.play import in_play
 from marsrl.envs.check.shapes import in_shapes
+from marsrl.envs.flat import flat
 from marsrl.envs.vector import opened
 from marsrl.errors import UserError, check_int
 
@@ -81,6 +82,7 @@ def _check(
     name = type(env).__name__
     notes: list[str] = list(getattr(env, "notes", ()))
     try:
+        env = attempt("spec", flat, env)
         for find in parts:
             with opened(env):
                 found = tuple(find(env))

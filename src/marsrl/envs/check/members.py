@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,8 +11,9 @@ import numpy as np
 
 from marsrl.envs.base import Environment
 from marsrl.errors import reason
-from marsrl.types import RESERVED_METRICS, Box, Discrete, EnvSpec
+from marsrl.types import RESERVED_METRICS, Box, Discrete, EnvSpec, MultiDiscrete
 
+_SHAPE = "a tuple of positive ints, at least one; or () where it is a dictionary of arrays"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -44,23 +47,40 @@ def in_members(env: Environment) -> Iterator[str]:
     if not isinstance(spec, EnvSpec):
         yield f"spec is {spec!r}, expected a marsrl.EnvSpec"
         return
-    yield from in_spec(spec)
+    faults = tuple(in_spec(spec))
+    yield from faults
+    for what, parts in (("obs", spec.obs_parts), ("global_state", spec.state_parts)):
+        if parts and not faults:
+            listed = ", ".join(f"{name} {shape}" for name, shape in parts)
+            yield Note(f"{what} is a dictionary, read as one row of float32: {listed}")
+    if spec.groups and not faults:
+        yield Note(f"{_groups(spec.groups)}; --share-parameters groups gives each its own network")
 
 
 def in_spec(spec: EnvSpec) -> Iterator[str]:
     """Failures in the values of a spec."""
     expected = {
         "num_agents": (_is_size, "a positive int"),
-        "obs_shape": (_is_shape, "a tuple of positive ints, at least one"),
-        "state_shape": (_is_shape, "a tuple of positive ints, at least one"),
+        "obs_shape": (_is_shape, _SHAPE),
+        "state_shape": (_is_shape, _SHAPE),
         "action": (
             _is_space,
-            "Discrete with an action, or Box with a dimension and finite low < high, each a number "
-            "or a tuple of as many as there are dimensions",
+            "Discrete with an action, MultiDiscrete with a tuple of such numbers, or Box with a "
+            "dimension and finite low < high, each a number or a tuple of as many as there are "
+            "dimensions",
         ),
         "max_steps": (_is_size, "a positive int"),
         "shared_reward": (lambda x: isinstance(x, bool), "a bool"),
         "metrics": (_is_names, "a tuple of different strings"),
+        "groups": (
+            lambda x: x == () or (_is_strings(x) and len(x) == spec.num_agents),
+            "a tuple with a string for each agent, or ()",
+        ),
+        "obs_parts": (_are_parts(spec.obs_shape), "names and shapes that fill obs_shape, or ()"),
+        "state_parts": (
+            _are_parts(spec.state_shape),
+            "names and shapes that fill state_shape, or ()",
+        ),
     }
     for field, (holds, description) in expected.items():
         value = getattr(spec, field)
@@ -68,6 +88,14 @@ def in_spec(spec: EnvSpec) -> Iterator[str]:
             yield f"spec.{field} is {value!r}, expected {description}"
     if _is_names(spec.metrics):
         yield from _in_metrics(spec.metrics)
+
+
+def _groups(names: tuple[str, ...]) -> str:
+    """Such as "the agents are of 2 groups: 3 of scout, 5 of tracker"."""
+    counts = Counter(names)
+    return f"the agents are of {len(counts)} group{'s' if len(counts) > 1 else ''}: " + ", ".join(
+        f"{count} of {name}" for name, count in counts.items()
+    )
 
 
 def _in_metrics(names: tuple[str, ...]) -> Iterator[str]:
@@ -88,12 +116,30 @@ def _is_shape(x: Any) -> bool:
 
 
 def _is_names(x: Any) -> bool:
-    return isinstance(x, tuple) and all(isinstance(n, str) for n in x) and len(set(x)) == len(x)
+    return _is_strings(x) and len(set(x)) == len(x)
+
+
+def _is_strings(x: Any) -> bool:
+    return isinstance(x, tuple) and all(isinstance(n, str) for n in x)
+
+
+def _are_parts(shape: Any) -> Callable[[Any], bool]:
+    """Whether something is made up of parts of a row of that shape."""
+
+    def holds(x: Any) -> bool:
+        pairs = isinstance(x, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in x)
+        if not pairs or not all(isinstance(name, str) and _is_shape(s) for name, s in x):
+            return False
+        return not x or shape == (sum(math.prod(s) for _, s in x),)
+
+    return holds
 
 
 def _is_space(x: Any) -> bool:
     if isinstance(x, Discrete):
         return _is_size(x.num_actions)
+    if isinstance(x, MultiDiscrete):
+        return _is_shape(x.num_actions)
     if not isinstance(x, Box) or not _is_size(x.num_dims):
         return False
     if not all(_is_bound(bound, x.num_dims) for bound in (x.low, x.high)):

@@ -17,7 +17,7 @@ from marsrl.envs.check.clock import Clock
 from marsrl.envs.check.members import Note, attempt
 from marsrl.envs.check.picture import in_picture
 from marsrl.envs.check.shapes import named
-from marsrl.types import Array, Discrete, EnvSpec, Key, TimeStep
+from marsrl.types import Array, Box, EnvSpec, Key, TimeStep
 
 NUM_EPISODES = 4
 """Played side by side."""
@@ -177,13 +177,14 @@ def _rules(spec: EnvSpec, now: TimeStep, t: int) -> dict[str, np.ndarray]:
         f"{name} has values that are not finite": ~_all(np.isfinite(value))
         for name, value in floats.items()
     }
-    has_action, live = np.asarray(now.action_mask).any(-1), np.asarray(now.agent_mask)
-    if isinstance(spec.action, Discrete):
-        rules["action_mask leaves an agent, dead or alive, without a legal action"] = ~_all(
-            has_action
-        )
+    mask, live = np.asarray(now.action_mask), np.asarray(now.agent_mask)
+    if isinstance(spec.action, Box):
+        rules["action_mask leaves a live agent without a dimension"] = ~_all(mask.any(-1) | ~live)
     else:
-        rules["action_mask leaves a live agent without a dimension"] = ~_all(has_action | ~live)
+        starts = np.cumsum((0, *spec.action.heads[:-1]))
+        rules["action_mask leaves an agent, dead or alive, without a legal action"] = ~_all(
+            np.logical_or.reduceat(mask, starts, axis=-1)
+        )
     terminated, truncated = np.asarray(now.terminated), np.asarray(now.truncated)
     if t == 0:
         return rules | {

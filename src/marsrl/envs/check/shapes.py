@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from marsrl.envs.base import Environment
 from marsrl.envs.check.members import Note, attempt
-from marsrl.types import Discrete, EnvSpec, TimeStep
+from marsrl.types import Box, EnvSpec, TimeStep
 
 _METRICS = ("float32", "int32", "bool")
 _READ = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "bool")
@@ -26,9 +26,8 @@ def in_shapes(env: Environment) -> Iterator[str]:
     if not _is_result(start):
         yield from _in_result("reset", spec, start, {})
         return
-    discrete = isinstance(spec.action, Discrete)
-    shape = (spec.num_agents,) if discrete else (spec.num_agents, spec.action.size)
-    action = jax.ShapeDtypeStruct(shape, jnp.int32 if discrete else jnp.float32)
+    dtype = jnp.float32 if isinstance(spec.action, Box) else jnp.int32
+    action = jax.ShapeDtypeStruct((spec.num_agents, *spec.action.shape), dtype)
     after = attempt("step, traced by JAX,", jax.eval_shape, env.step, key, start[0], action)
     dtypes = _read_dtypes(start, after)
     yield from _in_result("reset", spec, start, dtypes)

@@ -12,7 +12,8 @@ import numpy as np
 
 from marsrl.envs.adapters.jaxmarl.library import library
 from marsrl.envs.base import Environment
-from marsrl.types import Array, Discrete, Key, TimeStep
+from marsrl.envs.flat import flat
+from marsrl.types import Array, Box, Discrete, Key, MultiDiscrete, TimeStep
 
 if TYPE_CHECKING:
     from jaxmarl.environments.multi_agent_env import MultiAgentEnv
@@ -30,7 +31,7 @@ def to_jaxmarl(env: Environment) -> MultiAgentEnv:
         UserError: jaxmarl is not installed.
     """
     base = library().environments.MultiAgentEnv
-    return type("JaxMARLEnv", (JaxMARLMethods, base), {})(env)
+    return type("JaxMARLEnv", (JaxMARLMethods, base), {})(flat(env))
 
 
 class JaxMARLState(NamedTuple):
@@ -55,8 +56,8 @@ class JaxMARLState(NamedTuple):
 class JaxMARLMethods:
     """What `to_jaxmarl` adds to JaxMARL's base class, which is imported on use only.
 
-    Each agent's discrete action is () or, as the scripts also put it, (1,); a continuous one is
-    (num_dims,).
+    Each agent's discrete action is () or, as the scripts also put it, (1,); several are (K,), and a
+    continuous one is (num_dims,).
 
     An agent is done where it takes no part (dead or padded) and when the episode ends. `infos` are
     the environment's metrics and `truncated`, repeated for each agent; JaxMARL itself does not tell
@@ -72,6 +73,8 @@ class JaxMARLMethods:
         self.state_size = int(np.prod(spec.state_shape))
         if isinstance(spec.action, Discrete):
             action = spaces.Discrete(spec.action.num_actions)
+        elif isinstance(spec.action, MultiDiscrete):
+            action = spaces.MultiDiscrete(spec.action.num_actions)
         else:
             bounds = np.asarray(spec.action.low), np.asarray(spec.action.high)
             action = spaces.Box(*bounds, (spec.action.num_dims,))
@@ -124,9 +127,8 @@ class JaxMARLMethods:
     def _action(self, action: Any) -> Array:
         """One agent's action with the shape and dtype that the environment expects."""
         space = self.env.spec.action
-        if isinstance(space, Discrete):
-            return jnp.asarray(action, jnp.int32).reshape(())
-        return jnp.asarray(action, jnp.float32).reshape(space.num_dims)
+        dtype = jnp.float32 if isinstance(space, Box) else jnp.int32
+        return jnp.asarray(action, dtype).reshape(space.shape)
 
     def _by_agent(self, values: Array) -> dict[str, Array]:
         return dict(zip(self.agents, values, strict=True))

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from marsrl.envs.base import Environment
+from marsrl.envs.flat import flat
 from marsrl.errors import UserError
 from marsrl.extras import require
-from marsrl.types import Box, Discrete, Key, TimeStep
+from marsrl.types import Box, Discrete, Key, MultiDiscrete, Space, TimeStep
 
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
@@ -33,14 +34,15 @@ def to_pettingzoo(env: Environment, seed: int | None = None) -> ParallelEnv:
         UserError: pettingzoo is not installed.
     """
     base = require("pettingzoo", "pettingzoo").ParallelEnv
-    return type("PettingZooEnv", (PettingZooMethods, base), {})(env, seed)
+    return type("PettingZooEnv", (PettingZooMethods, base), {})(flat(env), seed)
 
 
 class PettingZooMethods:
     """What `to_pettingzoo` adds to PettingZoo's base class, which is imported on use only.
 
     - Observations are plain `Box` arrays. The legal actions are in `infos[agent]["action_mask"]`,
-      (A,) int8, for discrete actions; the environment's metrics are in `infos` too.
+      (A,) int8, for discrete actions, or a tuple of such, one for each of several choices; the
+      environment's metrics are in `infos` too.
     - `terminations` are True where the episode terminated, and for an agent that died;
       `truncations` where the clock ran out. Such agents leave `agents`, for the rest of the
       episode. Agents that are masked at the start never appear.
@@ -71,12 +73,9 @@ class PettingZooMethods:
             for agent in self.possible_agents
         }
         self.action_spaces = {
-            agent: spaces.Discrete(spec.action.num_actions)
-            if isinstance(spec.action, Discrete)
-            else _box(spaces, spec.action)
-            for agent in self.possible_agents
+            agent: _action_space(spaces, spec.action) for agent in self.possible_agents
         }
-        self._dtype = np.int32 if isinstance(spec.action, Discrete) else np.float32
+        self._dtype = np.float32 if isinstance(spec.action, Box) else np.int32
         self._seed = seed
         self._key: Any = None  # made at the first reset
         self._moment: tuple[Any, Any] | None = None  # state, time step as NumPy arrays
@@ -93,7 +92,7 @@ class PettingZooMethods:
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> Any:
-        """Discrete or Box, as the spec says."""
+        """Discrete, MultiDiscrete or Box, as the spec says."""
         return self.action_spaces[agent]
 
     def reset(
@@ -185,6 +184,8 @@ class PettingZooMethods:
         action = self.env.spec.action
         if isinstance(action, Discrete):
             return self._now.action_mask.argmax(-1)
+        if isinstance(action, MultiDiscrete):
+            return np.stack([m.argmax(-1) for m in _masks(action, self._now.action_mask)], axis=-1)
         return np.full(self._now.action_mask.shape, np.clip(0.0, action.low, action.high))
 
     def _observations(self, agents: list[str]) -> dict[str, np.ndarray]:
@@ -193,12 +194,24 @@ class PettingZooMethods:
 
     def _infos(self, agents: list[str]) -> dict[str, dict[str, Any]]:
         info = {name: float(value) for name, value in self._now.metrics.items()}
-        if not isinstance(self.env.spec.action, Discrete):
+        action = self.env.spec.action
+        if isinstance(action, Box):
             return {agent: dict(info) for agent in agents}
         masks = self._by_agent(self._now.action_mask.astype(np.int8))
+        if isinstance(action, MultiDiscrete):
+            masks = {agent: tuple(_masks(action, mask)) for agent, mask in masks.items()}
         return {agent: info | {"action_mask": masks[agent]} for agent in agents}
 
 
-def _box(spaces: Any, action: Box) -> Any:
+def _masks(action: MultiDiscrete, mask: np.ndarray) -> list[np.ndarray]:
+    """Those of each choice."""
+    return np.split(mask, np.cumsum(action.num_actions)[:-1], axis=-1)
+
+
+def _action_space(spaces: Any, action: Space) -> Any:
+    if isinstance(action, Discrete):
+        return spaces.Discrete(action.num_actions)
+    if isinstance(action, MultiDiscrete):
+        return spaces.MultiDiscrete(action.num_actions)
     low, high = (np.full(action.num_dims, bound, np.float32) for bound in (action.low, action.high))
     return spaces.Box(low, high, dtype=np.float32)

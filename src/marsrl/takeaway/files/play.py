@@ -77,8 +77,8 @@ def replay(folder: str | Path) -> dict[str, Any]:
     if action.dtype.kind == "i":
         same = action == expected
         # two actions that are equally good but for rounding may change places
-        best = np.sort(wanted["logits"], -1)[..., ::-1]
-        fine = same | (best[..., 0] - best[..., 1:2].max(-1, initial=-np.inf) <= tolerance)
+        lead = _lead(wanted["logits"], team.contract["action"]["num_actions"])
+        fine = same | (lead.reshape(same.shape) <= tolerance)
     else:
         same = fine = (_difference(action, expected) <= tolerance).all(-1)
     return {
@@ -88,6 +88,13 @@ def replay(folder: str | Path) -> dict[str, Any]:
         "largest_difference": difference,
         "passed": bool(fine.all()) and difference <= tolerance,
     }
+
+
+def _lead(logits: np.ndarray, num_actions: int | list[int]) -> np.ndarray:
+    """(..., K), by how much the best action of each choice is better than the next best."""
+    edges = np.cumsum(np.atleast_1d(num_actions))[:-1]
+    best = [np.sort(choice, -1)[..., ::-1] for choice in np.split(logits, edges, -1)]
+    return np.stack([x[..., 0] - x[..., 1:2].max(-1, initial=-np.inf) for x in best], -1)
 
 
 def _difference(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ What goes in and comes out: contract.json. Made by marsrl (`marsrl export`).
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -92,41 +93,57 @@ class Actor(nn.Module):
         return x
 
     def _pictures(self, x: Tensor) -> Tensor:
+        """Rows (B, N, F) with the pictures in them convolved."""
+        sizes = [math.prod(part["shape"]) for part in self.how["parts"]]
+        parts, layer = [], 0
+        for part, seen in zip(self.how["parts"], x.split(sizes, -1), strict=True):
+            layers = range(layer, layer + part["convolutions"])
+            parts.append(self._picture(seen, part["shape"], layers) if layers else seen)
+            layer = layers.stop
+        return torch.cat(parts, -1)
+
+    def _picture(self, x: Tensor, shape: list[int], layers: range) -> Tensor:
         """Convolutions over pictures that are rows (B, N, F)."""
-        height, width, channels = self.how["obs_shape"]
-        x = x.reshape(*x.shape[:2], height, width, channels).movedim(-1, 2)
-        if self.how["parameters"] == "shared":
-            return self._convolved(x.flatten(0, 1), None).reshape(*x.shape[:2], -1)
-        rows = [self._convolved(x[:, i], i).flatten(1) for i in range(x.shape[1])]
+        x = x.reshape(*x.shape[:2], *shape).movedim(-1, 2)
+        groups = self.how["groups"]
+        if groups is None:
+            return self._convolved(x.flatten(0, 1), layers, None).reshape(*x.shape[:2], -1)
+        rows = [
+            self._convolved(x[:, i], layers, group).flatten(1) for i, group in enumerate(groups)
+        ]
         return torch.stack(rows, 1)
 
-    def _convolved(self, x: Tensor, agent: int | None) -> Tensor:
+    def _convolved(self, x: Tensor, layers: range, group: int | None) -> Tensor:
         """(K, H', W', C') for pictures (K, C, H, W)."""
-        layer, stride = 0, 1
-        while f"conv_{layer}_kernel" in self.weights:
+        for layer in layers:
             kernel, bias = (self.weights[f"conv_{layer}_{part}"] for part in ("kernel", "bias"))
-            if agent is not None:
-                kernel, bias = kernel[agent], bias[agent]
+            if group is not None:
+                kernel, bias = kernel[group], bias[group]
+            stride = 1 if layer == layers[0] else 2
             sides = [max((-(-n // stride) - 1) * stride + 3 - n, 0) for n in x.shape[-2:]]
             edges = [(n // 2, n - n // 2) for n in sides]
             x = pad(x, (*edges[1], *edges[0]))
             x = self.activation(conv2d(x, kernel.permute(3, 2, 0, 1), bias, stride))
-            layer, stride = layer + 1, 2
         return x.movedim(1, -1)
 
     def _gru(self, x: Tensor, h: Tensor) -> Tensor:
-        x = self._product(x, "gru.input_kernel") + self.weights["gru_input_bias"]
+        x = self._product(x, "gru.input_kernel") + self._own("gru.input_bias")
         x_r, x_z, x_n = x.chunk(3, -1)
         h_r, h_z, h_n = self._product(h, "gru.recurrent_kernel").chunk(3, -1)
         r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-        n = torch.tanh(x_n + r * (h_n + self.weights["gru_recurrent_bias"]))
+        n = torch.tanh(x_n + r * (h_n + self._own("gru.recurrent_bias")))
         return n + z * (h - n)
 
     def _outputs(self, x: Tensor, action_mask: Tensor) -> dict[str, Tensor]:
         out = self._dense(x, "head")
-        if self.action["kind"] == "discrete":
+        if self.action["kind"] != "continuous":
             logits = torch.where(action_mask, out, self.action["illegal_logit"])
-            return {"action": logits.argmax(-1).to(torch.int32), "logits": logits}
+            if self.action["kind"] == "discrete":
+                best = logits.argmax(-1)
+            else:
+                choices = logits.split(self.action["num_actions"], -1)
+                best = torch.stack([choice.argmax(-1) for choice in choices], -1)
+            return {"action": best.to(torch.int32), "logits": logits}
         if self.how["state_std"]:
             raw = self._dense(x, "spread")
             low, high = self.how["log_std_range"]
@@ -140,14 +157,19 @@ class Actor(nn.Module):
         return {"action": low + width * (unit + 1.0) / 2.0, "mean": out, "log_std": log_std}
 
     def _dense(self, x: Tensor, name: str) -> Tensor:
-        return self._product(x, f"{name}.kernel") + self.weights[_key(f"{name}.bias")]
+        return self._product(x, f"{name}.kernel") + self._own(f"{name}.bias")
 
     def _product(self, x: Tensor, name: str) -> Tensor:
         """(B, N, F) times a kernel (F, H), or (N, F, H): each agent its own."""
-        kernel = self.weights[_key(name)]
+        kernel = self._own(name)
         if kernel.ndim == 2:
             return x @ kernel
         return torch.einsum("bnf,nfh->bnh", x, kernel)
+
+    def _own(self, name: str) -> Tensor:
+        """A weight, of each agent's group (N, ...) if not all share it."""
+        weight, groups = self.weights[_key(name)], self.how["groups"]
+        return weight if groups is None else weight[groups]
 
 
 def _key(name: str) -> str:

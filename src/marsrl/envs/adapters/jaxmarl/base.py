@@ -91,6 +91,7 @@ class JaxMARL:
             max_steps=self.horizon,
             shared_reward=self.pays_alike or self.team_reward == "mean",
             metrics=tuple(first.metrics),
+            groups=self._groups(),
         )
 
     @cached_property
@@ -195,6 +196,9 @@ class JaxMARL:
 
     def _metrics(self, state: State) -> dict[str, Array]:
         return {}
+
+    def _groups(self) -> tuple[str, ...]:
+        return ()
 
 
 def _common_space(spaces: list[Any]) -> Actions:

@@ -26,6 +26,14 @@ class Particles(JaxMARL):
             actions = actions._replace(exists=actions.exists & ~nothing)
         return actions
 
+    def _groups(self) -> tuple[str, ...]:
+        """The library's classes, such as adversaries and agents."""
+        classes = self.library.agent_classes()
+        if len(classes) == 1:
+            return ()
+        agents = self.library.agents
+        return tuple(next((c for c in classes if a in classes[c]), a) for a in agents)
+
     def draw(self, state: State, caption: str = "") -> np.ndarray:
         """Draws one unbatched state: (height, width, 3) uint8."""
         from marsrl.envs.adapters.jaxmarl.draw import draw_particles  # Pillow only for pictures
@@ -53,6 +61,15 @@ class Smax(JaxMARL):
         """Whether any ally lives, and any enemy."""
         alive, allies = state.library.state.unit_alive, self.library.num_allies
         return alive[:allies].any(), alive[allies:].any()
+
+    def _groups(self) -> tuple[str, ...]:
+        """The units' types; none where they are drawn anew in every episode, or all alike."""
+        library = self.library
+        if library.scenario is None or library.smacv2_unit_type_generation:
+            return ()
+        types = np.asarray(library.scenario)[: library.num_allies].tolist()
+        names = tuple(library.unit_type_names[kind] for kind in types)
+        return names if len(set(names)) > 1 else ()
 
     def draw(self, state: State, caption: str = "") -> np.ndarray:
         """Draws one unbatched state: (height, width, 3) uint8."""
