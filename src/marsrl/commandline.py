@@ -21,6 +21,8 @@ from marsrl.settings import seeds
 Trust = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")]
+Log = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[tensorboard] [wandb] [csv] [mlflow]")]
 
 _HELP = {"-h", "-H", "--help", "--help-verbose"}
 _LONGEST_WORD = 4096  # of a command line: longer than any path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +57,26 @@ def collect(store: Path) -> Results:
     suite = store_suite(store)
     jobs = plan(suite, store)
     check_unplanned(suite, store, jobs)
+    for job in jobs:
+        check_sound(store, job)
+    return read_jobs(suite, jobs, store)
+
+
+def read_jobs(suite: Suite, jobs: Iterable[Job], where: Path) -> Results:
+    """Reads the run folders of a suite's jobs, which are sound.
+
+    Args:
+        suite: what they are the runs of.
+        jobs: with a folder for every run that the suite plans, whether or not it is there.
+        where: what errors call their place.
+
+    Raises:
+        UserError: see `collect`.
+    """
     records: dict[tuple[str, str, int], RunRecord] = {}
     episodes, curves = [episode_table(())], [curve_table(())]
     evaluated: dict[str, dict[str, frozenset[int]]] = {}
     for job in jobs:
-        check_sound(store, job)
         for record in run_records(job):
             if record.seed not in suite.seeds:
                 continue
@@ -76,8 +91,8 @@ def collect(store: Path) -> Results:
             episodes.append(episode_table(episode_rows(job, rows)))
             curves.append(curve_table(curve_rows(job, rows)))
     planned = ((t, o, s) for t in suite.tasks for o in suite.objectives for s in suite.seeds)
-    check_alike(store, records.values())
-    check_evaluations(store, evaluated)
+    check_alike(where, records.values())
+    check_evaluations(where, evaluated)
     arrow = require("pyarrow", "bench")
     return Results(
         suite,
@@ -253,6 +268,4 @@ def run_records(job: Job) -> Iterator[RunRecord]:
 def _run_json(job: Job) -> dict[str, Any]:
     """What the run folder says of its configuration, versions and machine; empty if nothing yet."""
     content = read_json(job.folder / "config.json")
-    return (
-        {key: content[key] for key in ("config", "versions", "machine", "git")} if content else {}
-    )
+    return {key: content[key] for key in ("config", "versions", "machine", "git") if key in content}

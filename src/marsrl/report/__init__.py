@@ -5,8 +5,7 @@
 - `factorial`: geometry against boundary
 - `runs`: a run folder, read and checked
 - `figures`: the one look of every figure
-- `learning`: the learning curve of one run
-- `compare`: several objectives on one task, as a table and a figure
+- `learning`: the learning curve of one run; `series`: any logged series of several
 - `grids`, `curves`, `verdict`, `ablation`, `settings`, `response`, `origins`: a benchmark's
   results as numbers
 - `summary`: all of these together; `wording`: its sentences

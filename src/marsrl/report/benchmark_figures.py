@@ -16,8 +16,8 @@ from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import Curve, Efficiency, TaskCurves
 from marsrl.report.looks import Look, band, cell, course, ends, look_at, response, shared_legend
 from marsrl.report.response import Point, Response
-from marsrl.report.runs import lowest
 from marsrl.report.settings import base_objective
+from marsrl.report.stats import lowest
 from marsrl.report.summary import Group, Summary
 from marsrl.report.verdict import Contest, Duel, by_family
 from marsrl.report.wording import MISSING, difference, number, ratio, score, small, with_interval
@@ -225,13 +225,16 @@ def _response(
 
 
 def _scores(group: Group, groups: Sequence[Group], looks: dict[str, Look]) -> Panel:
-    limits = _limits(mean for each in groups for mean in each.mean)
+    means = [mean for each in groups for mean in each.mean]
+    single = [each.scores for each in groups if len(each.tasks) == 1]  # whose runs are drawn too
+    limits = _limits([*means, *(Estimate(x, x, x) for x in single)])
 
     def draw(ax: Axes) -> None:
         figures.dress_scores(ax, title, len(looks))
         for place, (look, mean) in enumerate(zip(looks.values(), group.mean, strict=True)):
             ends = np.array([mean.low, mean.high])
-            figures.score(ax, place, np.empty(0), ends, float(mean.value), look.color)
+            runs = group.scores[place, 0] if len(group.tasks) == 1 else np.empty(0)
+            figures.score(ax, place, runs, ends, float(mean.value), look.color)
         figures.name_scores(ax, list(looks))
         ax.set_xlim(limits)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from marsrl.bench.records import RunRecord
@@ -60,9 +60,9 @@ def ratio(x: float | None) -> str:
     return f"below {SMALLEST_RATIO:g}" if x is not None and x < SMALLEST_RATIO else number(x)
 
 
-def between(estimate: Estimate) -> str:
-    """The interval of scores or probabilities."""
-    return f"[{score(float(estimate.low))}, {score(float(estimate.high))}]"
+def between(estimate: Estimate, text: Callable[[float], str] = score) -> str:
+    """The interval of scores or probabilities, or of what `text` writes."""
+    return f"[{text(float(estimate.low))}, {text(float(estimate.high))}]"
 
 
 def with_interval(estimate: Estimate) -> str:

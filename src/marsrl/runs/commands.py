@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from marsrl.commandline import Checkpoint, RunPath, Trust
+from marsrl.commandline import Checkpoint, ConfigFile, Log, RunPath, Trust
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.devices.distributed import Processes, from_first
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from marsrl.runs.runner import Result
 
 _console = PlainConsole()
-
-ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")]
-Log = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[tensorboard] [wandb] [csv] [mlflow]")]
 
 
 @dataclass(frozen=True)
