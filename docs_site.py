@@ -4,7 +4,7 @@
 - The benchmarks' pages, drawn from their tables (docs/*/runs.json) and kept in .cache/ by a hash.
 - The command line's help.
 
-With MARSRL_SITE=quick nothing is drawn: pages that are not kept are as docs/ has them, or empty.
+With MARSRL_SITE=quick nothing is drawn: pages that are not kept are empty.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ REFUSED = [
     ("train --out mine.py/run", "cannot create the run folder mine.py/run"),
     ("resume full", "full is not a run folder"),
     ("evaluate full", "full is not a run folder"),
-    ("compare --objectives mars mars", "must be 2 to 10 different ones"),
+    ("compare --objectives mars mars", "must be at least 2 different ones"),
     ("compare --out full", "full exists.*--resume"),
     ("check-env smax/2s3", "unknown task 'smax/2s3'; did you mean smax/2s3z"),
 ]
@@ -213,13 +213,22 @@ def test_every_command_runs(tmp_path):
         ["resume", "run"],
         ["evaluate", "run", "--episodes", "3", "--json"],
         ["render", "run", "--out", "episode.gif", "--every", "20"],
-        ["compare", *TINY, "--objectives", "mars", "mappo", "--out", "both"],
+        ["compare", *TINY, "--objectives", "mars", "mappo", "--out", "both", "--log", "csv"],
     ]
     results = run_all(commands, tmp_path)
     assert [code for code, *_ in results] == [0] * len(commands), results
+    (mappo,) = (tmp_path / "both").glob("runs/*/mappo-*/seeds-0")
+    (again,) = run_all([["compare", "--runs", "run", str(mappo), "--out", "again"]], tmp_path)
+    assert again[0] == 0, again
     assert "rware/tiny-2ag-hard" in results[0][1]
     assert results[1][3] > 0  # programs compiled: the count above means something
     assert len(json.loads(results[3][1])["returns"]) == 3
-    for made in ("run/learning_curve.png", "run/episode.gif", "episode.gif", "both/table.md"):
+    for made in ("run/learning_curve.png", "run/episode.gif", "episode.gif"):
         assert (tmp_path / made).stat().st_size > 0
+    for out in ("both", "again"):
+        assert (tmp_path / out / "index.html").stat().st_size > 10_000
+        assert (tmp_path / out / "figures" / "curves.png").stat().st_size > 1000
+    assert list((tmp_path / "both").glob("runs/*/*/seeds-0/logs/csv/*"))
+    assert "mars against mappo is not settled" in results[5][1]
+    assert "mars against mappo is not settled" in again[1]
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "finished"

@@ -198,5 +198,3 @@ def test_mean_falls_to_the_lowest_return_where_a_seed_diverged(mars, drawn):
     # seeds 0 and 1 return 5 and 10 at step 500, and the third counts as -9
     assert labelled(ax, "training, mean")[4] == [500.0, 2.0]
     assert labelled(ax, "diverged: counts as lowest") == [[0.0, 0.0]]
-
-

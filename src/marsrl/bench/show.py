@@ -94,7 +94,7 @@ def scores(summary: Summary) -> Table:
         for name, mean, iqm in zip(summary.objectives, group.mean, group.iqm, strict=True):
             duel = duels.get((group.name, name))
             tasks = f"{group.name} ({len(group.tasks)})"
-            said = [duel.word if duel else ""] if summary.contests else []
+            said = [duel.verdict if duel else ""] if summary.contests else []
             table.add_row(tasks, plain(name), with_interval(mean), with_interval(iqm), *said)
     return table
 

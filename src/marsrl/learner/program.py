@@ -88,7 +88,7 @@ class Program:
         self.env = env
         self.algorithm = make_algorithm(config, _TracedOnce(env), objective, axes=("envs",))
         seeds = [seed for each in (config, *others) for seed in each.seeds]
-        layout = dataclasses.replace(config, seeds=tuple(range(len(seeds))))
+        layout = dataclasses.replace(config.layout, num_seeds=len(seeds))
         self._mesh = mesh = make_mesh(layout)
         self._seeds = put(mesh, np.asarray(seeds, np.uint32), SEEDS)
         self._index = put(mesh, np.arange(config.num_envs), ENVS)

@@ -53,7 +53,7 @@ class Compare:
     mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Resume with other code of marsrl, or other versions of what decides numbers."""
     log: Log = ()
-    """Where else the logs go: tensorboard, wandb, csv, mlflow."""
+    """Where else the logs go."""
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
     trust: Trust = False

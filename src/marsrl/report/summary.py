@@ -9,17 +9,10 @@ import numpy as np
 from marsrl.bench.labels import settings_of
 from marsrl.bench.records import Results
 from marsrl.errors import check_choice, check_number
-from marsrl.report.ablation import Factorial, factorial_cells, factorials
 from marsrl.report.bootstrap import Estimate
-from marsrl.report.curves import (
-    CURVE_RESAMPLES,
-    Diagnostics,
-    Efficiency,
-    TaskCurves,
-    diagnose,
-    efficiency,
-    task_curves,
-)
+from marsrl.report.curves import CURVE_RESAMPLES, Efficiency, TaskCurves, efficiency, task_curves
+from marsrl.report.diagnostics import Diagnostics, diagnose
+from marsrl.report.factorial import Factorial, factorial_cells, factorials
 from marsrl.report.grids import (
     Endpoint,
     Grid,

@@ -37,7 +37,7 @@ class Train:
     out: Path | None = None
     """Run folder, which must not exist; default: runs/TASK-OBJECTIVE-TIME."""
     log: Log = ()
-    """Where else its log goes: tensorboard, wandb, csv, mlflow."""
+    """Where else its log goes."""
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
     trust: Trust = False
