@@ -51,6 +51,12 @@ REFUSED = [
     ("evaluate full", "full is not a run folder"),
     ("compare --objectives mars mars", "must be at least 2 different ones"),
     ("compare --out full", "full exists.*--resume"),
+    ("compare --out old --resume", "old is of an older marsrl.*compare --runs old/mars$"),
+    ("compare --runs old/mars", "got 1 runs, expected at least 2"),
+    ("compare --runs full full", "full is not a run folder"),
+    ("compare --task paxmen/4ag --task-settings num_agnts 5", "'num_agnts'; did you mean"),
+    ("compare --log wandbb", "log: 'wandbb' is no follower; did you mean wandb"),
+    ("compare --bounds 0 1", "bounds: those of paxmen/4ag are the benchmark's"),
     ("check-env smax/2s3", "unknown task 'smax/2s3'; did you mean smax/2s3z"),
 ]
 
@@ -62,6 +68,8 @@ def refusals(tmp_path_factory):
         (folder / f"{name}.py").write_text(f"{source}\n")
     (folder / "full").mkdir()
     (folder / "full" / "precious").touch()
+    (folder / "old" / "mars").mkdir(parents=True)
+    (folder / "old" / "mars" / "config.json").touch()
     before = sorted(folder.rglob("*"))
     results = run_all([c.split() for c, _ in REFUSED], folder)
     left = [path for path in sorted(folder.rglob("*")) if "__pycache__" not in str(path)]

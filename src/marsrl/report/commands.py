@@ -61,26 +61,20 @@ class Compare:
 
     def __call__(self) -> None:
         """Trains what is missing; writes results, figures and page, and says who is ahead."""
-        from marsrl.envs.registry import make
         from marsrl.report.page import write_page
         from marsrl.report.summary import summarize_benchmark
-        from marsrl.runs.followers import choose
 
         require("pyarrow", "bench")  # not after hours of training
-        out = self.out or default_folder(f"compare-{self.config.task}")
         bounds = None if self.bounds is None else Bounds(*self.bounds)
         if self.runs:
             results = results_of(self.runs, bounds)
-            target = results.suite.objectives[0]
+            out = self.out or default_folder(f"compare-{results.suite.name}")
             check_replaceable(results, out)
         else:
-            if out.exists() and not self.resume:
-                raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
-            suite = comparison(self.config, self.objectives, bounds)
-            make(self.config.task, **self.config.task_settings)  # or refuses, with nothing written
-            choose(self.log)
-            results = self._trained(suite, out)
-            target = self.objectives[0]
+            out = self.out or default_folder(f"compare-{self.config.task}")
+            self._check_free(out)
+            results = self._trained(comparison(self.config, self.objectives, bounds), out)
+        target = results.suite.objectives[0] if self.runs else self.objectives[0]
         summary = summarize_benchmark(results, target)
         write(results, out)
         _console.print(show.returns(summary))
@@ -88,8 +82,21 @@ class Compare:
             _console.say(line)
         _console.say(f"wrote {write_page(summary, out)}")
 
+    def _check_free(self, out: Path) -> None:
+        if out.exists() and not self.resume:
+            raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
+        runs = [out / name for name in self.objectives]
+        if old := [str(run) for run in runs if (run / "config.json").exists()]:
+            way = f"compare --runs {' '.join(old)}"
+            raise UserError(f"{out} is of an older marsrl; see it with: {way}")
+
     def _trained(self, named: Suite, out: Path) -> Results:
         """The results of a store, once all that the comparison names has been trained."""
+        from marsrl.envs.registry import make
+        from marsrl.runs.followers import choose
+
+        make(self.config.task, **self.config.task_settings)  # or refuses, with nothing written
+        choose(self.log)
         suite = adopt(named, out)
         every, jobs = plan(suite, out), plan(named, out)
         check_unplanned(suite, out, every)

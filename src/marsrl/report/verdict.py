@@ -153,12 +153,8 @@ def estimate(
 
 
 def groups(tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """All of the tasks as "overall", then those of each family if there are several.
-
-    Empty if there are no tasks.
-    """
-    families = by_family(tasks)
-    return ({"overall": tasks} if tasks else {}) | (families if len(families) > 1 else {})
+    """All of the tasks as "overall", then those of each family; empty if there are none."""
+    return {"overall": tasks} | by_family(tasks) if tasks else {}
 
 
 def by_family(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
