@@ -36,7 +36,7 @@ _console = PlainConsole(highlight=False)
 class Compare:
     """Train several objectives on one task, and report on them as the benchmark does.
 
-    Needs marsrl[bench]. The folder is a store, so `marsrl bench` works on it too.
+    Needs marsrl[bench]. The folder is a store, and so works with all of `marsrl bench`.
     """
 
     config: tyro.conf.OmitArgPrefixes[Config] = Config()
