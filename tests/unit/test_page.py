@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pytest
 
-from bench_results import FACTORIAL, HOSTILE, NANO_TASKS, make_results, nano_results
+from bench_results import FACTORIAL, HOSTILE, NANO_TASKS, make_results, nano_summary
 from marsrl.bench.suite import read_suite
 from marsrl.envs.tasks import TASKS
 from marsrl.report import figures
@@ -50,7 +50,7 @@ def page_of(results):
 
 @pytest.fixture(scope="module")
 def html():
-    return page_of(nano_results())
+    return render_page(nano_summary(), make_plots(nano_summary()))
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_looks_differ_by_more_than_colour():
 
 
 def test_the_target_has_the_first_look_and_everybody_keeps_theirs():
-    summary = summarize_benchmark(nano_results())
+    summary = nano_summary()
     plots = make_plots(summary)
     efficiency = ["efficiency-steps", "efficiency-time"]
     names = ["forest", "response-kl", "scores", "profile", *efficiency]
@@ -285,7 +285,7 @@ def test_a_reference_that_is_far_away_does_not_flatten_the_curves(score, shown):
 
 
 def test_a_legend_is_inside_its_figure():
-    plots = make_plots(summarize_benchmark(nano_results()))
+    plots = make_plots(nano_summary())
     for plot in plots.values():
         figure = draw_plot(plot)
         figure.draw_without_rendering()

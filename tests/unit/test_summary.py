@@ -10,7 +10,7 @@ from bench_results import (
     HOSTILE,
     NANO_TASKS,
     make_results,
-    nano_results,
+    nano_summary,
 )
 from marsrl.bench.rows import episode_table
 from marsrl.envs.tasks import TASKS
@@ -38,7 +38,7 @@ def small(scores, tasks=(TASK,), objectives=PAIR, margin=0.03, **settings):
 
 @pytest.fixture(scope="module")
 def nano():
-    return summarize_benchmark(nano_results())
+    return nano_summary()
 
 
 # --- the verdict -------------------------------------------------------------------------------
