@@ -21,6 +21,7 @@ from marsrl.report.grids import (
     fresh_share,
     read_grids,
     read_traces,
+    returns_of,
 )
 from marsrl.report.response import Response, mean_divergence, respond
 from marsrl.report.settings import Setting, base_objective, read_settings
@@ -283,8 +284,7 @@ def _row(grid: Grid, task: str, objective: str) -> TaskRow:
     ended, diverged = grid.ended[o, t], grid.diverged[o, t]
     score = diverged_as_lowest(grid.scores[:, t])[0][o, ended]
     (low,), (high,) = grid.bounds_of((task,))
-    decimals = int(np.floor(5.6 - np.log10(high - low)))  # as many as scores have
-    returns, some = np.round(low + score * (high - low), decimals), len(score) > 0
+    returns, some = returns_of(grid, task)[o, ended], len(score) > 0
     return TaskRow(
         task,
         objective,
