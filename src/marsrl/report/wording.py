@@ -116,7 +116,7 @@ def places(contest: Contest) -> list[str]:
     """Where the target exceeds, matches, is behind, or nothing is settled: families, then tasks."""
     lines = []
     if len(contest.families) > 1 and len(contest.families) < len(contest.tasks):
-        found = {word: contest.families_where(word) for word in PLACES}
+        found: dict[Verdict, tuple[str, ...]] = {x: contest.families_where(x) for x in PLACES}
         lines += [f"{PLACES[w]} the family {listed(x)}." for w, x in found.items() if len(x) == 1]
         lines += [f"{PLACES[w]} the families {listed(x)}." for w, x in found.items() if len(x) > 1]
     for word, text in PLACES.items():
