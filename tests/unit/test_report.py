@@ -75,7 +75,7 @@ def status_lacks_seed(writer):
         (no_step, r"line\(s\) 6;"),
         (text_for_step, r"line\(s\) 6;"),
         (text_for_number, "entropy = 'high'"),
-        (missing_metric, "at step 100 of seed 0 no gradient/dead"),
+        (missing_metric, "at step 100 of seed 0 gradient/dead = None, expected"),
         (null_evaluation, "evaluation of seed 1 at step 500 has no finite return"),
         (no_training, "no rows of kind 'train'"),
         (no_evaluation, "no evaluation of seed 0 at step 0"),
