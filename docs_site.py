@@ -5,7 +5,7 @@
 - The command line's help.
 - The animations of the notebooks.
 
-With MARSRL_SITE=quick nothing is drawn: pages that are not kept are as docs/ has them, or empty.
+With MARSRL_SITE=quick nothing is drawn: pages that are not kept are empty.
 """
 
 from __future__ import annotations

@@ -28,15 +28,18 @@ from marsrl.settings import read_config
 from marsrl.takeaway.commands import Export
 from marsrl.tune.commands import Tune, default_tune
 
+_COMPARED = {"seeds": (0, 1, 2, 3, 4), "total_steps": 3_000_000}
 _WITHOUT_JAX = (Bench, Tune, ConfigCommand, Runs, Show, Plot)  # processes of the former use it
 
 
 def _commands(args: list[str]) -> Any:
     """The union of all commands; `train` and `compare` start from the preset of their task."""
     task, config = _option(args, "--task", Config.task), preset(Config.task)
+    compared = preset(Config.task, **_COMPARED)
     if args[:1] in (["train"], ["config"]):
         config = _config(args)
-    compare = Compare(preset(task, seeds=(0, 1, 2, 3, 4), total_steps=3_000_000))
+    elif args[:1] == ["compare"]:
+        compared = _config(args, **_COMPARED)
     return (
         Annotated[Train, tyro.conf.subcommand("train", default=Train(config))]
         | Annotated[ConfigCommand, tyro.conf.subcommand("config", default=ConfigCommand(config))]
@@ -46,7 +49,7 @@ def _commands(args: list[str]) -> Any:
         | Plot
         | Evaluate
         | Render
-        | Annotated[Compare, tyro.conf.subcommand("compare", default=compare)]
+        | Annotated[Compare, tyro.conf.subcommand("compare", default=Compare(compared))]
         | Bench
         | Annotated[Tune, tyro.conf.subcommand("tune", default=default_tune(task, args))]
         | Envs
@@ -56,13 +59,16 @@ def _commands(args: list[str]) -> Any:
     )
 
 
-def _config(args: list[str]) -> Config:
-    """What `train` begins with: the settings of a file, if one is named, over the task's preset."""
+def _config(args: list[str], **others: Any) -> Config:
+    """What `train` begins with: the settings of a file, if one is named, over the task's preset.
+
+    With `others` between the two.
+    """
     path, task = _option(args, "--config", ""), _option(args, "--task", "")
     if not path or {"-h", "--help"} & set(args):
-        return preset(task or Config.task)
+        return preset(task or Config.task, **others)
     given = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in args}
-    return read_config(Path(path), given, task or None, trust="--trust" in args)
+    return read_config(Path(path), given, task or None, trust="--trust" in args, **others)
 
 
 def _option(args: list[str], name: str, default: str) -> str:

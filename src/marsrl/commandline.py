@@ -18,11 +18,15 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from marsrl.config import SHARED
 from marsrl.errors import UserError, closest, near_misses, printable, shown
+from marsrl.runs.followers import NAMES
 from marsrl.settings import seeds
 
 Trust = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")]
+_followers = " ".join(f"[{name}]" for name in NAMES)
+Log = Annotated[tuple[str, ...], tyro.conf.arg(metavar=_followers)]
 
 _HELP = {"-h", "-H", "--help", "--help-verbose"}
 _LONGEST_WORD = 4096  # of a command line: longer than any path

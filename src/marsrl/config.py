@@ -24,6 +24,27 @@ from marsrl.objectives import (
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What may be spread over devices.
+
+    Attributes:
+        num_seeds: of the program.
+        env_blocks: of each seed.
+        devices: how many are asked for; None for as many as can be used.
+    """
+
+    num_seeds: int
+    env_blocks: int
+    devices: int | None
+
+    @property
+    def shapes(self) -> dict[int, tuple[int, int]]:
+        """How each usable number of devices is laid out: over seeds, over environments of each."""
+        seeds, blocks = _divisors(self.num_seeds), _divisors(self.env_blocks)
+        return {s * e: (s, e) for s in seeds for e in blocks}  # the most seeds come last
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that determines a run; the same config gives the same numbers on one machine."""
 
@@ -172,9 +193,9 @@ class Config:
         _require_divides(
             "num_minibatches", self.num_minibatches, "num_envs x chunks", self.num_sequences
         )
-        if self.devices and self.devices not in self.mesh_shapes:
+        if self.devices and self.devices not in self.layout.shapes:
             devices = self.devices
-            nearest = min(self.mesh_shapes, key=lambda size: abs(size - devices))
+            nearest = min(self.layout.shapes, key=lambda size: abs(size - devices))
             raise UserError(
                 f"devices = {devices} cannot share {len(self.seeds)} seeds and {self.env_blocks} "
                 f"blocks of environments evenly; the nearest that can is {nearest}",
@@ -278,14 +299,9 @@ class Config:
         )
 
     @property
-    def mesh_shapes(self) -> dict[int, tuple[int, int]]:
-        """How each usable number of devices is laid out: over seeds, over environments of each."""
-        shapes = [
-            (seeds, envs)
-            for seeds in _divisors(len(self.seeds))
-            for envs in _divisors(self.env_blocks)
-        ]
-        return {seeds * envs: (seeds, envs) for seeds, envs in shapes}  # the most seeds come last
+    def layout(self) -> Layout:
+        """What may be spread over devices."""
+        return Layout(len(self.seeds), self.env_blocks, self.devices)
 
     @property
     def hash(self) -> str:

@@ -19,7 +19,11 @@ _LONGEST = 10_000  # seeds of a range
 
 
 def read_config(
-    path: Path, given: Collection[str] = (), task: str | None = None, trust: bool = False
+    path: Path,
+    given: Collection[str] = (),
+    task: str | None = None,
+    trust: bool = False,
+    **others: Any,
 ) -> Config:
     """The configuration of a file, over the preset of its task.
 
@@ -28,6 +32,7 @@ def read_config(
         given: settings that the command line has; code that the file names in them does not run.
         task: in place of the file's.
         trust: whether to run code that a config.json names; TOML is the user's own.
+        **others: settings that come before the file's, over the preset.
 
     Raises:
         UserError: it cannot be read, or a setting in it is unknown or impossible: the message names
@@ -45,7 +50,7 @@ def read_config(
         line = line_of([(name,)], path.read_text()) if is_toml else None
         return UserError(f"{path}{f', line {line}' if line else ''}: {message}")
 
-    return _configured(values, task, refuse)
+    return _configured(others | values, task, refuse)
 
 
 def _configured(

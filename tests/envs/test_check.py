@@ -585,8 +585,7 @@ def test_a_sound_picture():
 def test_all_names_that_a_run_gives_its_own_values_are_reserved():
     ended = jnp.ones((2, 3), bool)
     stats = EpisodeStats(ended, ended * 1.0, ended * 1, {})
-    config = Config(seeds=(0, 1))
-    (row, _) = score_rows(config, "eval", jax.device_get(stats), {0: 0, 1: 0})
+    (row, _) = score_rows("eval", (0, 1), False, jax.device_get(stats), {0: 0, 1: 0})
     own = {*row, *(name.removeprefix("episode/") for name in episode_metrics(stats))}
     own |= {*EPISODE_COLUMNS} | {"seconds", "steps_per_second"}
     assert own <= RESERVED_METRICS

@@ -31,6 +31,7 @@ from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.runs import runner
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.monitor import Silent
 
 SETTINGS = {
     "total_steps": 32 * 60, "num_envs": 4, "rollout_length": 8, "width": 8, "core": "ff",
@@ -166,20 +167,20 @@ def test_new_runs_train_together_and_others_go_on(tmp_path, monkeypatch):
     a, b, c = folders = [tmp_path / name for name in "abc"]
     (b / "checkpoints" / "1").mkdir(parents=True)
     first, second, third = configs = [Config(seeds=(0,), gamma=gamma) for gamma in (0.9, 0.8, 0.7)]
-    worker._train(configs, folders)
+    worker.train_runs(configs, folders, Silent())
     assert calls == [("resume", b), ("train_together", [first, third], [a, c])]
     calls.clear()
-    worker._train([second], [b])
+    worker.train_runs([second], [b], Silent())
     assert calls == [("resume", b)]
 
 
 def test_a_failure_says_the_reason_and_not_advice(tmp_path, monkeypatch, capsys):
-    def fail(configs, folders):
+    def fail(configs, folders, monitor):
         error = ValueError("loss is a string\nof two lines")
         error.add_note("--------------------\nFor simplicity, JAX has removed its internal frames")
         raise error
 
-    monkeypatch.setattr(worker, "_train", fail)
+    monkeypatch.setattr(worker, "train_runs", fail)
     monkeypatch.setattr("marsrl.devices.startup.configure_jax", lambda cores: None)
     monkeypatch.setattr(sys, "argv", ["worker", "{}", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as end:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench_results import nano_results
+from bench_results import nano_summary
 from marsrl.report.page import write_page
-from marsrl.report.summary import summarize_benchmark
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -33,7 +32,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return write_page(summarize_benchmark(nano_results()), tmp_path_factory.mktemp("page"))
+    return write_page(nano_summary(), tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture

@@ -49,8 +49,14 @@ REFUSED = [
     ("train --out mine.py/run", "cannot create the run folder mine.py/run"),
     ("resume full", "full is not a run folder"),
     ("evaluate full", "full is not a run folder"),
-    ("compare --objectives mars mars", "must be 2 to 10 different ones"),
+    ("compare --objectives mars mars", "must be at least 2 different ones"),
     ("compare --out full", "full exists.*--resume"),
+    ("compare --out old --resume", "old is of an older marsrl.*compare --runs old/mars$"),
+    ("compare --runs old/mars", "got 1 runs, expected at least 2"),
+    ("compare --runs full full", "full is not a run folder"),
+    ("compare --task paxmen/4ag --task-settings num_agnts 5", "'num_agnts'; did you mean"),
+    ("compare --log wandbb", "log: 'wandbb' is no follower; did you mean wandb"),
+    ("compare --bounds 0 1", "bounds: those of paxmen/4ag are the benchmark's"),
     ("check-env smax/2s3", "unknown task 'smax/2s3'; did you mean smax/2s3z"),
 ]
 
@@ -62,6 +68,8 @@ def refusals(tmp_path_factory):
         (folder / f"{name}.py").write_text(f"{source}\n")
     (folder / "full").mkdir()
     (folder / "full" / "precious").touch()
+    (folder / "old" / "mars").mkdir(parents=True)
+    (folder / "old" / "mars" / "config.json").touch()
     before = sorted(folder.rglob("*"))
     results = run_all([c.split() for c, _ in REFUSED], folder)
     left = [path for path in sorted(folder.rglob("*")) if "__pycache__" not in str(path)]
@@ -213,13 +221,22 @@ def test_every_command_runs(tmp_path):
         ["resume", "run"],
         ["evaluate", "run", "--episodes", "3", "--json"],
         ["render", "run", "--out", "episode.gif", "--every", "20"],
-        ["compare", *TINY, "--objectives", "mars", "mappo", "--out", "both"],
+        ["compare", *TINY, "--objectives", "mars", "mappo", "--out", "both", "--log", "csv"],
     ]
     results = run_all(commands, tmp_path)
     assert [code for code, *_ in results] == [0] * len(commands), results
+    (mappo,) = (tmp_path / "both").glob("runs/*/mappo-*/seeds-0")
+    (again,) = run_all([["compare", "--runs", "run", str(mappo), "--out", "again"]], tmp_path)
+    assert again[0] == 0, again
     assert "rware/tiny-2ag-hard" in results[0][1]
     assert results[1][3] > 0  # programs compiled: the count above means something
     assert len(json.loads(results[3][1])["returns"]) == 3
-    for made in ("run/learning_curve.png", "run/episode.gif", "episode.gif", "both/table.md"):
+    for made in ("run/learning_curve.png", "run/episode.gif", "episode.gif"):
         assert (tmp_path / made).stat().st_size > 0
+    for out in ("both", "again"):
+        assert (tmp_path / out / "index.html").stat().st_size > 10_000
+        assert (tmp_path / out / "figures" / "curves.png").stat().st_size > 1000
+    assert list((tmp_path / "both").glob("runs/*/*/seeds-0/logs/csv/*"))
+    assert "mars against mappo is not settled" in results[5][1]
+    assert "mars against mappo is not settled" in again[1]
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "finished"

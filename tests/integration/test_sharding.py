@@ -43,7 +43,7 @@ for devices in (1, 2, 4, 8):
         curve.append(merged(jax.tree.map(lambda x: np.asarray(x)[:, :1], metrics)))
     actor = state.learner.weights.actor
     print(json.dumps({
-        "layout": config.mesh_shapes[devices],
+        "layout": config.layout.shapes[devices],
         "spread": len(state.rollout.vector.first.sharding.device_set),
         "params": [np.asarray(x).ravel().tolist() for x in jax.tree.leaves(state.learner.weights)],
         "clocks": np.asarray(state.rollout.vector.env.t).tolist(),

@@ -4,9 +4,12 @@ import pytest
 
 import marsrl
 from commands import run_all
+from marsrl.bench.comparison import comparison
+from marsrl.bench.plan import plan
 from marsrl.bench.suite import Suite
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.presets import preset
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.runner import resume, train
 from marsrl.trust import VARIABLE, check_trusted
@@ -114,7 +117,7 @@ COMMANDS = {
     "evaluate run": "task 'evil:make'",
     "render run": "task 'evil:make'",
     "resume run": "task 'evil:make'",
-    "compare --out both --resume --objectives mars mappo": "another configuration",
+    "compare --out both --resume --mixed --objectives mars mappo": "another configuration",
     "bench status store": None,
     "bench report store --out page": None,
     "bench export store out.json": None,
@@ -133,8 +136,10 @@ def outcomes(tmp_path_factory):
     root = tmp_path_factory.mktemp("foreign")
     (root / "evil.py").write_text(EVIL.format(marker=str(root / "ran")))
     foreign_run(root / "run", **FOREIGN)
-    for name in ("mars", "mappo"):
-        foreign_run(root / "both" / name, **FOREIGN)
+    config = preset("paxmen/4ag", seeds=(0, 1, 2, 3, 4), total_steps=3_000_000)
+    both = comparison(config, ("mars", "mappo"))
+    for job in plan(both, root / "both"):
+        foreign_run(job.folder, **FOREIGN)
     tasks, bounds = ("paxmen/4ag", "evil.py:make"), {"evil.py:make": {"low": 0, "high": 1}}
     theirs = ("mars", "evil:make", "evil:make@eps=0.4")
     for name, objectives in (("store", theirs), ("tasks", ("mars",))):

@@ -208,9 +208,9 @@ def test_blocks_give_every_minibatch_an_equal_share(changes, blocks):
 
 
 def test_devices_share_seeds_before_environments():
-    shapes = Config(seeds=(0, 1, 2), num_envs=16).mesh_shapes  # 4 blocks
+    shapes = Config(seeds=(0, 1, 2), num_envs=16).layout.shapes  # 4 blocks
     assert shapes == {1: (1, 1), 2: (1, 2), 3: (3, 1), 4: (1, 4), 6: (3, 2), 12: (3, 4)}
-    assert Config(seeds=(0, 1), num_envs=16).mesh_shapes[4] == (2, 2)
+    assert Config(seeds=(0, 1), num_envs=16).layout.shapes[4] == (2, 2)
 
 
 def test_the_hash_does_not_tell_a_whole_number_from_the_float_it_stands_for():

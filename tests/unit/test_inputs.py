@@ -145,7 +145,7 @@ def test_any_table_makes_a_configuration_or_one_line(table):
         one_line(error)
     else:
         assert len(config.hash) == 12
-        assert config.mesh_shapes
+        assert config.layout.shapes
         assert Config.from_dict(config.to_dict()) == config
 
 

@@ -6,13 +6,13 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pytest
 
-from bench_results import FACTORIAL, HOSTILE, NANO_TASKS, make_results, nano_results
+from bench_results import FACTORIAL, HOSTILE, NANO_TASKS, make_results, nano_summary
 from marsrl.bench.suite import read_suite
 from marsrl.envs.tasks import TASKS
 from marsrl.report import figures
 from marsrl.report.benchmark_figures import draw_panel, draw_plot, make_plots
-from marsrl.report.looks import COLORS_ON_DARK, look_at
 from marsrl.report.page import render_page, write_page
+from marsrl.report.styles import COLORS_ON_DARK, style_at
 from marsrl.report.summary import summarize_benchmark
 
 TASK, OTHER = "lbf/8x8-2p-2f-coop", "smax/2s3z"
@@ -50,7 +50,7 @@ def page_of(results):
 
 @pytest.fixture(scope="module")
 def html():
-    return page_of(nano_results())
+    return render_page(nano_summary(), make_plots(nano_summary()))
 
 
 @pytest.fixture(scope="module")
@@ -250,15 +250,15 @@ def test_results_without_times_and_diagnostics():
 
 
 def test_looks_differ_by_more_than_colour():
-    looks = [look_at(place) for place in range(70)]
-    assert len(set(looks)) == 70
-    assert len({look.dashes for look in looks[:7]}) == 7
-    assert len({look.marker for look in looks[:7]}) == 7
+    styles = [style_at(place) for place in range(70)]
+    assert len(set(styles)) == 70
+    assert len({style.dashes for style in styles[:7]}) == 7
+    assert len({style.marker for style in styles[:7]}) == 7
     assert len(COLORS_ON_DARK) == len(figures.COLORS)
 
 
 def test_the_target_has_the_first_look_and_everybody_keeps_theirs():
-    summary = summarize_benchmark(nano_results())
+    summary = nano_summary()
     plots = make_plots(summary)
     efficiency = ["efficiency-steps", "efficiency-time"]
     names = ["forest", "response-kl", "scores", "profile", *efficiency]
@@ -268,9 +268,9 @@ def test_the_target_has_the_first_look_and_everybody_keeps_theirs():
     assert groups[0] == "overall"
     for name in ("scores", "profile", *efficiency):
         assert [panel.title.partition(":")[0] for panel in plots[name].panels] == groups
-    assert plots["curves"].looks["mars"] == look_at(0)
+    assert plots["curves"].styles["mars"] == style_at(0)
     for plot in plots.values():
-        assert plot.looks.items() <= plots["curves"].looks.items()
+        assert plot.styles.items() <= plots["curves"].styles.items()
 
 
 @pytest.mark.parametrize(("score", "shown"), [(0.01, {"low"}), (0.9, {"low", "high"})])
@@ -285,7 +285,7 @@ def test_a_reference_that_is_far_away_does_not_flatten_the_curves(score, shown):
 
 
 def test_a_legend_is_inside_its_figure():
-    plots = make_plots(summarize_benchmark(nano_results()))
+    plots = make_plots(nano_summary())
     for plot in plots.values():
         figure = draw_plot(plot)
         figure.draw_without_rendering()

@@ -77,7 +77,7 @@ def test_labels_that_differ_in_their_region_alone_are_one_line(results):
     assert [panel.title for panel in plots["response-eps"].panels] == [
         "overall: mean score", "lbf: mean score", "smax: mean score",
     ]  # fmt: skip
-    assert set(plots["response-eps"].looks) == {"mars", "mappo"}
+    assert set(plots["response-eps"].styles) == {"mars", "mappo"}
     assert "mars@eps=4 at 4 0.810 [" in plots["response-eps"].panels[0].text
 
 

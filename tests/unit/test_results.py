@@ -246,6 +246,22 @@ def test_files_hold_everything(complete, tmp_path):
     assert again.curves.equals(complete.curves)
 
 
+def test_what_runs_share_is_said_once(complete, tmp_path):
+    write(complete, tmp_path)
+    content = json.loads((tmp_path / "runs.json").read_text())
+    assert len(complete.runs) == 8
+    assert len(content["said"]) == 4 + 3  # a configuration of each cell; versions, machine, git
+    text = (tmp_path / "runs.json").read_text()
+    assert text.count('"gae_lambda"') == 4
+    runs = [run._asdict() for run in complete.runs]  # as before each was said once
+    del content["said"]
+    (tmp_path / "runs.json").write_text(json.dumps(content | {"runs": runs}))
+    assert read(tmp_path).runs == complete.runs
+    (tmp_path / "runs.json").write_text(json.dumps(content | {"said": [], "runs": [{"git": 3}]}))
+    with pytest.raises(UserError, match=r"runs\.json is no list of runs"):
+        read(tmp_path)
+
+
 def change(folder, **values):
     content = json.loads((folder / "runs.json").read_text())
     (folder / "runs.json").write_text(json.dumps(content | values))

@@ -10,7 +10,7 @@ from bench_results import (
     HOSTILE,
     NANO_TASKS,
     make_results,
-    nano_results,
+    nano_summary,
 )
 from marsrl.bench.rows import episode_table
 from marsrl.envs.tasks import TASKS
@@ -38,7 +38,7 @@ def small(scores, tasks=(TASK,), objectives=PAIR, margin=0.03, **settings):
 
 @pytest.fixture(scope="module")
 def nano():
-    return summarize_benchmark(nano_results())
+    return nano_summary()
 
 
 # --- the verdict -------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_a_clear_win_is_worked_by_hand():
     assert overall.confidence == 0.95
     assert overall.improvement == (1.0, 1.0, 1.0)
     assert overall.iqm.value == pytest.approx(0.5)
-    assert overall.word == "exceeds"
+    assert overall.verdict == "exceeds"
     assert contest.tasks_where("exceeds") == (TASK,)
     assert contest.families_where("exceeds") == ("lbf",)
 
@@ -99,31 +99,31 @@ def test_three_seeds_do_not_settle_a_single_task():
     summary = small(by_objective(mars=(0.5, 0.7, 0.9), mappo=(0.1, 0.2, 0.3)))
     (contest,) = summary.contests
     for duel in (contest.overall, contest.tasks[TASK]):
-        assert duel.word == "not settled"
+        assert duel.verdict == "not settled"
         assert duel.evidence.exceeds == 1 / 20
         # the widest that there is: lowest minus highest, to highest minus lowest
         assert duel.confidence == 0.9
         assert duel.difference == pytest.approx((0.5, 0.2, 0.8))
     # but eight tasks of them do
     eight = small(by_objective(mars=(0.5, 0.7, 0.9), mappo=(0.1, 0.2, 0.3)), tasks=NANO_TASKS)
-    assert eight.contests[0].overall.word == "exceeds"
+    assert eight.contests[0].overall.verdict == "exceeds"
     assert set(eight.contests[0].tasks_where("not settled")) == set(NANO_TASKS)
 
 
 def test_a_loss_a_match_and_an_unsettled_order():
     mars, mappo = (0.1, 0.15, 0.2, 0.25, 0.3), (0.5, 0.6, 0.7, 0.8, 0.9)
     loss = small(by_objective(mars=mars, mappo=mappo), seeds=FIVE)
-    assert loss.contests[0].overall.word == "behind"
+    assert loss.contests[0].overall.verdict == "behind"
     assert loss.contests[0].overall.improvement.value == 0.0
     unsettled = small(by_objective(mars=(0.1, 0.5, 0.9), mappo=(0.2, 0.4, 0.8)))
-    assert unsettled.contests[0].overall.word == "not settled"
+    assert unsettled.contests[0].overall.verdict == "not settled"
     # 0.1 beats none, 0.5 two and 0.9 all three
     assert unsettled.contests[0].overall.improvement.value == pytest.approx(5 / 9)
     solved = small(lambda task, name, seed: 1.0 - 1e-8 * (name == "mappo"), seeds=FIVE)
-    assert solved.contests[0].overall.word == "matches"
+    assert solved.contests[0].overall.verdict == "matches"
     assert solved.contests[0].overall.difference == (0.0, 0.0, 0.0)
     both = small(lambda *run: 1.0, tasks=(TASK, OTHER))
-    assert both.contests[0].overall.word == "matches"
+    assert both.contests[0].overall.verdict == "matches"
 
 
 def test_the_margin_decides_what_matches():
@@ -131,7 +131,7 @@ def test_the_margin_decides_what_matches():
         return 0.5 - 0.02 * (objective == "mars") + seed / 1000
 
     words = {
-        margin: small(scores, seeds=FIVE, margin=margin).contests[0].overall.word
+        margin: small(scores, seeds=FIVE, margin=margin).contests[0].overall.verdict
         for margin in (0.03, 0.01)
     }
     assert words == {0.03: "matches", 0.01: "behind"}
@@ -149,7 +149,7 @@ def test_the_tasks_where_it_does_not_hold_are_told_apart():
     summary = small(scores, tasks=(TASK, OTHER), seeds=FIVE)
     (contest,) = summary.contests
     assert contest.overall.difference.value == pytest.approx(0)
-    assert contest.overall.word == "matches"
+    assert contest.overall.verdict == "matches"
     assert contest.tasks_where("exceeds") == (TASK,)
     assert contest.tasks_where("behind") == (OTHER,)
     assert list(contest.families) == ["lbf"]
@@ -187,10 +187,13 @@ def test_the_matrix_holds_every_pair_from_both_sides():
     for first, second in summary.matrix:
         there, back = summary.matrix[first, second], summary.matrix[second, first]
         np.testing.assert_allclose(sorted(there.difference), sorted(-np.array(back.difference)))
-        assert {there.word, back.word} == {"exceeds", "behind"}
+        assert {there.verdict, back.verdict} == {"exceeds", "behind"}
     for contest in summary.contests:
         same = summary.matrix["mars", contest.other]
-        assert (same.difference, same.word) == (contest.overall.difference, contest.overall.word)
+        assert (same.difference, same.verdict) == (
+            contest.overall.difference,
+            contest.overall.verdict,
+        )
 
 
 # --- the endpoint ------------------------------------------------------------------------------
@@ -423,7 +426,7 @@ def test_the_factorial_finds_the_geometry_and_not_the_boundary():
     overall, *families = summary.factorial
     assert [family.name for family in families] == ["rware", "lbf"]
     effects = {(x.kind, x.first, x.second): x.estimate for x in overall.effects}
-    words = {(x.kind, x.first, x.second): x.word for x in overall.effects}
+    words = {(x.kind, x.first, x.second): x.verdict for x in overall.effects}
     assert words["geometry", "symmetric", "clipped"] == "higher"
     assert words["boundary", "geometric", "additive"] == "not settled"
     assert effects["geometry", "symmetric", "clipped"].value == pytest.approx(0.5)
@@ -437,8 +440,8 @@ def test_the_factorial_finds_the_geometry_and_not_the_boundary():
 def test_one_seed_settles_nothing():
     gains = {"mars": 0.9, "mappo": 0.1}
     summary = small(lambda task, name, seed: gains.get(name, 0.5), seeds=(0,), objectives=FACTORIAL)
-    assert {contest.overall.word for contest in summary.contests} == {"not settled"}
-    assert {effect.word for effect in summary.factorial[0].effects} == {"not settled"}
+    assert {contest.overall.verdict for contest in summary.contests} == {"not settled"}
+    assert {effect.verdict for effect in summary.factorial[0].effects} == {"not settled"}
 
 
 def test_the_factorial_tells_cells_apart():

@@ -65,7 +65,7 @@ class Plan:
     """Say what a suite trains, and about how long it takes on this machine."""
 
     suite: SuiteName
-    """nano, lite, full, or the path of your own."""
+    """The name of one that comes with marsrl, such as nano, or the path of your own."""
     store: Path | None = None
     """Folder of the runs: what it has is not counted again, and trials are kept in it."""
     workers: int | None = None
@@ -91,7 +91,7 @@ class Run:
     """Train what is missing; any number of these may work on one store at a time."""
 
     suite: SuiteName
-    """nano, lite, full, or the path of your own."""
+    """The name of one that comes with marsrl, such as nano, or the path of your own."""
     store: Path
     """Folder of the runs."""
     workers: int | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from marsrl.bench.plan import Job, differences
@@ -32,9 +33,28 @@ def faults(job: Job) -> Iterator[str]:
     for link in outward_links(job.folder):
         yield f"{link} is a link out of the run folder"
         return
-    found = [*_config_faults(job), *status_faults(job)]
+    found = list(_config_faults(job))
     yield from found
-    yield from _log_faults(job, complete=not found)
+    yield from run_faults(job.folder, job.config.seeds, complete=not found)
+
+
+def run_faults(folder: Path, seeds: Collection[int], complete: bool = True) -> Iterator[str]:
+    """The faults of the status and the log of a run, whatever its configuration.
+
+    Args:
+        folder: of the run.
+        seeds: that it has.
+        complete: whether its status can be asked what must be in the log.
+    """
+    found = list(status_faults(folder, seeds))
+    yield from found
+    yield from _log_faults(folder, seeds, complete and not found)
+
+
+def check_run_sound(folder: Path, seeds: Collection[int]) -> None:
+    """Raises UserError with the first fault of a run's status and log, if there is one."""
+    for fault in run_faults(folder, seeds):
+        raise UserError(f"{fault}; see what can be mended with: marsrl doctor {folder}")
 
 
 def check_sound(store: object, job: Job) -> None:
@@ -92,9 +112,9 @@ def _config_faults(job: Job) -> Iterator[str]:
             yield f"{path} has {name} = {shown(content.get(name))}, expected a table"
 
 
-def status_faults(job: Job) -> Iterator[str]:
-    """The faults of the status of a job that has begun."""
-    path = job.folder / "status.json"
+def status_faults(folder: Path, seeds: Collection[int]) -> Iterator[str]:
+    """The faults of the status of a run with these seeds."""
+    path = folder / "status.json"
     try:
         status = from_file(path)
     except DamagedError as error:
@@ -117,14 +137,14 @@ def status_faults(job: Job) -> Iterator[str]:
             yield f"{path} is not a run's status: that of seed {shown(seed)} is {shown(state)}"
             return
     if status["status"] in ("finished", "diverged"):
-        for seed in job.config.seeds:
+        for seed in seeds:
             if str(seed) not in status["seeds"]:
                 yield f"{path} says that the run has ended, and nothing of seed {seed}"
 
 
-def _log_faults(job: Job, complete: bool) -> Iterator[str]:
+def _log_faults(path: Path, seeds: Collection[int], complete: bool) -> Iterator[str]:
     """Faults of metrics.jsonl; `complete`: whether the status can be asked what must be there."""
-    folder = RunFolder(job.folder)
+    folder = RunFolder(path)
     path = folder.log.path
     try:
         rows, damage = list(folder.rows()), folder.log.damage()
@@ -135,7 +155,7 @@ def _log_faults(job: Job, complete: bool) -> Iterator[str]:
         yield damage
     found: set[tuple[str, int, int]] = set()
     for row in rows:
-        if fault := _row_fault(job, row):
+        if fault := _row_fault(row, seeds):
             yield f"{path} {fault}"
             return
         key = row["kind"], row["seed"], row["step"]
@@ -146,20 +166,20 @@ def _log_faults(job: Job, complete: bool) -> Iterator[str]:
     if not complete:
         return
     finals = {seed for kind, seed, _ in found if kind == "final"}
-    for seed, state in from_file(job.folder / "status.json")["seeds"].items():
+    for seed, state in from_file(folder.path / "status.json")["seeds"].items():
         if state["status"] == "finished" and int(seed) not in finals:
             yield f"{path} has no final row of seed {seed}, which has finished"
         if state["status"] in ("finished", "diverged") and ("eval", int(seed), 0) not in found:
             yield f"{path} has no evaluation of seed {seed} at step 0, which has ended"
 
 
-def _row_fault(job: Job, row: Row) -> str | None:
+def _row_fault(row: Row, seeds: Collection[int]) -> str | None:
     """What is wrong with a row that is JSON; None if nothing is."""
     kind, seed, step = row["kind"], row["seed"], row["step"]
     where = f"has at step {shown(step)} of seed {shown(seed)}"
     if kind not in _MEASURED:
         return f"{where} a row of kind {shown(kind)}, expected one of {', '.join(_MEASURED)}"
-    if seed not in job.config.seeds or not _is_step(step):
+    if seed not in seeds or not _is_step(step):
         return f"{where} a row, expected a seed of its run, and a step of 0 or greater"
     for name in _MEASURED[kind]:
         if not _is_measured(row.get(name, "nothing")):

@@ -77,6 +77,25 @@ def run_local(
         return _train_all(batches(jobs, points_per_job), places, report)
 
 
+def train_here(job: Job, train: Callable[[], None]) -> None:
+    """Trains a job in this process, as its only trainer; one that has ended is left as it is.
+
+    Args:
+        job: what to train.
+        train: does it.
+
+    Raises:
+        UserError: somebody else trains it, or some of its seeds.
+    """
+    with ExitStack() as held:
+        taken = _take(job, held)
+        if isinstance(taken, FileLock):
+            note_source(job, Path.cwd())
+            train()
+        elif taken.status == "locked":
+            raise UserError(f"{job.name}: {taken.reason or 'some of its seeds are in another job'}")
+
+
 def _train_all(
     batches: Sequence[Sequence[Job]],
     places: Sequence[dict[str, str]],

@@ -69,7 +69,7 @@ def seconds_left(job: Job, cost: Cost) -> float:
 
 def _taken(job: Job) -> Cost:
     """What an ended job took, as its status tells."""
-    for fault in status_faults(job):
+    for fault in status_faults(job.folder, job.config.seeds):
         raise UserError(f"{fault}; see what can be mended with: marsrl doctor STORE")
     status = read_json(job.folder / "status.json")
     return Cost(sum(status.get("seconds", {}).values()), status.get("peak_memory_mb", 0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,9 @@ from marsrl.runs.machine import Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_REPEATED = ("config", "versions", "machine", "git")
+"""What many runs share, and runs.json says once."""
+
 
 def collect(store: Path) -> Results:
     """Reads the run folders of a store; those of unfinished runs as far as they have come.
@@ -57,11 +60,26 @@ def collect(store: Path) -> Results:
     suite = store_suite(store)
     jobs = plan(suite, store)
     check_unplanned(suite, store, jobs)
+    for job in jobs:
+        check_sound(store, job)
+    return read_jobs(suite, jobs, store)
+
+
+def read_jobs(suite: Suite, jobs: Iterable[Job], where: Path) -> Results:
+    """Reads the run folders of a suite's jobs, which are sound.
+
+    Args:
+        suite: what they are the runs of.
+        jobs: with a folder for every run that the suite plans, whether or not it is there.
+        where: what errors call their place.
+
+    Raises:
+        UserError: see `collect`.
+    """
     records: dict[tuple[str, str, int], RunRecord] = {}
     episodes, curves = [episode_table(())], [curve_table(())]
     evaluated: dict[str, dict[str, frozenset[int]]] = {}
     for job in jobs:
-        check_sound(store, job)
         for record in run_records(job):
             if record.seed not in suite.seeds:
                 continue
@@ -76,8 +94,8 @@ def collect(store: Path) -> Results:
             episodes.append(episode_table(episode_rows(job, rows)))
             curves.append(curve_table(curve_rows(job, rows)))
     planned = ((t, o, s) for t in suite.tasks for o in suite.objectives for s in suite.seeds)
-    check_alike(store, records.values())
-    check_evaluations(store, evaluated)
+    check_alike(where, records.values())
+    check_evaluations(where, evaluated)
     arrow = require("pyarrow", "bench")
     return Results(
         suite,
@@ -97,13 +115,13 @@ def write(results: Results, folder: Path) -> None:
         parquet.write_table(table, buffer, compression="zstd")
         write_beside(folder / f"{name}.parquet", buffer.getvalue())
         sums[name] = _checksum(buffer.getvalue())
-    head = {"bounds_version": BOUNDS_VERSION, "suite": results.suite.to_dict()}
     records = [record._asdict() for record in results.runs]
-    sums["runs"] = _checksum(json.dumps([head["suite"], records]).encode())
-    runs = ",\n".join(map(json.dumps, records))
-    head |= {"checksums": sums}
-    text = f'{json.dumps(head)[:-1]}, "runs": [\n{runs}\n]}}\n'  # a line for each run
-    write_beside(folder / "runs.json", text.encode())
+    suite = results.suite.to_dict()
+    sums["runs"] = _checksum(json.dumps([suite, records]).encode())
+    said, records = _said_once(records)
+    head = {"bounds_version": BOUNDS_VERSION, "suite": suite, "checksums": sums}
+    lines = [f'"said": [\n{_lines(said)}\n]', f'"runs": [\n{_lines(records)}\n]']
+    write_beside(folder / "runs.json", f"{json.dumps(head)[:-1]}, {', '.join(lines)}}}\n".encode())
 
 
 def check_replaceable(results: Results, folder: Path) -> None:
@@ -147,8 +165,9 @@ def read(folder: Path) -> Results:
     try:
         version, sums = content["bounds_version"], dict(content.get("checksums", {}))
         suite = Suite.from_dict(content["suite"])
-        runs = tuple(RunRecord(**record) for record in content["runs"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        records = _said_again(content.get("said"), content["runs"])
+        runs = tuple(RunRecord(**record) for record in records)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no list of runs: {reason(error)}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -165,9 +184,34 @@ def read(folder: Path) -> Results:
         name: _read_table(folder / f"{name}.parquet", columns, suite, sums.get(name))
         for name, columns in expected.items()
     }
-    written = json.dumps([content["suite"], content["runs"]]).encode()
+    written = json.dumps([content["suite"], records]).encode()
     _check_sum(path, written, sums.get("runs"))
     return Results(suite, runs, **tables)
+
+
+def _said_once(records: list[dict[str, Any]]) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The values of `_REPEATED`, each once, and the records with places in that list for them."""
+    said: dict[str, int] = {}
+
+    def place(value: Any) -> int:
+        return said.setdefault(json.dumps(value), len(said))
+
+    short = [r | {name: place(r[name]) for name in _REPEATED} for r in records]
+    return list(map(json.loads, said)), short
+
+
+def _said_again(said: list[Any] | None, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The inverse of `_said_once`; records of before each was said once are as they were."""
+    if said is None:
+        return records
+    return [
+        r | {name: said[r[name]] for name in _REPEATED if type(r.get(name)) is int} for r in records
+    ]
+
+
+def _lines(values: list[Any]) -> str:
+    """JSON of the items of a list, a line each."""
+    return ",\n".join(map(json.dumps, values))
 
 
 def _checksum(content: bytes) -> str:
@@ -253,6 +297,4 @@ def run_records(job: Job) -> Iterator[RunRecord]:
 def _run_json(job: Job) -> dict[str, Any]:
     """What the run folder says of its configuration, versions and machine; empty if nothing yet."""
     content = read_json(job.folder / "config.json")
-    return (
-        {key: content[key] for key in ("config", "versions", "machine", "git")} if content else {}
-    )
+    return {key: content[key] for key in ("config", "versions", "machine", "git") if key in content}

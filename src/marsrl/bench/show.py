@@ -16,7 +16,7 @@ from marsrl.bench.measure import Cost, seconds_left
 from marsrl.bench.plan import Job
 from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.suite import Suite
-from marsrl.report.wording import count, hours, with_interval
+from marsrl.report.wording import answer, between, count, hours, number, score, with_interval
 
 if TYPE_CHECKING:
     from marsrl.report.summary import Summary
@@ -94,9 +94,29 @@ def scores(summary: Summary) -> Table:
         for name, mean, iqm in zip(summary.objectives, group.mean, group.iqm, strict=True):
             duel = duels.get((group.name, name))
             tasks = f"{group.name} ({len(group.tasks)})"
-            said = [duel.word if duel else ""] if summary.contests else []
+            said = [duel.verdict if duel else ""] if summary.contests else []
             table.add_row(tasks, plain(name), with_interval(mean), with_interval(iqm), *said)
     return table
+
+
+def returns(summary: Summary) -> Table:
+    """Each objective on each task, and each of its seeds, as Markdown."""
+    seeds = summary.results.suite.seeds
+    names = ["task", "objective", "diverged", "return", "score", *(f"seed {x}" for x in seeds)]
+    table = Table(*(Column(name, overflow="fold") for name in names), box=MARKDOWN)
+    for row in summary.rows:
+        mean = f"{number(float(row.mean.value))} {between(row.mean, number)}" if row.mean else "-"
+        of_seed = dict(zip(row.ended, map(number, row.returns), strict=True))
+        cells = f"{len(row.diverged)}", mean, score(row.score)
+        table.add_row(
+            row.task, plain(row.objective), *cells, *(of_seed.get(seed, "-") for seed in seeds)
+        )
+    return table
+
+
+def verdicts(summary: Summary) -> list[str]:
+    """Who is ahead of whom, a line for each contest."""
+    return [" ".join(answer(x, summary.margin)).strip() for x in summary.contests]
 
 
 def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:

@@ -117,16 +117,6 @@ class Suite:
         own = self.bounds.get(task)
         return Bounds(**own) if own else Bounds(TASKS[task].low, TASKS[task].high)
 
-    def method_settings(self) -> dict[str, dict[str, Table]]:
-        """What the methods differ in on each task: task -> label -> setting -> value."""
-        found = {}
-        for task in self.tasks:
-            configs = {label: self.config(task, label).to_dict() for label in self.objectives}
-            first, *others = configs.values()
-            differing = [name for name in first if any(x[name] != first[name] for x in others)]
-            found[task] = {x: {name: c[name] for name in differing} for x, c in configs.items()}
-        return found
-
     def check(self, make: bool = True) -> None:
         """Makes the configuration of every cell.
 

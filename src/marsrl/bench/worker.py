@@ -45,14 +45,17 @@ def main() -> None:
         with contextlib.suppress(OSError):  # another host, which need not have it
             os.chdir(args.path)
     try:
+        from rich.console import Console
+
         from marsrl.config import Config
         from marsrl.devices.startup import configure_jax
+        from marsrl.runs.monitor import ConsoleMonitor
 
         configure_jax(cores=None if args.core is None else 1)
         configs = [Config.from_dict(json.loads(word)) for word in args.words[::2]]
         folders = [Path(word) for word in args.words[1::2]]
         if folders:
-            _train(configs, folders)
+            train_runs(configs, folders, ConsoleMonitor(Console(width=160)))
         else:
             print(json.dumps(_measure(configs[0])))  # noqa: T201 (what it was started for)
     except Interrupted as stop:
@@ -65,21 +68,35 @@ def main() -> None:
         sys.exit(reason(error))  # the last line: below the advice that JAX puts under a traceback
 
 
-def _train(configs: Sequence[Config], folders: Sequence[Path]) -> None:
-    """Goes on with what has begun, one run after another, and then trains the others together."""
-    from rich.console import Console
+def train_runs(
+    configs: Sequence[Config],
+    folders: Sequence[Path],
+    monitor: Monitor,
+    followers: Sequence[str] | None = None,
+) -> None:
+    """Goes on with what has begun, one run after another, and then trains the others together.
 
-    from marsrl.runs.monitor import ConsoleMonitor
+    Args:
+        configs: of the runs, which can share a program.
+        folders: theirs.
+        monitor: who watches.
+        followers: names of those who are told the log; default: nobody, or those that a run has.
+
+    Raises:
+        UserError: see `marsrl.runs.runner.train_together` and `resume`.
+    """
     from marsrl.runs.runner import train_together
 
-    monitor = ConsoleMonitor(Console(width=160))
     runs = zip(configs, folders, strict=True)
-    new = [(config, folder) for config, folder in runs if not _resume(config, folder, monitor)]
+    new = [run for run in runs if not _resume(*run, monitor, followers)]
     if new:
-        train_together([config for config, _ in new], [folder for _, folder in new], monitor)
+        configs, folders = [config for config, _ in new], [folder for _, folder in new]
+        train_together(configs, folders, monitor, followers=followers or ())
 
 
-def _resume(config: Config, folder: Path, monitor: Monitor) -> bool:
+def _resume(
+    config: Config, folder: Path, monitor: Monitor, followers: Sequence[str] | None
+) -> bool:
     """Goes on with a run to its end; False if there is none, or nothing to go on from."""
     from marsrl.runs.checkpoint import CheckpointError
     from marsrl.runs.runner import resume
@@ -90,7 +107,7 @@ def _resume(config: Config, folder: Path, monitor: Monitor) -> bool:
     if not folder.exists():
         return False
     try:
-        resume(folder, monitor, expected=config)
+        resume(folder, monitor, expected=config, followers=followers)
     except CheckpointError as error:  # no sound one
         _set_aside(folder, monitor, str(error))
         return False

@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from marsrl.compiler import compiler_options
-from marsrl.config import Config
+from marsrl.config import Config, Layout
 from marsrl.devices.system import available_memory, num_cores
 from marsrl.errors import UserError
 from marsrl.types import PyTree
@@ -46,8 +46,8 @@ SEEDS_AND_ENVS = jax.P("seeds", "envs")
 """The first axis holds seeds, the second environments, or blocks of them."""
 
 
-def make_mesh(config: Config) -> jax.sharding.Mesh:
-    """A mesh ("seeds", "envs") of the configuration's devices, or of as many as can be used.
+def make_mesh(layout: Layout) -> jax.sharding.Mesh:
+    """A mesh ("seeds", "envs") of the devices that are asked for, or of as many as can be used.
 
     Seeds are spread first, since they need not talk to each other. Every process gives equally
     many devices, and neighbours in the mesh are of one process where possible.
@@ -55,26 +55,26 @@ def make_mesh(config: Config) -> jax.sharding.Mesh:
     Raises:
         UserError: there are fewer devices than asked for, or the processes cannot share the work.
     """
-    sizes = _usable_sizes(config)
-    if config.devices not in (None, *sizes):
+    sizes = _usable_sizes(layout)
+    if layout.devices not in (None, *sizes):
         raise UserError(
-            f"devices = {config.devices}, but {jax.process_count()} process(es) offer "
+            f"devices = {layout.devices}, but {jax.process_count()} process(es) offer "
             f"{jax.device_count()}; usable here: {', '.join(map(str, sizes)) or 'none'}"
         )
     if not sizes:
         raise UserError(
-            f"{jax.process_count()} processes cannot share {len(config.seeds)} seeds and "
-            f"{config.env_blocks} blocks of environments evenly"
+            f"{jax.process_count()} processes cannot share {layout.num_seeds} seeds and "
+            f"{layout.env_blocks} blocks of environments evenly"
         )
-    size = config.devices or max(sizes)
+    size = layout.devices or max(sizes)
     share = size // jax.process_count()
     devices = np.asarray([device for group in _device_groups() for device in group[:share]])
-    return jax.sharding.Mesh(devices.reshape(config.mesh_shapes[size]), ("seeds", "envs"))
+    return jax.sharding.Mesh(devices.reshape(layout.shapes[size]), ("seeds", "envs"))
 
 
 def fit_devices(config: Config) -> Config:
     """The configuration itself if its devices are here, else with as many as can be used."""
-    here = config.devices in (None, *_usable_sizes(config))
+    here = config.devices in (None, *_usable_sizes(config.layout))
     return config if here else dataclasses.replace(config, devices=None)
 
 
@@ -85,11 +85,11 @@ def _device_groups() -> list[list[Any]]:
     return [list(group) for _, group in groups]
 
 
-def _usable_sizes(config: Config) -> list[int]:
+def _usable_sizes(layout: Layout) -> list[int]:
     """How many devices a mesh may have here, ascending."""
     groups = _device_groups()
     most = len(groups) * min(map(len, groups))
-    return sorted(n for n in config.mesh_shapes if n <= most and n % len(groups) == 0)
+    return sorted(n for n in layout.shapes if n <= most and n % len(groups) == 0)
 
 
 def spread(

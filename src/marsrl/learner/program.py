@@ -91,7 +91,7 @@ class Program:
         self.env = env
         self.algorithm = make_algorithm(config, _TracedOnce(env), objective, axes=("envs",))
         seeds = [seed for each in (config, *others) for seed in each.seeds]
-        layout = dataclasses.replace(config, seeds=tuple(range(len(seeds))))
+        layout = dataclasses.replace(config.layout, num_seeds=len(seeds))
         if self.algorithm.env.on_host:
             layout = dataclasses.replace(layout, devices=_one_device(config))
         self._mesh = mesh = make_mesh(layout)

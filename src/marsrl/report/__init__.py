@@ -2,13 +2,12 @@
 
 - `stats`: scores, aggregates and comparisons, arrays in and arrays out
 - `bootstrap`: their intervals; `permutation`: exact ones of a single task
-- `factorial`: geometry against boundary
+- `effects`: those of geometry and boundary
 - `runs`: a run folder, read and checked
 - `figures`: the one look of every figure
-- `learning`: the learning curve of one run
-- `compare`: several objectives on one task, as a table and a figure
-- `grids`, `curves`, `verdict`, `ablation`, `settings`, `response`, `origins`: a benchmark's
-  results as numbers
+- `learning`: the learning curve of one run; `series`: any logged series of several
+- `grids`, `curves`, `diagnostics`, `verdict`, `factorial`, `settings`, `response`, `origins`: a
+  benchmark's results as numbers
 - `summary`: all of these together; `wording`: its sentences
-- `benchmark_figures`, `looks`: its figures; `page`: its HTML page
+- `benchmark_figures`, `styles`: its figures; `page`: its HTML page
 """

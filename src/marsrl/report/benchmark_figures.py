@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from marsrl.report import figures
-from marsrl.report.ablation import BOUNDARIES, GEOMETRIES, Factorial
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import Curve, Efficiency, TaskCurves
-from marsrl.report.looks import Look, band, cell, course, ends, look_at, response, shared_legend
+from marsrl.report.factorial import BOUNDARIES, GEOMETRIES, Factorial
 from marsrl.report.response import Point, Response
-from marsrl.report.runs import lowest
 from marsrl.report.settings import base_objective
+from marsrl.report.stats import lowest
+from marsrl.report.styles import Style, band, cell, course, ends, response, shared_legend, style_at
 from marsrl.report.summary import Group, Summary
 from marsrl.report.verdict import Contest, Duel, by_family
 from marsrl.report.wording import MISSING, difference, number, ratio, score, small, with_interval
@@ -72,25 +72,25 @@ class Plot(NamedTuple):
     Attributes:
         name: of its files.
         panels: of it, at least one.
-        looks: the legend.
+        styles: the legend.
     """
 
     name: str
     panels: tuple[Panel, ...]
-    looks: dict[str, Look]
+    styles: dict[str, Style]
 
 
 def make_plots(summary: Summary) -> dict[str, Plot]:
     """All figures for which there is data, by name."""
     names = summary.results.suite.objectives
-    # the clearest look to the objective that the verdict is about
+    # the clearest style to the objective that the verdict is about
     order = sorted(names, key=lambda name: name != summary.target)
-    all_looks = {name: look_at(order.index(name)) for name in names}
-    compared = {name: all_looks[name] for name in summary.objectives}
-    cells = {name: all_looks[name] for name in summary.cells.values()}
+    all_styles = {name: style_at(order.index(name)) for name in names}
+    compared = {name: all_styles[name] for name in summary.objectives}
+    cells = {name: all_styles[name] for name in summary.cells.values()}
     contests = [contest for contest in summary.contests if contest.tasks]
     width = _forest_width(contests)
-    others = {contest.other: all_looks[contest.other] for contest in contests}
+    others = {contest.other: all_styles[contest.other] for contest in contests}
     groups = summary.groups
     plots = (
         Plot(
@@ -98,14 +98,16 @@ def make_plots(summary: Summary) -> dict[str, Plot]:
             tuple(_forest(x, summary.margin, width, others[x.other]) for x in contests),
             others,
         ),
-        *_responses(summary, all_looks),
+        *_responses(summary, all_styles),
         Plot("scores", tuple(_scores(group, groups, compared) for group in groups), compared),
         Plot("profile", tuple(_profile(group, groups, compared) for group in groups), compared),
         *(Plot(f"efficiency-{by}", _efficiencies(summary, by, compared), compared) for by in _BY),
         Plot("factorial", tuple(_factorial(x, summary, cells) for x in summary.factorial), cells),
         Plot("diagnostics", _diagnostics(summary, compared), compared),
         Plot(
-            "curves", tuple(_curves(*item, all_looks) for item in summary.curves.items()), all_looks
+            "curves",
+            tuple(_curves(*item, all_styles) for item in summary.curves.items()),
+            all_styles,
         ),
     )
     return {plot.name: plot for plot in plots if plot.panels}
@@ -126,7 +128,7 @@ def draw_plot(plot: Plot) -> Figure:
     figure = figures.new_figure(PANEL[0] * columns, height * rows)
     for place, panel in enumerate(plot.panels, start=1):
         panel.draw(figure.add_subplot(rows, columns, place))
-    shared_legend(figure, plot.looks)
+    shared_legend(figure, plot.styles)
     return figure
 
 
@@ -138,17 +140,17 @@ def _forest_width(contests: Sequence[Contest]) -> float:
     return max(0.1, *values, *ends) if rows else 0.1
 
 
-def _forest(contest: Contest, margin: float, width: float, look: Look) -> Panel:
+def _forest(contest: Contest, margin: float, width: float, style: Style) -> Panel:
     """The differences of a contest: overall, then each family above its tasks."""
     rows = _forest_rows(contest)
 
     def draw(ax: Axes) -> None:
         figures.span_across(ax, margin)
         for place, (_, duel, bold) in enumerate(rows):
-            settled = duel.word != "not settled"
+            settled = duel.verdict != "not settled"
             ends = np.array([duel.difference.low, duel.difference.high])
             value = float(duel.difference.value)
-            figures.difference(ax, place, ends, value, look.color, look.marker, bold, settled)
+            figures.difference(ax, place, ends, value, style.color, style.marker, bold, settled)
         figures.dress_differences(ax, title, [(name, bold) for name, _, bold in rows])
         ax.set_xlim(-width, width)
 
@@ -173,15 +175,15 @@ def _forest_rows(contest: Contest) -> list[tuple[str, Duel, bool]]:
 
 def _told(duel: Duel) -> str:
     low, value, high = (difference(float(x)) for x in sorted(duel.difference))
-    return f"{value} [{low}, {high}] {duel.word}"
+    return f"{value} [{low}, {high}] {duel.verdict}"
 
 
-def _responses(summary: Summary, looks: dict[str, Look]) -> Iterator[Plot]:
+def _responses(summary: Summary, styles: dict[str, Style]) -> Iterator[Plot]:
     """The score against the size of the region as it was set, and as it was measured."""
     found = summary.responses
     runs = summary.results.runs
     bases = {label: base_objective(runs, label) for label in summary.objectives}
-    ours = {base: looks.get(base, looks[label]) for label, base in bases.items()}
+    ours = {base: styles.get(base, styles[label]) for label, base in bases.items()}
     if len(summary.objectives) < 2 or not found:
         return
     scores = [p.score for x in found for line in x.lines for p in line]
@@ -197,7 +199,7 @@ def _responses(summary: Summary, looks: dict[str, Look]) -> Iterator[Plot]:
 def _response(
     found: Response,
     bases: dict[str, str],
-    looks: dict[str, Look],
+    styles: dict[str, Style],
     limits: tuple[float, float],
     by: str,
 ) -> Panel:
@@ -205,14 +207,14 @@ def _response(
         return point.eps if by == "eps" else point.kl
 
     lines = [
-        (looks[bases[line[0].label]], [p for p in line if at(p) is not None])
+        (styles[bases[line[0].label]], [p for p in line if at(p) is not None])
         for line in found.lines
     ]
 
     def draw(ax: Axes) -> None:
-        for look, points in lines:
+        for style, points in lines:
             x = np.array([at(p) for p in points], np.float64)
-            response(ax, x, [p.score for p in points], look)
+            response(ax, x, [p.score for p in points], style)
         figures.dress_sizes(ax, title, by)
         ax.set_ylim(limits)
 
@@ -224,57 +226,60 @@ def _response(
     return Panel(title, text, draw)
 
 
-def _scores(group: Group, groups: Sequence[Group], looks: dict[str, Look]) -> Panel:
-    limits = _limits(mean for each in groups for mean in each.mean)
+def _scores(group: Group, groups: Sequence[Group], styles: dict[str, Style]) -> Panel:
+    means = [mean for each in groups for mean in each.mean]
+    single = [each.scores for each in groups if len(each.tasks) == 1]  # whose runs are drawn too
+    limits = _limits([*means, *(Estimate(x, x, x) for x in single)])
 
     def draw(ax: Axes) -> None:
-        figures.dress_scores(ax, title, len(looks))
-        for place, (look, mean) in enumerate(zip(looks.values(), group.mean, strict=True)):
+        figures.dress_scores(ax, title, len(styles))
+        for place, (style, mean) in enumerate(zip(styles.values(), group.mean, strict=True)):
             ends = np.array([mean.low, mean.high])
-            figures.score(ax, place, np.empty(0), ends, float(mean.value), look.color)
-        figures.name_scores(ax, list(looks))
+            runs = group.scores[place, 0] if len(group.tasks) == 1 else np.empty(0)
+            figures.score(ax, place, runs, ends, float(mean.value), style.color)
+        figures.name_scores(ax, list(styles))
         ax.set_xlim(limits)
 
     title = f"{group.name}: mean score"
-    values = _each(list(looks), [with_interval(mean) for mean in group.mean])
+    values = _each(list(styles), [with_interval(mean) for mean in group.mean])
     return Panel(title, f"Mean score with interval, {group.name}: {values}.", draw)
 
 
-def _profile(group: Group, groups: Sequence[Group], looks: dict[str, Look]) -> Panel:
+def _profile(group: Group, groups: Sequence[Group], styles: dict[str, Style]) -> Panel:
     profile = group.profile
     ends = [x for each in groups for x in each.profile.threshold[[0, -1]]]
 
     def draw(ax: Axes) -> None:
-        for look, *share in zip(looks.values(), *profile.share, strict=True):
-            band(ax, profile.threshold, Estimate(*share), look)
+        for style, *share in zip(styles.values(), *profile.share, strict=True):
+            band(ax, profile.threshold, Estimate(*share), style)
         figures.dress_numbers(ax, title)
         ax.set_xlim(min(ends), max(ends))
         ax.set_ylim(0, 1.02)
 
     title = f"{group.name}: share above a score"
     half = int(np.abs(profile.threshold - 0.5).argmin())
-    shares = _each(list(looks), [score(x) for x in profile.share.value[:, half]])
+    shares = _each(list(styles), [score(x) for x in profile.share.value[:, half]])
     at = score(profile.threshold[half])
     return Panel(title, f"{group.name}: share of runs that score above {at}: {shares}.", draw)
 
 
-def _efficiencies(summary: Summary, by: str, looks: dict[str, Look]) -> tuple[Panel, ...]:
+def _efficiencies(summary: Summary, by: str, styles: dict[str, Style]) -> tuple[Panel, ...]:
     found = {x.name: x.efficiency[by] for x in summary.groups if by in x.efficiency}
     if not found:
         return ()
     limits = _limits(curves.iqm for curves in found.values())
     return tuple(
-        _efficiency(f"{name}: {_BY[by][curves.alike]}", curves, looks, limits)
+        _efficiency(f"{name}: {_BY[by][curves.alike]}", curves, styles, limits)
         for name, curves in found.items()
     )
 
 
 def _efficiency(
-    title: str, curves: Efficiency, looks: dict[str, Look], limits: tuple[float, float]
+    title: str, curves: Efficiency, styles: dict[str, Style], limits: tuple[float, float]
 ) -> Panel:
     def draw(ax: Axes) -> None:
-        for look, *iqm in zip(looks.values(), *curves.iqm, strict=True):
-            band(ax, curves.x, Estimate(*iqm), look)
+        for style, *iqm in zip(styles.values(), *curves.iqm, strict=True):
+            band(ax, curves.x, Estimate(*iqm), style)
         if curves.alike:
             figures.dress(ax, title, small=True)
         else:
@@ -283,10 +288,10 @@ def _efficiency(
 
     middle = len(curves.x) // 2
     values = [f"{score(x[middle])} halfway, {score(x[-1])} at the end" for x in curves.iqm.value]
-    return Panel(title, f"{title}: {_each(list(looks), values)}.", draw)
+    return Panel(title, f"{title}: {_each(list(styles), values)}.", draw)
 
 
-def _factorial(factorial: Factorial, summary: Summary, looks: dict[str, Look]) -> Panel:
+def _factorial(factorial: Factorial, summary: Summary, styles: dict[str, Style]) -> Panel:
     title = f"{factorial.name}: IQM"
     shifts = (-0.08, 0.08)  # so that intervals stand beside each other
 
@@ -296,15 +301,15 @@ def _factorial(factorial: Factorial, summary: Summary, looks: dict[str, Look]) -
             figures.join_cells(ax, places, factorial.cells.value[:, b], solid=b == 0)
             for g, geometry in enumerate(GEOMETRIES):
                 estimate = Estimate(*(x[g, b] for x in factorial.cells))
-                cell(ax, places[g], estimate, looks[summary.cells[geometry, boundary]])
+                cell(ax, places[g], estimate, styles[summary.cells[geometry, boundary]])
         figures.dress_cells(ax, title, GEOMETRIES)
 
     cells = zip(*(x.ravel() for x in factorial.cells), strict=True)
-    values = _each(list(looks), [with_interval(Estimate(*x)) for x in cells])
+    values = _each(list(styles), [with_interval(Estimate(*x)) for x in cells])
     return Panel(title, f"IQM with interval, {factorial.name}: {values}.", draw)
 
 
-def _diagnostics(summary: Summary, looks: dict[str, Look]) -> tuple[Panel, ...]:
+def _diagnostics(summary: Summary, styles: dict[str, Style]) -> tuple[Panel, ...]:
     found = summary.diagnostics
     if found is None:
         return ()
@@ -313,21 +318,21 @@ def _diagnostics(summary: Summary, looks: dict[str, Look]) -> tuple[Panel, ...]:
         spans = name in _AMOUNTS and np.nanmin(found.course[name]) > 0
 
         def draw(ax: Axes) -> None:
-            for look, values in zip(looks.values(), found.course[name], strict=True):
-                course(ax, found.share, values, look)
+            for style, values in zip(styles.values(), found.course[name], strict=True):
+                course(ax, found.share, values, style)
             figures.dress_shares(ax, title)
             if spans:
                 figures.span_orders(ax)
             elif name in _SHARES:
                 ax.set_ylim(bottom=0)
 
-        means = _each(list(looks), [small(x) for x in found.total[name]])
+        means = _each(list(styles), [small(x) for x in found.total[name]])
         return Panel(title, f"{title}, mean over training: {means}.", draw)
 
     def draw_ratios(ax: Axes) -> None:
         courses = found.course["ratio/min"], found.course["ratio/max"]
-        for look, low, high in zip(looks.values(), *courses, strict=True):
-            ends(ax, found.share, np.maximum(low, _LOWEST_RATIO), high, look)
+        for style, low, high in zip(styles.values(), *courses, strict=True):
+            ends(ax, found.share, np.maximum(low, _LOWEST_RATIO), high, style)
         figures.dress_shares(ax, "Ratio, smallest and largest")
 
     measured = {
@@ -339,19 +344,19 @@ def _diagnostics(summary: Summary, looks: dict[str, Look]) -> tuple[Panel, ...]:
     if not np.isfinite(found.course["ratio/min"]).any():
         return panels
     extremes = zip(found.total["ratio/min"], found.total["ratio/max"], strict=True)
-    ranges = _each(list(looks), [f"{ratio(low)} to {ratio(high)}" for low, high in extremes])
+    ranges = _each(list(styles), [f"{ratio(low)} to {ratio(high)}" for low, high in extremes])
     text = f"Smallest and largest ratio of any run: {ranges}."
     return (*panels, Panel("Ratio range", text, draw_ratios))
 
 
-def _curves(task: str, curves: TaskCurves, looks: dict[str, Look]) -> Panel:
+def _curves(task: str, curves: TaskCurves, styles: dict[str, Style]) -> Panel:
     def draw(ax: Axes) -> None:
         figures.references(ax, _near(curves))
         for curve in curves.objectives:
-            look = looks[curve.objective]
-            band(ax, curves.step, curve.mean, look)
+            style = styles[curve.objective]
+            band(ax, curves.step, curve.mean, style)
             for step, value in curve.last:
-                figures.mark_divergence(ax, np.array([step]), np.array([value]), look.color)
+                figures.mark_divergence(ax, np.array([step]), np.array([value]), style.color)
         figures.dress(ax, figures.plain(task), small=True)
 
     means = _each([x.objective for x in curves.objectives], [_end(x) for x in curves.objectives])

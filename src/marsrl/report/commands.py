@@ -2,56 +2,118 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from marsrl.bench import show
+from marsrl.bench.checks import check_same_code, check_unplanned, check_version
+from marsrl.bench.comparison import comparison, results_of
+from marsrl.bench.launch import train_here
+from marsrl.bench.plan import adopt, plan
+from marsrl.bench.progress import has_ended
+from marsrl.bench.results import Results, check_replaceable, collect, write
+from marsrl.bench.sources import check_sources
+from marsrl.bench.suite import Suite
+from marsrl.bench.worker import train_runs
+from marsrl.commandline import ConfigFile, Log, Trust
 from marsrl.config import Config
 from marsrl.console import PlainConsole
-from marsrl.errors import UserError
+from marsrl.envs.tasks import Bounds
+from marsrl.errors import Interrupted, UserError
+from marsrl.extras import require
 from marsrl.runs.folder import default_folder
+from marsrl.runs.machine import describe_versions
 from marsrl.runs.monitor import ConsoleMonitor
 
-_console = PlainConsole()
+_console = PlainConsole(highlight=False)
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Train several objectives with the same seeds, then tabulate and plot them."""
+    """Train several objectives on one task, and report on them as the benchmark does.
 
-    config: tyro.conf.OmitArgPrefixes[Config] = field(
-        default_factory=lambda: Config(seeds=(0, 1, 2, 3, 4), total_steps=3_000_000)
-    )
+    Needs marsrl[bench]. The folder is a store, and so works with all of `marsrl bench`.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[Config] = Config()
     objectives: tuple[str, ...] = ("mars", "maspo", "mappo")
-    """What to compare; `--objective` is not used."""
+    """What to compare, the first with each other one; `--objective` is not used."""
     out: Path | None = None
-    """Folder for the runs and results; default: runs/compare-TASK-TIME."""
+    """Folder for the runs and the page; default: runs/compare-TASK-TIME."""
     resume: bool = False
-    """Go on with an interrupted comparison in --out."""
+    """Go on with an interrupted comparison in --out, or add objectives and seeds to it."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[RUN RUN ...]")] = ()
+    """Compare these runs of one task instead, and train nothing."""
+    bounds: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
+    """Mean returns that are scores of 0 and 1, of a task outside the 47; default: as they are."""
+    mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Resume with other code of marsrl, or other versions of what decides numbers."""
+    log: Log = ()
+    """Where else the logs go."""
+    file: ConfigFile = None
+    """Settings to begin with: TOML, or the config.json of a run; options come after it."""
+    trust: Trust = False
+    """Run a task or objective module:factory that a config.json names."""
 
     def __call__(self) -> None:
-        """Trains what is missing and writes table and figure."""
-        from marsrl.report.compare import compare
-        from marsrl.runs.runner import resume, train
+        """Trains what is missing; writes results, figures and page, and says who is ahead."""
+        from marsrl.report.page import write_page
+        from marsrl.report.summary import summarize_benchmark
 
-        out = self.out or default_folder(f"compare-{self.config.task}")
+        require("pyarrow", "bench")  # not after hours of training
+        bounds = None if self.bounds is None else Bounds(*self.bounds)
+        if self.runs:
+            results = results_of(self.runs, bounds)
+            out = self.out or default_folder(f"compare-{results.suite.name}")
+            check_replaceable(results, out)
+        else:
+            out = self.out or default_folder(f"compare-{self.config.task}")
+            self._check_free(out)
+            results = self._trained(comparison(self.config, self.objectives, bounds), out)
+        target = results.suite.objectives[0] if self.runs else self.objectives[0]
+        summary = summarize_benchmark(results, target)
+        write(results, out)
+        _console.print(show.returns(summary))
+        for line in show.verdicts(summary):
+            _console.say(line)
+        _console.say(f"wrote {write_page(summary, out)}")
+
+    def _check_free(self, out: Path) -> None:
         if out.exists() and not self.resume:
             raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
-        if not 2 <= len(set(self.objectives)) == len(self.objectives) <= 10:
-            raise UserError(f"objectives = {self.objectives} must be 2 to 10 different ones")
-        configs = [dataclasses.replace(self.config, objective=name) for name in self.objectives]
-        for config in configs:
-            run = out / config.objective
-            if run.exists():
-                resume(run, ConsoleMonitor(_console), expected=config)
-            else:
-                train(config, run, ConsoleMonitor(_console))
-        compare([out / name for name in self.objectives], out)
-        _console.say((out / "table.md").read_text())
-        _console.say(f"wrote {out / 'table.md'} and {out / 'comparison.png'}")
+        runs = [out / name for name in self.objectives]
+        if old := [str(run) for run in runs if (run / "config.json").exists()]:
+            way = f"compare --runs {' '.join(old)}"
+            raise UserError(f"{out} is of an older marsrl; see it with: {way}")
+
+    def _trained(self, named: Suite, out: Path) -> Results:
+        """The results of a store, once all that the comparison names has been trained."""
+        from marsrl.envs.registry import make
+        from marsrl.runs.followers import choose
+
+        make(self.config.task, **self.config.task_settings)  # or refuses, with nothing written
+        choose(self.log)
+        suite = adopt(named, out)
+        every, jobs = plan(suite, out), plan(named, out)
+        check_unplanned(suite, out, every)
+        check_version(every)
+        check_sources(jobs, Path.cwd())
+        todo = [job for job in jobs if not has_ended(job)]
+        if todo and not self.mixed:
+            check_same_code(every, describe_versions())
+        monitor, log = ConsoleMonitor(_console), self.log or None
+        try:
+            for job in todo:
+                _console.say(job.name)
+                train_here(job, partial(train_runs, [job.config], [job.folder], monitor, log))
+        except Interrupted as stop:
+            way = f"marsrl compare --resume --out {out}, and the other words as before"
+            raise Interrupted(f"stopped; go on with: {way}", stop.code - 128) from None
+        return collect(out)
 
 
 @dataclass(frozen=True)

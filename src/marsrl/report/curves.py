@@ -1,4 +1,4 @@
-"""What happened while a benchmark's runs trained, over all tasks or on one of them."""
+"""Evaluations while a benchmark's runs trained: on a task, and as scores over all tasks."""
 
 from __future__ import annotations
 
@@ -7,24 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from marsrl.bench.records import Results
-from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.errors import UserError
 from marsrl.report.bootstrap import Estimate, mean_band
-from marsrl.report.grids import Grid, Trace, diverged_as_lowest, read_traces
-from marsrl.report.stats import Floats, iqm, mean_present, normalize_scores, steps_covered
+from marsrl.report.grids import Grid, Trace, diverged_as_lowest
+from marsrl.report.stats import Floats, iqm, normalize_scores
 from marsrl.report.verdict import estimate
 
 CURVE_RESAMPLES = 2_000
 """Resamples of an interval at every point of a curve."""
 _POINTS = 41
 """Most points of a sample-efficiency curve."""
-_BINS = 20
-"""Most points of a diagnostic over training."""
-COURSES = ("entropy", "approx_kl", *TRUST_REGION, *DIAGNOSTICS)
-"""What is followed over training."""
-_REDUCE = {"ratio/min": np.fmin.reduce, "ratio/max": np.fmax.reduce}
-"""Extremes stay extremes; everything else is averaged."""
 
 
 class Efficiency(NamedTuple):
@@ -78,21 +70,6 @@ class TaskCurves(NamedTuple):
     objectives: tuple[Curve, ...]
 
 
-class Diagnostics(NamedTuple):
-    """Failure modes of the compared objectives during training; a diverged run until it did.
-
-    Attributes:
-        share: (K,) of the budget, at the middle of each part of it.
-        course: (O, K) by name of `COURSES`: the mean over each run's steps, then over runs, but
-            the smallest ratio/min and largest ratio/max of any; NaN where nothing was measured.
-        total: (O,) by name, likewise over all of training.
-    """
-
-    share: Floats
-    course: dict[str, Floats]
-    total: dict[str, Floats]
-
-
 def efficiency(
     grid: Grid, evaluations: dict[str, Trace], objectives: tuple[str, ...], tasks: tuple[str, ...]
 ) -> dict[str, Efficiency]:
@@ -140,7 +117,7 @@ def task_curves(grid: Grid, evaluations: dict[str, Trace]) -> dict[str, TaskCurv
         lowest = np.fmin.reduce(returns.ravel(), initial=low)
         known = np.isfinite(returns)
         after = known[..., ::-1].cumsum(axis=-1)[..., ::-1] == 0
-        fallen = np.where(after & grid.diverged[:, t, :, None], lowest, returns)
+        counted = np.where(after & grid.diverged[:, t, :, None], lowest, returns)
         found = []
         for o, objective in enumerate(grid.objectives):
             seen = known[o].any(axis=-1)
@@ -149,47 +126,12 @@ def task_curves(grid: Grid, evaluations: dict[str, Trace]) -> dict[str, TaskCurv
                     (step[known[o, s]][-1], returns[o, s, known[o, s]][-1])
                     for s in np.flatnonzero(seen & grid.diverged[o, t])
                 ]
-                band = mean_band(fallen[o, seen])
+                band = mean_band(counted[o, seen])
                 last = np.array(ends, np.float64).reshape(-1, 2)
                 found.append(Curve(objective, int(seen.sum()), band, last))
         if found:
             curves[task] = TaskCurves(step, low, high, tuple(found))
     return curves
-
-
-def diagnose(
-    results: Results, grid: Grid, objectives: tuple[str, ...], tasks: tuple[str, ...]
-) -> Diagnostics | None:
-    """Averages the failure modes over all runs of these tasks, or takes their extremes.
-
-    None if they were not logged on one of the tasks.
-    """
-    traces = read_traces(results, "train", COURSES)
-    if not all(len(traces[task].step) for task in tasks):
-        return None
-    rows = [grid.objectives.index(name) for name in objectives]
-    bins = min(_BINS, *(len(traces[task].step) for task in tasks))
-    course, total = {}, {}
-    for name in COURSES:
-        over_runs = []
-        for task in tasks:
-            step, columns = traces[task]
-            covered, values = steps_covered(step), columns[name][rows]
-            # a row is about the steps before it, so it belongs at the middle of them
-            place = ((step - covered / 2) / step[-1] * bins).astype(int)
-            chosen = [*(place == k for k in range(bins)), place >= 0]  # and all of training
-            parts = [_reduce(name, values[..., part], covered[part]) for part in chosen]
-            over_runs.append(np.stack(parts, axis=-1))
-        runs = np.concatenate(over_runs, axis=1)  # (O, T S, K + 1)
-        reduced = _reduce(name, np.moveaxis(runs, 1, -1))
-        course[name], total[name] = reduced[:, :-1], reduced[:, -1]
-    return Diagnostics((np.arange(bins) + 0.5) / bins, course, total)
-
-
-def of_training(grid: Grid, trace: Trace, objective: str, name: str) -> float:
-    """The mean of what was logged over an objective's runs on a task; NaN if nothing was."""
-    values = trace.columns[name][grid.objectives.index(objective)]
-    return float(mean_present(_reduce(name, values, steps_covered(trace.step)), axis=0))
 
 
 def _efficiency(
@@ -214,10 +156,3 @@ def _aligned(points: Floats, when: Floats, returns: Floats, diverged: NDArray[np
             if diverged[run]:
                 aligned[run][points > x[-1]] = np.nan
     return aligned
-
-
-def _reduce(name: str, x: Floats, weights: Floats | float = 1.0) -> Floats:
-    """Over the last axis; NaN where nothing was measured."""
-    if name in _REDUCE:
-        return _REDUCE[name](x, axis=-1, initial=np.nan)
-    return mean_present(x, axis=-1, weights=weights)

@@ -1,83 +1,100 @@
-"""The factorial ablation, geometries by boundaries: which of the two a score depends on."""
+"""The 3 x 2 of a benchmark's objectives: is it the geometry of the barrier, or its boundary?"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike
+from marsrl.objectives import OBJECTIVES
+from marsrl.report.bootstrap import Estimate
+from marsrl.report.effects import FactorialEffects, factorial_effects
+from marsrl.report.grids import Grid, diverged_as_lowest
+from marsrl.report.verdict import groups
 
-from marsrl.report.bootstrap import Estimate, bootstrap, percentiles, widened
-from marsrl.report.stats import Floats, full_grid, iqm
+GEOMETRIES = ("clipped", "quadratic", "symmetric")
+BOUNDARIES = ("additive", "geometric")
 
 
-class FactorialEffects(NamedTuple):
-    """What geometry and boundary do to `cell[g, b]`, the IQM of geometry g with boundary b.
-
-    Every effect is a difference of IQMs, in normalised score; it changes sign with the order of
-    the pair and is 0 between a thing and itself.
+class Effect(NamedTuple):
+    """One effect of the factorial, a difference of IQMs.
 
     Attributes:
-        cells: (G, B) `cell[g, b]` itself.
-        geometry: (G, G) `[g, h]` is the mean over b of `cell[g, b] - cell[h, b]`.
-        boundary: (B, B) `[b, c]` is the mean over g of `cell[g, b] - cell[g, c]`.
-        interaction: (G, G, B, B) `[g, h, b, c]` is how the effect of boundary b against c differs
-            between geometries g and h,
-            `(cell[g, b] - cell[g, c]) - (cell[h, b] - cell[h, c])`.
+        kind: geometry, boundary, or the interaction of the two.
+        first: what the difference is taken of: a geometry or a boundary.
+        second: what is subtracted. For an interaction, the two geometries with which the
+            boundary's effect is compared.
+        seeds: of each cell.
+        estimate: the difference.
     """
 
+    kind: str
+    first: str
+    second: str
+    seeds: int
+    estimate: Estimate
+
+    @property
+    def verdict(self) -> str:
+        """What the interval settles; that of a single seed is a point, which settles nothing."""
+        low, high = self.estimate.low, self.estimate.high
+        if self.seeds > 1 and low == high == 0:
+            return "equal"
+        if self.seeds > 1 and (low > 0 or high < 0):
+            return "higher" if low > 0 else "lower"
+        return "not settled"
+
+
+class Factorial(NamedTuple):
+    """The 3 x 2 of geometries and boundaries on some tasks.
+
+    Attributes:
+        name: "overall" or a family.
+        tasks: on which all six cells are complete.
+        cells: (3, 2) IQMs in the order of `GEOMETRIES` and `BOUNDARIES`.
+        effects: of geometry, of the boundary, and interactions.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
     cells: Estimate
-    geometry: Estimate
-    boundary: Estimate
-    interaction: Estimate
+    effects: tuple[Effect, ...]
 
 
-def factorial_effects(
-    x: ArrayLike,
-    seed: int = 0,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    widen: bool = False,
-) -> FactorialEffects:
-    """Main effects of geometry and boundary and their interaction, with bootstrap intervals.
+def factorial_cells(objectives: tuple[str, ...]) -> dict[tuple[str, str], str]:
+    """The objective of each geometry and boundary, as far as they are among these."""
+    places = {(x.geometry.__name__, x.kind): name for name, x in OBJECTIVES.items()}
+    cells = {(g, b): places[g, b] for g in GEOMETRIES for b in BOUNDARIES}
+    return {place: name for place, name in cells.items() if name in objectives}
 
-    Args:
-        x: (G, B, T, S) normalised scores. Each cell's seeds are resampled on their own, within
-            each task; all effects are taken on the same resamples.
-        seed: of the resampling.
-        confidence: nominal coverage.
-        resamples: how many.
-        widen: make up for few seeds, see `bootstrap.widened`.
 
-    Raises:
-        ValueError: a setting is out of range, or the grid is not full (see `full_grid`).
+def factorials(grid: Grid, cells: dict[tuple[str, str], str]) -> tuple[Factorial, ...]:
+    """The factorial of all tasks on which the six cells are complete, and that of each family.
+
+    Empty if there is no such task, or the suite lacks a cell. A diverged run counts as the lowest
+    score of the six on these tasks, see `grids.diverged_as_lowest`.
     """
-    x = full_grid("x", x, axes=4)
-    geometries, boundaries = x.shape[:2]
-    cells = [x[g, b] for g in range(geometries) for b in range(boundaries)]
+    if len(cells) < len(GEOMETRIES) * len(BOUNDARIES):
+        return ()
+    names = tuple(cells.values())
+    shape = (len(GEOMETRIES), len(BOUNDARIES))
+    found = []
+    for name, tasks in groups(grid.complete(names)).items():
+        scores, _ = diverged_as_lowest(grid.scores_of(names, tasks))
+        effects = factorial_effects(scores.reshape(*shape, *scores.shape[1:]), widen=True)
+        found.append(Factorial(name, tasks, effects.cells, _effects(effects, len(grid.seeds))))
+    return tuple(found)
 
-    def table(*cells: Floats) -> Floats:
-        values = np.stack([iqm(cell) for cell in cells], axis=-1)
-        return values.reshape(*values.shape[:-1], geometries, boundaries)
 
-    samples = bootstrap(table, *cells, seed=seed, resamples=resamples)
-    if widen:
-        samples = widened(samples, table(*cells), *(cell.shape[:2] for cell in cells))
-    samples = _effects(samples)
-    return FactorialEffects(
-        *(
-            Estimate(value, *percentiles(sample, confidence))
-            for value, sample in zip(_effects(table(*cells)), samples, strict=True)
-        )
+def _effects(found: FactorialEffects, seeds: int) -> tuple[Effect, ...]:
+    def effect(kind: str, pair: tuple[int, int], *rest: int) -> Effect:
+        names = BOUNDARIES if kind == "boundary" else GEOMETRIES
+        values: Estimate = getattr(found, kind)
+        estimate = Estimate(*(x[(*pair, *rest)] for x in values))
+        return Effect(kind, names[pair[0]], names[pair[1]], seeds, estimate)
+
+    clipped, quadratic, symmetric = range(3)
+    ahead = ((symmetric, clipped), (symmetric, quadratic), (quadratic, clipped))
+    return (
+        *(effect("geometry", pair) for pair in ahead),
+        effect("boundary", (1, 0)),
+        *(effect("interaction", pair, 1, 0) for pair in ahead),
     )
-
-
-def _effects(cell: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """The values of `FactorialEffects` in its order, from (..., G, B)."""
-    geometry = cell[..., :, None, :] - cell[..., None, :, :]  # (..., G, G, B)
-    return cell, geometry.mean(axis=-1), _pairs(cell.mean(axis=-2)), _pairs(geometry)
-
-
-def _pairs(x: Floats) -> Floats:
-    """(..., N) -> (..., N, N), each entry minus each other."""
-    return x[..., :, None] - x[..., None, :]

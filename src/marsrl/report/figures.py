@@ -140,14 +140,6 @@ def references(ax: Axes, values: Sequence[float]) -> None:
         ax.axhline(value, color=SPINE, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
 
 
-def span(ax: Axes, step: Floats, low: Floats, high: Floats, color: str) -> None:
-    """A range over time, on a logarithmic axis; arrays (T,)."""
-    ax.fill_between(step, low, high, color=color, alpha=0.1, linewidth=0)
-    ax.plot(step, low, color=color, linewidth=1.2)
-    ax.plot(step, high, color=color, linewidth=1.2)
-    ax.set_yscale("log")
-
-
 def mark_divergence(ax: Axes, step: Floats, values: Floats, color: str) -> None:
     """A cross at the last point of a diverged seed's line, (T,) with NaN from there on."""
     known = np.isfinite(values)

@@ -28,8 +28,9 @@ class Grid(NamedTuple):
         seeds: S of them.
         ended: (O, T, S) whether a run finished or diverged.
         diverged: (O, T, S) whether it diverged.
-        scores: (O, T, S) return at the endpoint, 0 at the task's low bound and 1 at its high one,
-            to six decimals; NaN if a run did not finish.
+        returns: (O, T, S) at the endpoint; NaN if a run did not finish.
+        scores: (O, T, S) the same, 0 at the task's low bound and 1 at its high one, to six
+            decimals.
         bounds: of each task.
     """
 
@@ -38,6 +39,7 @@ class Grid(NamedTuple):
     seeds: tuple[int, ...]
     ended: NDArray[np.bool_]
     diverged: NDArray[np.bool_]
+    returns: Floats
     scores: Floats
     bounds: dict[str, Bounds]
 
@@ -142,8 +144,8 @@ def _read_best(results: Results) -> Grid:
                 )
             final[at] = means[key]
     bounds = {task: suite.bounds_of(task) for task in suite.tasks}
-    grid = Grid(suite.objectives, suite.tasks, suite.seeds, ended, diverged, final, bounds)
-    return _scored(grid, final)
+    names = suite.objectives, suite.tasks, suite.seeds
+    return _scored(Grid(*names, ended, diverged, final, final, bounds), final)
 
 
 def _scored(grid: Grid, returns: Floats) -> Grid:
@@ -151,7 +153,7 @@ def _scored(grid: Grid, returns: Floats) -> Grid:
     low, high = grid.bounds_of(grid.tasks)
     scores = np.moveaxis(normalize_scores(np.moveaxis(returns, 1, 0), low, high), 0, 1)
     # float32 returns of a solved task differ in the last digits, which is no difference
-    return grid._replace(scores=np.round(scores, 6))
+    return grid._replace(returns=returns, scores=np.round(scores, 6))
 
 
 def diverged_as_lowest(scores: Floats) -> tuple[Floats, float]:
@@ -160,8 +162,19 @@ def diverged_as_lowest(scores: Floats) -> tuple[Floats, float]:
     That is the lowest score present or 0, the random policy's, whichever is lower: where all the
     others solve a task, the lowest one present would make divergence a success.
     """
-    lowest = float(np.fmin.reduce(scores.ravel(), initial=0.0))
-    return np.where(np.isnan(scores), lowest, scores), lowest
+    return _lowest_where_missing(scores, 0.0)
+
+
+def returns_of(grid: Grid, task: str) -> Floats:
+    """The returns on a task (O, S), where what diverged counts as in `diverged_as_lowest`."""
+    t = grid.tasks.index(task)
+    return _lowest_where_missing(grid.returns[:, t], grid.bounds[task].low)[0]
+
+
+def _lowest_where_missing(x: Floats, most: float) -> tuple[Floats, float]:
+    """The lowest value, or `most` if that is lower, in place of NaN; and which that is."""
+    lowest = float(np.fmin.reduce(x.ravel(), initial=most))
+    return np.where(np.isnan(x), lowest, x), lowest
 
 
 def read_traces(results: Results, phase: str, names: tuple[str, ...]) -> dict[str, Trace]:

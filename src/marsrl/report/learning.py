@@ -8,8 +8,7 @@ import numpy as np
 
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
-from marsrl.report.runs import Run, lowest, lowest_once_diverged, read_run
-from marsrl.report.stats import Floats
+from marsrl.report.runs import Run, lowest_once_diverged, read_run
 
 
 def learning_curve(run_dir: Path) -> Path:
@@ -29,8 +28,8 @@ def learning_curve(run_dir: Path) -> Path:
     figure = figures.new_figure(8, 5)
     ax = figure.add_subplot()
     color = figures.COLORS[0]
-    training = _counted(run, run.train_step, run.train_return).mean(axis=0)
-    evaluation = mean_band(_counted(run, run.eval_step, run.eval_return))
+    training = lowest_once_diverged(run, run.train_step, run.train_return).mean(axis=0)
+    evaluation = mean_band(lowest_once_diverged(run, run.eval_step, run.eval_return))
     figures.faint_curve(ax, run.train_step, training, "training, mean")
     figures.seed_curves(ax, run.eval_step, run.eval_return, color)
     figures.curve(ax, run.eval_step, *evaluation, "evaluation, mean and 95 % interval", color)
@@ -39,10 +38,6 @@ def learning_curve(run_dir: Path) -> Path:
     figures.dress(ax, _title(run), "return")
     figures.legend(ax)
     return figures.save(figure, run.path / "learning_curve.png")
-
-
-def _counted(run: Run, step: Floats, values: Floats) -> Floats:
-    return lowest_once_diverged(run, step, values, lowest(values))
 
 
 def _title(run: Run) -> str:

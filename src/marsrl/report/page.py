@@ -19,11 +19,11 @@ from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.files import write_beside
 from marsrl.report import figures, wording
 from marsrl.report.benchmark_figures import Panel, Plot, draw_panel, draw_plot, make_plots
-from marsrl.report.looks import COLORS_ON_DARK
 from marsrl.report.origins import costs, mixtures, origins
 from marsrl.report.permutation import attainable
 from marsrl.report.settings import Setting, chosen
 from marsrl.report.stats import coverage_note
+from marsrl.report.styles import COLORS_ON_DARK
 from marsrl.report.summary import Summary, TaskRow
 from marsrl.report.verdict import Contest, Duel
 
@@ -228,7 +228,7 @@ def _heat(summary: Summary, ended: set[str]) -> list[tuple[str, list[Cell]]]:
 def _interactions(summary: Summary) -> bool:
     """Whether a settled interaction makes averages of the factorial ones over unlike cells."""
     effects = summary.factorial[0].effects if summary.factorial else ()
-    return any(x.kind == "interaction" and x.word in ("higher", "lower") for x in effects)
+    return any(x.kind == "interaction" and x.verdict in ("higher", "lower") for x in effects)
 
 
 def _environment() -> Environment:

@@ -8,7 +8,7 @@ import numpy as np
 
 from marsrl.bench.records import Results
 from marsrl.report.bootstrap import Estimate
-from marsrl.report.curves import of_training
+from marsrl.report.diagnostics import of_training
 from marsrl.report.grids import Grid, read_traces
 from marsrl.report.settings import REGION, Setting, base_objective
 from marsrl.report.stats import Floats

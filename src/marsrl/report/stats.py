@@ -171,6 +171,11 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Floats:
     return (np.sign(x[:, :, None] - y[:, None]).mean(axis=(0, 1, 2)) + 1) / 2
 
 
+def lowest(*values: Floats) -> float:
+    """The lowest of all numbers; NaN where there are none."""
+    return float(np.fmin.reduce(np.concatenate([x.ravel() for x in values]), initial=np.nan))
+
+
 def mean_present(x: Floats, axis: int, weights: Floats | float = 1.0) -> Floats:
     """The mean along `axis` of the values that are not NaN; NaN where there are none.
 

@@ -9,17 +9,10 @@ import numpy as np
 from marsrl.bench.labels import settings_of
 from marsrl.bench.records import Results
 from marsrl.errors import check_choice, check_number
-from marsrl.report.ablation import Factorial, factorial_cells, factorials
 from marsrl.report.bootstrap import Estimate
-from marsrl.report.curves import (
-    CURVE_RESAMPLES,
-    Diagnostics,
-    Efficiency,
-    TaskCurves,
-    diagnose,
-    efficiency,
-    task_curves,
-)
+from marsrl.report.curves import CURVE_RESAMPLES, Efficiency, TaskCurves, efficiency, task_curves
+from marsrl.report.diagnostics import Diagnostics, diagnose
+from marsrl.report.factorial import Factorial, factorial_cells, factorials
 from marsrl.report.grids import (
     Endpoint,
     Grid,
@@ -28,6 +21,7 @@ from marsrl.report.grids import (
     fresh_share,
     read_grids,
     read_traces,
+    returns_of,
 )
 from marsrl.report.response import Response, mean_divergence, respond
 from marsrl.report.settings import Setting, base_objective, read_settings
@@ -63,6 +57,7 @@ class Group(NamedTuple):
         name: "overall" or a family.
         tasks: on which all of them are complete.
         lowest: the score that a diverged run counts as.
+        scores: (O, T, S) of all runs.
         mean: (O,) means over families, or over the tasks of one.
         iqm: (O,) interquartile means.
         gap: (O,) optimality gaps.
@@ -73,6 +68,7 @@ class Group(NamedTuple):
     name: str
     tasks: tuple[str, ...]
     lowest: float
+    scores: Floats
     mean: tuple[Estimate, ...]
     iqm: tuple[Estimate, ...]
     gap: tuple[Estimate, ...]
@@ -91,6 +87,7 @@ class TaskRow(NamedTuple):
         mean: return at the endpoint over the ended seeds, where a diverged one counts as the
             lowest of the task; None without any.
         score: the same mean, normalised.
+        returns: of each ended seed.
         low: the return at score 0.
         high: the return at score 1.
     """
@@ -101,6 +98,7 @@ class TaskRow(NamedTuple):
     diverged: tuple[int, ...]
     mean: Estimate | None
     score: float | None
+    returns: tuple[float, ...]
     low: float
     high: float
 
@@ -256,6 +254,7 @@ def _group(
         name,
         tasks,
         lowest,
+        scores,
         mean=tuple(estimate(mean_over(tasks), x) for x in scores),
         iqm=tuple(estimate(iqm, x) for x in scores),
         gap=tuple(estimate(optimality_gap, x, within=(0, np.inf)) for x in scores),
@@ -285,14 +284,15 @@ def _row(grid: Grid, task: str, objective: str) -> TaskRow:
     ended, diverged = grid.ended[o, t], grid.diverged[o, t]
     score = diverged_as_lowest(grid.scores[:, t])[0][o, ended]
     (low,), (high,) = grid.bounds_of((task,))
-    some = len(score) > 0
+    returns, some = returns_of(grid, task)[o, ended], len(score) > 0
     return TaskRow(
         task,
         objective,
         ended=tuple(np.array(grid.seeds)[ended].tolist()),
         diverged=tuple(np.array(grid.seeds)[diverged].tolist()),
-        mean=estimate(_mean, (low + score * (high - low))[None]) if some else None,
+        mean=estimate(_mean, returns[None]) if some else None,
         score=float(score.mean()) if some else None,
+        returns=tuple(returns.tolist()),
         low=low,
         high=high,
     )

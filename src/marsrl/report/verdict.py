@@ -20,8 +20,8 @@ MARGIN = 0.03
 LEVEL = 0.025
 """Of each claim's p value: one end of a 95 % interval."""
 
-Word = Literal["exceeds", "matches", "behind", "not settled"]
-WORDS: tuple[Word, ...] = ("exceeds", "matches", "behind", "not settled")
+Verdict = Literal["exceeds", "matches", "behind", "not settled"]
+VERDICTS: tuple[Verdict, ...] = ("exceeds", "matches", "behind", "not settled")
 
 
 class Evidence(NamedTuple):
@@ -50,7 +50,7 @@ class Duel(NamedTuple):
         improvement: probability that a run of the first scores higher than one of the second; None
             of a single task.
         iqm: difference of the interquartile means; None of a single task.
-        word: the verdict, corrected for those that are given beside it.
+        verdict: corrected for those that are given beside it.
     """
 
     tasks: tuple[str, ...]
@@ -59,7 +59,7 @@ class Duel(NamedTuple):
     evidence: Evidence
     improvement: Estimate | None = None
     iqm: Estimate | None = None
-    word: Word = "not settled"
+    verdict: Verdict = "not settled"
 
 
 class Contest(NamedTuple):
@@ -81,13 +81,13 @@ class Contest(NamedTuple):
     tasks: dict[str, Duel]
     endpoints: dict[Endpoint, Estimate]
 
-    def families_where(self, *words: str) -> tuple[str, ...]:
+    def families_where(self, *verdicts: Verdict) -> tuple[str, ...]:
         """The families with one of these verdicts."""
-        return tuple(name for name, duel in self.families.items() if duel.word in words)
+        return tuple(name for name, duel in self.families.items() if duel.verdict in verdicts)
 
-    def tasks_where(self, *words: str) -> tuple[str, ...]:
+    def tasks_where(self, *verdicts: Verdict) -> tuple[str, ...]:
         """The tasks with one of these verdicts."""
-        return tuple(name for name, duel in self.tasks.items() if duel.word in words)
+        return tuple(name for name, duel in self.tasks.items() if duel.verdict in verdicts)
 
 
 def contests(
@@ -124,14 +124,14 @@ def matrix(grid: Grid, margin: float = MARGIN) -> dict[tuple[str, str], Duel]:
     }
 
 
-def verdicts(evidence: Sequence[Evidence]) -> tuple[Word, ...]:
+def verdicts(evidence: Sequence[Evidence]) -> tuple[Verdict, ...]:
     """The verdicts that stand side by side, corrected for their number (Holm, 1979).
 
     Whatever is true, the chance that any claim of a kind is wrong is at most `LEVEL`. What is
     settled to be within the margin matches, even if it is settled to be lower.
     """
     corrected = zip(*(holm(p) for p in zip(*evidence, strict=True)), strict=True)
-    return tuple(_word(Evidence(*p)) for p in corrected)
+    return tuple(_verdict(Evidence(*p)) for p in corrected)
 
 
 def estimate(
@@ -246,17 +246,17 @@ def _evidence(values: Floats, margin: float) -> Evidence:
     return Evidence(*(float(1 + x.sum()) / (1 + len(values)) for x in against))
 
 
-def _word(corrected: Evidence) -> Word:
-    for word, p in zip(WORDS, corrected, strict=False):
+def _verdict(corrected: Evidence) -> Verdict:
+    for verdict, p in zip(VERDICTS, corrected, strict=False):
         if p <= LEVEL:
-            return word
+            return verdict
     return "not settled"
 
 
 def _judged(duels: dict[str, Duel]) -> dict[str, Duel]:
     """Duels that stand side by side, with their verdicts."""
-    words = verdicts([duel.evidence for duel in duels.values()])
+    found = verdicts([duel.evidence for duel in duels.values()])
     return {
-        name: duel._replace(word=word)
-        for (name, duel), word in zip(duels.items(), words, strict=True)
+        name: duel._replace(verdict=verdict)
+        for (name, duel), verdict in zip(duels.items(), found, strict=True)
     }

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from marsrl.bench.records import RunRecord
-from marsrl.report.ablation import Effect, Factorial
 from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import Efficiency
+from marsrl.report.factorial import Effect, Factorial
 from marsrl.report.grids import Endpoint
 from marsrl.report.origins import Mixture
 from marsrl.report.settings import Setting
-from marsrl.report.verdict import Contest, by_family
+from marsrl.report.verdict import Contest, Verdict, by_family
 
 MISSING = "not measured"
 SMALLEST_RATIO = 1e-8
@@ -23,7 +23,7 @@ ENDPOINTS: dict[Endpoint, str] = {
     "best": "the best evaluation's parameters, on new episodes",
     "area": "the mean of the evaluations over training",
 }
-PLACES: dict[str, str] = {
+PLACES: dict[Verdict, str] = {
     "exceeds": "Exceeds on",
     "matches": "Matches on",
     "behind": "Behind on",
@@ -60,9 +60,9 @@ def ratio(x: float | None) -> str:
     return f"below {SMALLEST_RATIO:g}" if x is not None and x < SMALLEST_RATIO else number(x)
 
 
-def between(estimate: Estimate) -> str:
-    """The interval of scores or probabilities."""
-    return f"[{score(float(estimate.low))}, {score(float(estimate.high))}]"
+def between(estimate: Estimate, text: Callable[[float], str] = score) -> str:
+    """The interval of scores or probabilities, or of what `text` writes."""
+    return f"[{text(float(estimate.low))}, {text(float(estimate.high))}]"
 
 
 def with_interval(estimate: Estimate) -> str:
@@ -101,7 +101,7 @@ def answer(contest: Contest, margin: float) -> tuple[str, str]:
         "matches": f"{target} matches {other} within {margin:g}:",
         "behind": f"{target} is behind {other}:",
         "not settled": f"{target} against {other} is not settled:",
-    }[overall.word]
+    }[overall.verdict]
     families = len(by_family(overall.tasks))
     over = f" in {count(families, 'family')}" if families > 1 else ""
     low, value, high = (difference(float(x)) for x in sorted(overall.difference))
@@ -116,7 +116,7 @@ def places(contest: Contest) -> list[str]:
     """Where the target exceeds, matches, is behind, or nothing is settled: families, then tasks."""
     lines = []
     if len(contest.families) > 1 and len(contest.families) < len(contest.tasks):
-        found = {word: contest.families_where(word) for word in PLACES}
+        found: dict[Verdict, tuple[str, ...]] = {x: contest.families_where(x) for x in PLACES}
         lines += [f"{PLACES[w]} the family {listed(x)}." for w, x in found.items() if len(x) == 1]
         lines += [f"{PLACES[w]} the families {listed(x)}." for w, x in found.items() if len(x) > 1]
     for word, text in PLACES.items():
@@ -331,15 +331,15 @@ def effects(factorials: Sequence[Factorial]) -> list[tuple[str, str]]:
     lines = []
     overall, *families = factorials or (None,)
     for place, effect in enumerate(overall.effects if overall else ()):
-        if effect.kind == "interaction" and effect.word not in ("higher", "lower"):
+        if effect.kind == "interaction" and effect.verdict not in ("higher", "lower"):
             continue
         text = f"Difference of IQMs {with_interval(effect.estimate)}."
         if overall and effect.kind != "interaction":
             text = f"On {count(len(overall.tasks), 'task')}, {text[0].lower()}{text[1:]}"
             for word in ("higher", "lower", "equal", "not settled"):
-                names = [x.name for x in families if x.effects[place].word == word]
+                names = [x.name for x in families if x.effects[place].verdict == word]
                 text += f" {word.capitalize()} in {listed(names)}." if names else ""
-        lines.append((f"{effect_name(effect)}: {effect.word}.", text))
+        lines.append((f"{effect_name(effect)}: {effect.verdict}.", text))
     return lines
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from marsrl.commandline import Checkpoint, RunPath, Trust
+from marsrl.commandline import Checkpoint, ConfigFile, Log, RunPath, Trust
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.devices.distributed import Processes, from_first
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 _console = PlainConsole()
 
-ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")]
-Log = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[tensorboard] [wandb] [csv] [mlflow]")]
-
 
 @dataclass(frozen=True)
 class Train:
@@ -40,7 +37,7 @@ class Train:
     out: Path | None = None
     """Run folder, which must not exist; default: runs/TASK-OBJECTIVE-TIME."""
     log: Log = ()
-    """Where else its log goes: tensorboard, wandb, csv, mlflow."""
+    """Where else its log goes."""
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
     trust: Trust = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -227,7 +227,7 @@ class Member:
     def evaluated(self, stats: EpisodeStats, step: int) -> dict[int, float]:
         """Writes the evaluation after so many steps, and returns the scores of the live seeds."""
         live = [i for i, seed in enumerate(self.config.seeds) if seed not in self.diverged]
-        rows = score_rows(self.config, "eval", self._mine(stats), dict.fromkeys(live, step))
+        rows = self._score_rows("eval", stats, dict.fromkeys(live, step))
         self.append(rows)
         for row in rows:
             if not math.isfinite(row["return"]):
@@ -246,10 +246,14 @@ class Member:
             best: whether they are the seed's best ones, and not its last.
         """
         kind = "final" if best else "last"
-        rows = score_rows(self.config, kind, self._mine(stats), steps)
+        rows = self._score_rows(kind, stats, steps)
         self.append(rows)
         if best:
             self.final = {row["seed"]: row["return"] for row in rows}
+
+    def _score_rows(self, kind: str, stats: EpisodeStats, steps: dict[int, int]) -> list[Row]:
+        config = self.config
+        return score_rows(kind, config.seeds, config.eval_greedy, self._mine(stats), steps)
 
     def best_updates(self) -> dict[int, int]:
         """Index of a seed -> the update of its best evaluation, as far as checkpoints are sound."""
@@ -295,21 +299,24 @@ class Member:
         )
 
 
-def score_rows(config: Config, kind: str, stats: EpisodeStats, steps: dict[int, int]) -> list[Row]:
+def score_rows(
+    kind: str, seeds: Sequence[int], greedy: bool, stats: EpisodeStats, steps: dict[int, int]
+) -> list[Row]:
     """Rows about episodes.
 
     Args:
-        config: of the run.
         kind: of the rows.
+        seeds: of the run.
+        greedy: whether they were played without chance.
         stats: the episodes of its seeds, (S', B).
         steps: index of a seed -> environment steps of the parameters that played.
     """
     return [
         {
             "kind": kind,
-            "seed": config.seeds[i],
+            "seed": seeds[i],
             "step": step,
-            "greedy": config.eval_greedy,
+            "greedy": greedy,
             "return": float(stats.episode_return[i].mean()),
             "length": float(stats.length[i].mean()),
             **{name: float(values[i].mean()) for name, values in stats.metrics.items()},

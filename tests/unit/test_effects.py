@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from marsrl.report.bootstrap import stratified_interval
-from marsrl.report.factorial import factorial_effects
+from marsrl.report.effects import factorial_effects
 from marsrl.report.stats import iqm
 
 

@@ -31,7 +31,7 @@ _DASHES = ((), (5.0, 1.5), (1.0, 1.0), (5.0, 1.5, 1.0, 1.5), (9.0, 2.0), (3.0, 1
 _MARKERS = "osD^vPX"
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """How one objective looks in every figure: by more than its colour.
 
     Attributes:
@@ -51,53 +51,53 @@ class Look(NamedTuple):
         return {"color": self.color, "linestyle": style}
 
 
-def look_at(place: int) -> Look:
-    """The look of the objective at this place; no two of the first 70 are the same."""
+def style_at(place: int) -> Style:
+    """The style of the objective at this place; no two of the first 70 are the same."""
     colors, kinds = figures.COLORS, len(_DASHES)
-    return Look(colors[place % len(colors)], _DASHES[place % kinds], _MARKERS[place % kinds])
+    return Style(colors[place % len(colors)], _DASHES[place % kinds], _MARKERS[place % kinds])
 
 
-def band(ax: Axes, x: Floats, estimate: Estimate, look: Look) -> None:
-    """A line in an objective's look on its interval; all arrays (K,)."""
-    ax.fill_between(x, estimate.low, estimate.high, color=look.color, alpha=0.13, linewidth=0)
-    ax.plot(x, estimate.value, linewidth=1.7, **look.line)
+def band(ax: Axes, x: Floats, estimate: Estimate, style: Style) -> None:
+    """A line in an objective's style on its interval; all arrays (K,)."""
+    ax.fill_between(x, estimate.low, estimate.high, color=style.color, alpha=0.13, linewidth=0)
+    ax.plot(x, estimate.value, linewidth=1.7, **style.line)
 
 
-def course(ax: Axes, x: Floats, values: Floats, look: Look) -> None:
-    """A line in an objective's look, whose points stay visible between gaps; (K,) each."""
+def course(ax: Axes, x: Floats, values: Floats, style: Style) -> None:
+    """A line in an objective's style, whose points stay visible between gaps; (K,) each."""
     shown = {"clip_on": False, "zorder": 3}  # a share of 0 lies on the axis
-    ax.plot(x, values, linewidth=1.4, marker=look.marker, markersize=2.5, **look.line, **shown)
+    ax.plot(x, values, linewidth=1.4, marker=style.marker, markersize=2.5, **style.line, **shown)
 
 
-def ends(ax: Axes, x: Floats, low: Floats, high: Floats, look: Look) -> None:
-    """The two ends of a range in an objective's look, on a logarithmic axis; arrays (K,)."""
-    ax.plot(x, low, linewidth=1.4, **look.line)
-    ax.plot(x, high, linewidth=1.4, **look.line)
+def ends(ax: Axes, x: Floats, low: Floats, high: Floats, style: Style) -> None:
+    """The two ends of a range in an objective's style, on a logarithmic axis; arrays (K,)."""
+    ax.plot(x, low, linewidth=1.4, **style.line)
+    ax.plot(x, high, linewidth=1.4, **style.line)
     figures.span_orders(ax)
 
 
-def response(ax: Axes, x: Floats, scores: Sequence[Estimate], look: Look) -> None:
-    """Points in an objective's look on their intervals, upright, joined; x is (K,)."""
+def response(ax: Axes, x: Floats, scores: Sequence[Estimate], style: Style) -> None:
+    """Points in an objective's style on their intervals, upright, joined; x is (K,)."""
     values, lows, highs = (
         np.array([float(part) for part in parts]) for parts in zip(*scores, strict=True)
     )
-    ax.vlines(x, lows, highs, color=look.color, linewidth=3, alpha=0.3)
-    ax.plot(x, values, linewidth=1.4, marker=look.marker, markersize=4.5, **look.line)
+    ax.vlines(x, lows, highs, color=style.color, linewidth=3, alpha=0.3)
+    ax.plot(x, values, linewidth=1.4, marker=style.marker, markersize=4.5, **style.line)
 
 
-def cell(ax: Axes, place: float, estimate: Estimate, look: Look) -> None:
-    """A point in an objective's look on its interval, upright."""
+def cell(ax: Axes, place: float, estimate: Estimate, style: Style) -> None:
+    """A point in an objective's style on its interval, upright."""
     ends = [float(estimate.low), float(estimate.high)]
-    ax.plot([place, place], ends, color=look.color, linewidth=4, alpha=0.3)
-    ax.plot([place], [float(estimate.value)], look.marker, markersize=6, color=look.color)
+    ax.plot([place, place], ends, color=style.color, linewidth=4, alpha=0.3)
+    ax.plot([place], [float(estimate.value)], style.marker, markersize=6, color=style.color)
 
 
-def shared_legend(figure: Figure, looks: dict[str, Look]) -> None:
+def shared_legend(figure: Figure, styles: dict[str, Style]) -> None:
     """One legend under all panels, no wider than the figure, which grows by its height."""
     handles = [
-        Line2D([], [], marker=look.marker, markersize=4, **look.line) for look in looks.values()
+        Line2D([], [], marker=style.marker, markersize=4, **style.line) for style in styles.values()
     ]
-    names = [figures.plain(name) for name in looks]
+    names = [figures.plain(name) for name in styles]
     for columns in (4, 3, 2, 1):
         legend = figure.legend(
             handles,
