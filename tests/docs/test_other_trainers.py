@@ -219,8 +219,9 @@ class TestJaxmarl:
         found = ppo.loss(params, network, batch, A, value, make_objective("mappo", 0.2), 0.0)
         assert float(found) == pytest.approx(-float(clip), rel=1e-5)
 
+    @pytest.mark.slow
     def test_it_trains(self, ppo):
-        args = ppo.Args(total_steps=200, num_envs=4, rollout_length=25, num_minibatches=2)
+        args = ppo.Args(total_steps=240, num_envs=4, rollout_length=30, num_minibatches=2)
         returns = jax.jit(ppo.make_train(args))(jax.random.key(0))
         assert returns.shape == (2,)
         assert np.isfinite(returns).all()
