@@ -148,7 +148,7 @@ def test_far_samples_follow_the_tangent_in_float32(name, far, sign):
     value, slope = in_jax(objective, u, np.full(3, 2 * sign, np.float32))
     assert np.all(np.isfinite(value))
     assert np.all(np.isfinite(slope))
-    np.testing.assert_allclose(slope, slope[0], rtol=1e-6)
+    np.testing.assert_allclose(slope, slope[0], rtol=2e-6)  # XLA rounds lanes differently
     tangent = value[0] + slope[0] * (far - joint)
     np.testing.assert_allclose(value[1], tangent, rtol=1e-6)
     if objective.geometry is objectives.clipped and far * sign > 0:
