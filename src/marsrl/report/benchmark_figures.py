@@ -186,8 +186,8 @@ def _responses(summary: Summary, styles: dict[str, Style]) -> Iterator[Plot]:
     ours = {base: styles.get(base, styles[label]) for label, base in bases.items()}
     if len(summary.objectives) < 2 or not found:
         return
-    scores = [p.score for x in found for line in x.lines for p in line]
-    limits = _limits(scores)
+    values = [p.score.value for x in found for line in x.lines for p in line]
+    limits = _limits([Estimate(x, x, x) for x in values])  # intervals of few seeds reach far beyond
     if any(x.sweeps for x in found):
         panels = [_response(x, bases, ours, limits, "eps") for x in found if x.sweeps]
         yield Plot("response-eps", tuple(panels), ours)
