@@ -98,7 +98,7 @@ def test_steps_are_those_of_independent_episodes(game):
 def test_observations_belong_to_the_state_that_agents_are_in(game):
     env, _, _, (state, outcome, _) = game
     shown = jax.jit(jax.vmap(jax.vmap(env.at)))(state.env)
-    np.testing.assert_allclose(state.time_step.obs, shown.obs, atol=1e-6)
+    np.testing.assert_allclose(state.time_step.obs, shown.obs, atol=1e-5)
     np.testing.assert_array_equal(state.time_step.action_mask, shown.action_mask)
     ended = outcome.done
     assert np.abs(outcome.obs - state.time_step.obs)[ended].max() > 0.1
@@ -177,7 +177,7 @@ def test_stagger_leaves_consistent_states(staggered):
     np.testing.assert_array_equal(state.first, state.env.t == 0)
     # random steps are no episode of the learner's
     np.testing.assert_array_equal(state.counted, state.env.t == 0)
-    np.testing.assert_allclose(state.time_step.obs, shown.obs, atol=1e-6)
+    np.testing.assert_allclose(state.time_step.obs, shown.obs, atol=1e-5)
     steps = np.arange(1, env.max_steps)
     for start, t, total in zip(state.env.start, state.env.t, state.episode_return, strict=True):
         expected = np.cos(5 * start + steps[: int(t)]).sum()

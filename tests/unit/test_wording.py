@@ -10,9 +10,9 @@ from marsrl.report.verdict import Contest, Duel, Evidence
 LBF, OTHER, SMAX = "lbf/8x8-2p-2f-coop", "lbf/10x10-3p-3f", "smax/2s3z"
 
 
-def duel(word, value=-0.05, low=-0.07, high=-0.032, tasks=(LBF, OTHER, SMAX), confidence=0.95):
+def duel(verdict, value=-0.05, low=-0.07, high=-0.032, tasks=(LBF, OTHER, SMAX), confidence=0.95):
     difference = Estimate(*np.array([value, low, high]))
-    return Duel(tasks, difference, confidence, Evidence(1.0, 1.0, 1.0), word=word)
+    return Duel(tasks, difference, confidence, Evidence(1.0, 1.0, 1.0), verdict=verdict)
 
 
 def contest(overall, families=None, tasks=None):
@@ -20,7 +20,7 @@ def contest(overall, families=None, tasks=None):
 
 
 @pytest.mark.parametrize(
-    ("word", "head"),
+    ("verdict", "head"),
     [
         ("exceeds", "mars exceeds mappo:"),
         ("matches", "mars matches mappo within 0.03:"),
@@ -28,8 +28,8 @@ def contest(overall, families=None, tasks=None):
         ("not settled", "mars against mappo is not settled:"),
     ],
 )
-def test_the_answer_is_one_sentence_with_its_interval(word, head):
-    said = wording.answer(contest(duel(word)), 0.03)
+def test_the_answer_is_one_sentence_with_its_interval(verdict, head):
+    said = wording.answer(contest(duel(verdict)), 0.03)
     assert said == (
         head,
         "its mean score is −0.050 apart, 95 % interval −0.070 to −0.032, on 3 tasks in 2 families.",  # noqa: RUF001
