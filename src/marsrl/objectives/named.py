@@ -10,20 +10,9 @@ import numpy as np
 
 from marsrl.errors import UserError, shown
 from marsrl.loading import guarded, is_code, load
+from marsrl.objectives import geometries
 from marsrl.objectives.arrays import Array, constant, expanded
-from marsrl.objectives.geometries import (
-    U_MAX,
-    Geometry,
-    capped,
-    clipped,
-    discovered,
-    gated,
-    logarithmic,
-    quadratic,
-    redescending,
-    rolled_back,
-    symmetric,
-)
+from marsrl.objectives.geometries import U_MAX, Geometry
 from marsrl.objectives.trust_region import RegionKind, TrustRegion
 
 
@@ -81,26 +70,26 @@ class Named(NamedTuple):
 
 
 OBJECTIVES: dict[str, Named] = {
-    "mappo": Named(clipped, "additive"),
-    "maspo": Named(quadratic, "additive", 0.9),
-    "mars": Named(symmetric, "geometric", 1.0),
+    "mappo": Named(geometries.clipped, "additive"),
+    "maspo": Named(geometries.quadratic, "additive", 0.9),
+    "mars": Named(geometries.symmetric, "geometric", 1.0),
     # The other cells of the factorial: is it the geometry or the boundary?
-    "mappo-geometric": Named(clipped, "geometric"),
-    "maspo-geometric": Named(quadratic, "geometric", 0.9),
-    "mars-additive": Named(symmetric, "additive", 0.9),
+    "mappo-geometric": Named(geometries.clipped, "geometric"),
+    "maspo-geometric": Named(geometries.quadratic, "geometric", 0.9),
+    "mars-additive": Named(geometries.symmetric, "additive", 0.9),
     # Flexible boundaries alone.
-    "mappo-flexible": Named(clipped, "flexible"),
-    "maspo-flexible": Named(quadratic, "flexible"),
-    "mars-flexible": Named(symmetric, "flexible"),
+    "mappo-flexible": Named(geometries.clipped, "flexible"),
+    "maspo-flexible": Named(geometries.quadratic, "flexible"),
+    "mars-flexible": Named(geometries.symmetric, "flexible"),
     # Symmetry without the wall at r = 0; the barrier without its unbounded cost.
-    "mars-log": Named(logarithmic, "geometric", 1.0),
-    "mars-capped": Named(capped, "geometric", 1.0),
+    "mars-log": Named(geometries.logarithmic, "geometric", 1.0),
+    "mars-capped": Named(geometries.capped, "geometric", 1.0),
     # Corrective gradients without a barrier; gains that fall back to 0.
-    "rollback": Named(rolled_back, "additive"),
-    "ano": Named(redescending, "additive"),
+    "rollback": Named(geometries.rolled_back, "additive"),
+    "ano": Named(geometries.redescending, "additive"),
     # Without a region: eps scales what they have in its place, and 1 is their papers' setting.
-    "sapo": Named(gated, "additive", 1.0),
-    "dpo": Named(discovered, "additive", 1.0),
+    "sapo": Named(geometries.gated, "additive", 1.0),
+    "dpo": Named(geometries.discovered, "additive", 1.0),
 }
 """Every named objective."""
 
