@@ -22,6 +22,13 @@ from marsrl.objectives import (
     make_objective,
 )
 
+Core = Literal["gru", "ff"]
+Activation = Literal["relu", "tanh", "gelu", "silu"]
+CriticView = Literal["state", "obs", "both"]
+InputNorm = Literal["none", "running", "layer"]
+Sharing = bool | Literal["groups"]
+"""True: all agents share parameters; False: none do; "groups": those of a group."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -85,24 +92,24 @@ class Config:
     stagger: bool = True
     """Start environments at random points of their first episode, so that phases mix."""
 
-    core: Literal["gru", "ff"] = "gru"
+    core: Core = "gru"
     """Recurrent or feed-forward networks."""
     width: int = 64
     """Units of every hidden layer and of the GRU."""
     depth: int = 1
     """Hidden layers before the core; one more follows it."""
-    activation: Literal["relu", "tanh", "gelu", "silu"] = "relu"
+    activation: Activation = "relu"
     """Of the hidden layers."""
     network: str | None = None
     """Your own module:factory, in place of the hidden layers and the core."""
-    critic: Literal["state", "obs", "both"] = "state"
+    critic: CriticView = "state"
     """What the critic sees: the global state, each agent's observation (IPPO), or both."""
-    share_parameters: bool | Literal["groups"] = True
+    share_parameters: Sharing = True
     """One actor for all agents, told apart by an id (all), for each group of the environment's
     (groups), or for each agent (none); in files also true and false."""
-    actor_norm: Literal["none", "running", "layer"] = "running"
+    actor_norm: InputNorm = "running"
     """Standardise what actors read: by its running mean and deviation, or each input by itself."""
-    critic_norm: Literal["none", "running", "layer"] = "running"
+    critic_norm: InputNorm = "running"
     """Standardise what the critic reads, likewise."""
     state_std: bool = False
     """The spread of continuous actions depends on what is seen, instead of on the agent alone."""
@@ -373,7 +380,6 @@ INPUTS = (
 SHARED = ("all", "groups", "none")
 """Who can share parameters; True is all, and False none."""
 
-_SHARING = bool | Literal["groups"]
 _FLOATS = (float, float | None)
 _WHOLE = (int, int | None)
 _INT32 = 2**31 - 1
@@ -431,7 +437,7 @@ def _plain(value: Any, hint: Any) -> Any:
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
-    if hint == _SHARING and isinstance(value, str):
+    if hint == Sharing and isinstance(value, str):
         return {"all": True, "none": False}.get(value, value)
     if get_origin(hint) is tuple and isinstance(value, list | tuple | range):
         return tuple(_plain(item, int) for item in value[: _MAX_SEEDS + 1])
@@ -444,13 +450,13 @@ def _plain(value: Any, hint: Any) -> Any:
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
     try:
-        if isinstance(value, bool) and hint not in (bool, _SHARING):
+        if isinstance(value, bool) and hint not in (bool, Sharing):
             raise TypeCheckError("is a bool")
         check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError as error:
         expected = str(hint) if get_origin(hint) else getattr(hint, "__name__", str(hint))
-        choices = SHARED if hint == _SHARING else get_args(hint)
-        if hint == _SHARING or get_origin(hint) is Literal:
+        choices = SHARED if hint == Sharing else get_args(hint)
+        if hint == Sharing or get_origin(hint) is Literal:
             expected = f"one of {', '.join(choices)}{closest(value, choices)}"
         text = f"{name} = {shown(value)} has the wrong type, expected {expected}"
         raise UserError(text, name) from error

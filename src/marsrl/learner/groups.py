@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
+from marsrl.config import Sharing
 from marsrl.errors import UserError
 from marsrl.types import Array, EnvSpec
-
-Sharing = bool | Literal["groups"]
-"""True: all agents share parameters; False: none do; "groups": those of a group."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,13 +18,13 @@ import jax.numpy as jnp
 from flax.linen.initializers import zeros_init
 
 from marsrl.compiler import add_bias
+from marsrl.config import Activation, Core
 from marsrl.distributions import ActionParams
 from marsrl.learner.layers import Dense, normal
 from marsrl.learner.own import Own
 from marsrl.learner.recurrent import gru
 from marsrl.types import Array, Box, Space
 
-Core = Literal["ff", "gru"]
 Carry = Any
 """(B, ..., H) array if recurrent, `()` if feed-forward."""
 
@@ -59,7 +59,6 @@ class GRU(nn.Module):
         return gru(inputs, carry, keep, kernel, bias)
 
 
-Activation = Literal["relu", "tanh", "gelu", "silu"]
 _ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "silu": nn.silu}
 
 Shape = tuple[int, ...]

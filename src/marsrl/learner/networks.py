@@ -8,30 +8,19 @@ what actor and critic read and what their outputs mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from marsrl.config import Activation, Core, CriticView, InputNorm, Sharing
 from marsrl.distributions import Distribution, distribution
 from marsrl.errors import UserError, shown
-from marsrl.learner.groups import Groups, Sharing, groups_of
-from marsrl.learner.modules import (
-    Activation,
-    Actor,
-    Architecture,
-    Carry,
-    Core,
-    Critic,
-    Shape,
-    own_shape,
-)
+from marsrl.learner.groups import Groups, groups_of
+from marsrl.learner.modules import Actor, Architecture, Carry, Critic, Shape, own_shape
 from marsrl.learner.moments import Moments, layer_standardize, no_moments, standardize
 from marsrl.learner.own import Role, own_network
 from marsrl.types import Array, EnvSpec, Key, Observation, PyTree, TimeStep, as_float
-
-CriticView = Literal["state", "obs", "both"]
-InputNorm = Literal["none", "running", "layer"]
 
 
 class Network(Protocol):

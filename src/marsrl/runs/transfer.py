@@ -9,8 +9,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from marsrl.config import Sharing
 from marsrl.errors import UserError, near_misses, shown
-from marsrl.learner.groups import Groups, Sharing
+from marsrl.learner.groups import Groups
 from marsrl.learner.networks import ActorCritic
 from marsrl.runs.checkpoint import Checkpoints, best_update
 from marsrl.runs.folder import RunFolder
