@@ -63,8 +63,8 @@ def train(
         env: the environment, if it is not the one that `config.task` names.
         objective: likewise, if it is not the one that `config.objective` names; it must be passed
             to `resume` again.
-        followers: who is told the rows of its log: tensorboard, wandb, csv, mlflow, or a `Follower`
-            of yours. The run goes on without one that fails.
+        followers: who is told the rows of its log: names of `marsrl.runs.followers.NAMES`, or a
+            `Follower` of yours. The run goes on without one that fails.
 
     Raises:
         UserError: an unknown task, an environment that does not keep to the interface, a folder

@@ -2,3 +2,7 @@
 
 Not to be taken for `marsrl.envs.export`, which offers environments to other libraries.
 """
+
+from typing import Literal
+
+Format = Literal["stablehlo", "onnx", "torch"]

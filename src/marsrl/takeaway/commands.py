@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from marsrl.console import PlainConsole
+from marsrl.takeaway import Format
 
 _console = PlainConsole(highlight=False)
 
@@ -18,7 +19,7 @@ class Export:
     """Write a trained team's actor for programs without marsrl: contract, actor, parity check."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    to: Literal["stablehlo", "onnx", "torch"]
+    to: Format
     """For JAX and MLIR compilers, for ONNX runtimes, or as a module of PyTorch."""
     out: Path
     """Folder, which must not exist."""

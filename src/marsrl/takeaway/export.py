@@ -7,21 +7,19 @@ import shutil
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from marsrl.errors import UserError, check_choice, check_int, reason, shown
 from marsrl.files import temporary
 from marsrl.runs.policy import Policy
-from marsrl.takeaway import to_onnx, to_stablehlo, to_torch
+from marsrl.takeaway import Format, to_onnx, to_stablehlo, to_torch
 from marsrl.takeaway.contract import Row, contract_of
 from marsrl.takeaway.recorded import BATCH, record
 
-Format = Literal["stablehlo", "onnx", "torch"]
-
 CONTRACT, RECORDED, PLAY = "contract.json", "recorded.npz", "play.py"
-_WRITERS: dict[str, Callable[..., list[str]]] = {
+_WRITERS: dict[Format, Callable[..., list[str]]] = {
     "stablehlo": to_stablehlo.write,
     "onnx": to_onnx.write,
     "torch": to_torch.write,
