@@ -790,6 +790,7 @@ def test_a_sweep_on_a_task_of_your_own_is_trained_and_reported(run, tmp_path, ca
     assert "arena (1)" in out
     assert "mars@eps=0.4" in out
     main(["bench", "restore", str(tmp_path / "page"), "--store", str(tmp_path / "again")])
+    assert re.fullmatch(r"restored \d+ jobs\n", capsys.readouterr().out)  # and none is left
     assert collect(tmp_path / "again").runs == results.runs
     main(["bench", "export", str(tmp_path / "again"), str(tmp_path / "theirs.json")])
     theirs = json.loads((tmp_path / "theirs.json").read_text())

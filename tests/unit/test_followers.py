@@ -4,6 +4,7 @@ import csv
 import json
 import time
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 
@@ -155,6 +156,30 @@ def test_mlflow_does_not_wait_for_ever(monkeypatch, failures, calls):
     with pytest.raises(RuntimeError, match=failures[0].split()[-1]):
         module.Patient(client).log_batch("run")
     assert client.calls == calls
+
+
+@pytest.mark.parametrize(
+    ("place", "failures", "tries"),
+    [("sqlite:///new.db", 2, 3), ("sqlite:///old.db", 99, 4), ("http://nowhere", 99, 1)],
+)
+def test_mlflow_waits_while_another_run_makes_the_tables(monkeypatch, place, failures, tries):
+    module = import_module("marsrl.runs.followers.mlflow")
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    made = []
+
+    def client():
+        made.append(place)
+        if len(made) <= failures:
+            raise RuntimeError("duplicate column name: step")
+        return "client"
+
+    library = SimpleNamespace(get_tracking_uri=lambda: place, MlflowClient=client)
+    if failures < tries:
+        assert module.connect(library) == "client"
+    else:
+        with pytest.raises(RuntimeError, match="duplicate column"):
+            module.connect(library)
+    assert len(made) == tries
 
 
 def test_an_experiment_that_another_run_makes_at_the_same_time_is_taken(tmp_path, monkeypatch):

@@ -323,8 +323,10 @@ class Restore:
     def __call__(self) -> None:
         """Writes run folders and says how many."""
         written, kept, unfinished = restore(read(self.results), self.store)
-        _say(f"restored {len(written)} jobs; {self.store} had begun {len(kept)} others itself")
-        _say(f"{unfinished} runs are left to train, see: marsrl bench status {self.store}")
+        others = f"; {self.store} had begun {len(kept)} others itself" if kept else ""
+        _say(f"restored {len(written)} jobs{others}")
+        if unfinished:
+            _say(f"{unfinished} runs are left to train, see: marsrl bench status {self.store}")
 
 
 def _networks(suite: Suite) -> set[str]:

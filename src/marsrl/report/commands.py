@@ -83,12 +83,12 @@ class Compare:
         _console.say(f"wrote {write_page(summary, out)}")
 
     def _check_free(self, out: Path) -> None:
-        if out.exists() and not self.resume:
-            raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
         runs = [out / name for name in self.objectives]
         if old := [str(run) for run in runs if (run / "config.json").exists()]:
-            way = f"compare --runs {' '.join(old)}"
+            way = f"marsrl compare --runs {' '.join(old)}"
             raise UserError(f"{out} is of an older marsrl; see it with: {way}")
+        if out.exists() and not self.resume:
+            raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
 
     def _trained(self, named: Suite, out: Path) -> Results:
         """The results of a store, once all that the comparison names has been trained."""

@@ -18,6 +18,7 @@ _MOST = 1000  # metrics at a time
 _LONGEST = 500  # characters of a parameter
 _LOCKED = "database is locked"  # MLflow waits for a while, but SQLite ends some conflicts at once
 _PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds before another try
+_PAUSES_FOR_TABLES = (1.0, 3.0, 10.0)
 
 
 class MLflow:
@@ -32,7 +33,7 @@ class MLflow:
 
     def start(self, run: Followed, rows: list[Row]) -> str:
         """Opens the runs and tells them of the log what they do not know."""
-        self._client = Patient(self._library.MlflowClient())
+        self._client = Patient(connect(self._library))
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _EXPERIMENT
         experiment = self._experiment(name)
         self._parent = self._open(experiment, run.id, run.name, {}).info.run_id
@@ -99,6 +100,16 @@ class MLflow:
             self._library.entities.Metric(_allowed(name), value, now, row["step"])
             for name, value in values.items()
         ]
+
+
+def connect(library: Any) -> Any:
+    """MLflow's client; if its SQLite file is new, another process may be making the same tables."""
+    for pause in _PAUSES_FOR_TABLES if "sqlite:" in library.get_tracking_uri() else ():
+        try:
+            return library.MlflowClient()
+        except Exception:  # of many kinds: a table or column that there is, an unfinished schema
+            time.sleep(pause)
+    return library.MlflowClient()
 
 
 class Patient:
