@@ -315,11 +315,8 @@ def make_networks(
         UserError: an own network that cannot be made, or does not fit; groups that the
             environment does not have.
     """
-    N = spec.num_agents
-    groups = groups_of(spec, share_parameters)
-    ids = N if groups is None else groups.size if groups.size > 1 else 0
-    team = critic_view == "state"
-    parts = _parts(spec)
+    groups, parts = groups_of(spec, share_parameters), _parts(spec)
+    ids = spec.num_agents if groups is None else groups.size if groups.size > 1 else 0
 
     def architecture(role: Role, parts: tuple[Shape, ...], num_ids: int) -> Architecture:
         own = None if network is None else own_network(network, role, spec)
@@ -330,13 +327,13 @@ def make_networks(
         return Architecture(width, core, depth, activation, own)
 
     def of_agents(module: Actor | Critic) -> Network:
-        return Shared(module, N) if groups is None else Grouped(module, groups)
+        return Shared(module, ids) if groups is None else Grouped(module, groups)
 
     def critic_module(num_outputs: int, num_ids: int) -> Critic:
         how = architecture("critic", parts[critic_view], num_ids)
         return Critic(how, num_outputs, num_ids, parts[critic_view])
 
-    if team:
+    if critic_view == "state":
         critic = Joint(critic_module(num_values(spec, critic_view), 0))
     else:
         critic = of_agents(critic_module(1, ids))

@@ -128,16 +128,14 @@ def transferred(
 
     taken = jax.tree_util.tree_map_with_path(take, weights)
     number, whole = len(jax.tree.leaves(weights)), [n for n in fresh if "but for" not in n]
-    if all(name in whole for name in kernels):
+    if set(kernels) <= set(whole):
         raise UserError(
             f"nothing of {source.path} fits here: no kernel of its networks has the name and shape "
             "of one of these; compare width, core and critic"
         )
-    text = (
-        f"starts from seed {source.seed} of {source.path}, step {source.step:,}: "
-        f"{number - len(whole)} of {number} arrays taken"
-    )
-    return taken, text + (f"; fresh: {', '.join(fresh)}" if fresh else "")
+    stayed = f"; fresh: {', '.join(fresh)}" if fresh else ""
+    text = f"starts from seed {source.seed} of {source.path}, step {source.step:,}: "
+    return taken, f"{text}{number - len(whole)} of {number} arrays taken{stayed}"
 
 
 def _spread(shared: np.ndarray, groups: Groups, of_agents: bool) -> np.ndarray | None:
