@@ -36,12 +36,12 @@ import tyro
 
 from marsrl.compiler import compiler_options
 from marsrl.config import Config
-from marsrl.devices.system import core_ids, stay_on
 from marsrl.envs.registry import make
 from marsrl.errors import UserError
 from marsrl.learner.algorithm import make_algorithm
 from marsrl.learner.networks import Networks
 from marsrl.presets import preset
+from marsrl.system import core_ids, stay_on
 from timing import circumstances, fresh, headline, in_turn, start_jax, table, write_json
 from training_speed import updating
 

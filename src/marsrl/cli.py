@@ -6,7 +6,6 @@ import itertools
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
 from marsrl.envs.commands import CheckEnv, Envs
 from marsrl.errors import Interrupted, UserError, printable, reason, shown
+from marsrl.files import keep_traceback
 from marsrl.presets import preset
 from marsrl.report.commands import Compare, Plot
 from marsrl.runs.commands import ConfigCommand, Doctor, Evaluate, Render, Resume, Train
@@ -107,7 +107,9 @@ def main(args: list[str] | None = None) -> None:
         if missing := _missing_device(error):
             _say(missing)
             raise SystemExit(2) from None
-        _say(f"{reason(error)}: a fault of marsrl or of your code; {_kept_traceback(args)}")
+        text = f"marsrl {version('marsrl')} {args}\n{traceback.format_exc()}"
+        kept = keep_traceback(text, "for a bug report")
+        _say(f"{reason(error)}: a fault of marsrl or of your code; {kept}")
         raise SystemExit(1) from None
 
 
@@ -132,14 +134,3 @@ def _missing_device(error: Exception) -> str | None:
     if not asked or "jax._src.xla_bridge" not in modules:
         return None
     return f"JAX_PLATFORMS is {shown(asked)}, and JAX finds no such device here; nearest: cpu"
-
-
-def _kept_traceback(args: list[str]) -> str:
-    """Writes the exception at hand to a file of its own for bug reports, and says where."""
-    try:
-        number, path = tempfile.mkstemp(prefix="marsrl-", suffix=".traceback", text=True)
-        with open(number, "w", errors="backslashreplace") as file:  # noqa: PTH123 (a descriptor)
-            file.write(f"marsrl {version('marsrl')} {args}\n{traceback.format_exc()}")
-    except OSError as error:
-        return f"its traceback could not be kept: {error}"
-    return f"for a bug report: {path}"

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from marsrl.config import SHARED
+from marsrl.config import SHARED, Sharing
 from marsrl.errors import UserError, closest, near_misses, printable, shown
 from marsrl.runs.followers import NAMES
 from marsrl.settings import seeds
@@ -66,14 +66,14 @@ def _seeds(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[tuple[int, ...]]
 @_words.primitive_rule
 def _sharing(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool | str] | None:
     """Who shares parameters, by name."""
-    if info.type != bool | Literal["groups"]:
+    if info.type != Sharing:
         return None
 
-    def of_name(words: list[str]) -> bool | str:
+    def of_name(words: list[str]) -> str:  # which `Config` understands
         if words[0] not in SHARED:
             hint = closest(words[0], SHARED)
             raise ValueError(f"{shown(words[0])} is none of {', '.join(SHARED)}{hint}")
-        return {"all": True, "none": False}.get(words[0], words[0])
+        return words[0]
 
     return PrimitiveConstructorSpec(
         nargs=1,

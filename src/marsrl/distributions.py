@@ -120,7 +120,7 @@ class MultiCategorical:
     @property
     def masked_logits(self) -> Array:
         """(..., A), `ILLEGAL_LOGIT` where an action is illegal."""
-        return jnp.where(self.mask, self.logits, ILLEGAL_LOGIT)
+        return Categorical(self.logits, self.mask).masked_logits
 
     def sample(self, key: Key) -> Array:
         """(..., K) int32."""

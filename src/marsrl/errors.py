@@ -54,6 +54,8 @@ def near_misses(name: object, known: Iterable[str]) -> str:
 
 MAX_STEPS = 1_000_000
 """Longest episode that an environment may be asked for."""
+LONGEST_STAGGER = 2000
+"""Random steps before training, at most; see `marsrl.envs.vector.VectorEnv.stagger`."""
 MAX_AGENTS = 1_000
 """Most agents, or other things, that an environment may be asked for."""
 

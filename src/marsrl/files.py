@@ -1,10 +1,11 @@
-"""Writing files that a crash, of the process or the machine, leaves whole."""
+"""Writing files that a crash, of the process or the machine, leaves whole; keeping tracebacks."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from uuid import uuid4
 
@@ -58,3 +59,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def keep_traceback(text: str, label: str = "traceback") -> str:
+    """Writes a traceback to a file of its own, and says where after a label, or why not."""
+    try:
+        number, path = tempfile.mkstemp(prefix="marsrl-", suffix=".traceback")
+        with os.fdopen(number, "w", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        return f"its traceback could not be kept: {error}"
+    return f"{label}: {path}"

@@ -9,6 +9,7 @@ Shape legend, used in every docstring of the package:
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -49,6 +50,11 @@ class Discrete:
         """The numbers of actions that one is chosen from, here a single one."""
         return (self.num_actions,)
 
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where the mask of each choice begins, here of the only one."""
+        return (0,)
+
 
 @dataclass(frozen=True)
 class MultiDiscrete:
@@ -70,6 +76,11 @@ class MultiDiscrete:
     def heads(self) -> tuple[int, ...]:
         """The numbers of actions that one is chosen from."""
         return self.num_actions
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where the mask of each choice begins."""
+        return (0, *itertools.accumulate(self.num_actions[:-1]))
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import pytest
 
 from environments import NEVER, Scripted, prepare, random_weights, small_config
 from marsrl.learner.algorithm import make_algorithm
+from marsrl.learner.losses import statistics
 from marsrl.learner.metrics import merged
 from marsrl.learner.moments import Moments, merge
 from marsrl.learner.networks import make_networks
 from marsrl.learner.program import Program
-from marsrl.learner.update import statistics, to_sequences
+from marsrl.learner.update import to_sequences
 from marsrl.types import Box
 
 

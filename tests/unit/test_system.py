@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from marsrl.devices import sharding, system
+from marsrl import system
+from marsrl.devices import sharding
 
 V1 = "11:memory:/a/b\n4:cpu,cpuacct:/a/b\n1:name=systemd:/\n"
 QUOTAS = {
@@ -178,7 +179,7 @@ def test_where_files_cannot_be_locked_nobody_else_has_them(monkeypatch, tmp_path
 CHILD = """
 import os, sys, time
 sys.platform = sys.argv[1]
-from marsrl.devices import system
+from marsrl import system
 system._LOOK_EVERY = 0.02
 system.die_with(int(sys.argv[2]))
 print(os.getpid(), flush=True)
@@ -218,7 +219,7 @@ def exists(pid):
 
 
 def test_a_child_whose_parent_is_gone_ends():
-    code = f"from marsrl.devices import system; system.die_with({2**30})"
+    code = f"from marsrl import system; system.die_with({2**30})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == f"marsrl: process {2**30}, which started this one, is gone\n"

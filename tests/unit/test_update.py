@@ -6,16 +6,11 @@ import pytest
 from environments import NEVER, Furnished, Pictured, Scripted, prepare, small_config
 from marsrl.learner import update as update_module
 from marsrl.learner.experience import Experience, Steps
+from marsrl.learner.losses import loss, statistics
 from marsrl.learner.metrics import Tally, merged, summed
 from marsrl.learner.networks import ActorCritic
 from marsrl.learner.schedule import Schedule
-from marsrl.learner.update import (
-    loss,
-    statistics,
-    take_sequences,
-    to_sequences,
-    update,
-)
+from marsrl.learner.update import take_sequences, to_sequences, update
 from marsrl.objectives import mappo
 from marsrl.types import Box, MultiDiscrete
 

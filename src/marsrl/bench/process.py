@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from marsrl.devices.system import core_ids, flock, num_cores
 from marsrl.errors import UserError
+from marsrl.system import core_ids, flock, num_cores
 
 
 def start_worker(

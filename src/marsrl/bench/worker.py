@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsrl.bench.progress import read_json
-from marsrl.devices.system import die_with, peak_memory_mb, stay_on
 from marsrl.errors import Interrupted, UserError, reason
+from marsrl.system import die_with, peak_memory_mb, stay_on
 
 if TYPE_CHECKING:
     from marsrl.config import Config

@@ -12,10 +12,8 @@ import jax.numpy as jnp
 from marsrl.compiler import take
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
+from marsrl.errors import LONGEST_STAGGER
 from marsrl.types import Array, Key, TimeStep
-
-LONGEST_STAGGER = 2000
-"""Random steps before training, at most; see `VectorEnv.stagger`."""
 
 
 class Pool(NamedTuple):

@@ -25,13 +25,13 @@ from marsrl.envs.vector import EpisodeStats, VectorEnv, VectorState, split_each,
 from marsrl.learner.advantages import Axes
 from marsrl.learner.evaluate import evaluate
 from marsrl.learner.experience import RolloutState
+from marsrl.learner.losses import Losses
 from marsrl.learner.metrics import Metrics, Tally
 from marsrl.learner.networks import Networks, Weights, make_networks
 from marsrl.learner.rollout import Sampling, rollout
 from marsrl.learner.schedule import Hyperparameters, hyperparameters, steered
 from marsrl.learner.update import (
     Learner,
-    Losses,
     Passes,
     init_learner,
     make_optimizer,

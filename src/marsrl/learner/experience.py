@@ -84,3 +84,15 @@ class Experience(NamedTuple):
 
     steps: Steps
     carries: ActorCritic
+
+
+class Batch(NamedTuple):
+    """A minibatch, or the part of it that is on this device.
+
+    Attributes:
+        steps: (L, B, ...).
+        carries: (B, ...) before the first of them.
+    """
+
+    steps: Steps
+    carries: ActorCritic

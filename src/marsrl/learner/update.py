@@ -1,4 +1,4 @@
-"""One update: epochs of shuffled minibatches of sequences, actor and critic losses."""
+"""One update: epochs of shuffled minibatches of sequences, and the step that each makes."""
 
 from __future__ import annotations
 
@@ -15,33 +15,15 @@ from jax.flatten_util import ravel_pytree
 from marsrl.compiler import take
 from marsrl.envs.vector import split_each
 from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
-from marsrl.learner.experience import Experience, Steps
-from marsrl.learner.metrics import Metrics, nothing, one, one_if_known, summed
+from marsrl.learner.experience import Batch, Experience
+from marsrl.learner.losses import Losses, Statistics, loss, statistics
+from marsrl.learner.metrics import Metrics, nothing, one, summed
 from marsrl.learner.moments import Moments, merge
 from marsrl.learner.networks import ActorCritic, Networks, Weights
 from marsrl.learner.schedule import Schedule
 from marsrl.learner.values import owned_values
-from marsrl.objectives import U_MAX, Objective, diagnostics
+from marsrl.objectives import U_MAX, Objective
 from marsrl.types import Array, Key
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What is minimised.
-
-    Attributes:
-        normalize_advantage: per minibatch, over live agents.
-        advantage_per_agent: each agent's by its own mean and deviation.
-        advantage_floor: least deviation, in units of the reward, that advantages are divided by.
-        value_clip: largest value change that the value loss rewards, in units of its targets.
-        huber_delta: error, in units of its targets, beyond which the value loss is linear.
-    """
-
-    normalize_advantage: bool
-    advantage_per_agent: bool
-    advantage_floor: float
-    value_clip: float | None
-    huber_delta: float | None
 
 
 @dataclass(frozen=True)
@@ -66,36 +48,6 @@ class Learner(NamedTuple):
 
     weights: ActorCritic
     opt_states: ActorCritic
-
-
-class Statistics(NamedTuple):
-    """What the losses need to know of all devices' parts of a minibatch.
-
-    Attributes:
-        advantage_mean: over live agents; (), or (N,) if it is each agent's own.
-        advantage_std: likewise.
-        explained_variance: () of the targets, by the values of the rollout.
-        actor_share: () the share of the live agents that is on this device.
-        critic_share: () likewise of the value streams that belong to someone.
-    """
-
-    advantage_mean: Array
-    advantage_std: Array
-    explained_variance: Array
-    actor_share: Array
-    critic_share: Array
-
-
-class Batch(NamedTuple):
-    """A minibatch, or the part of it that is on this device.
-
-    Attributes:
-        steps: (L, B, ...).
-        carries: (B, ...) before the first of them.
-    """
-
-    steps: Steps
-    carries: ActorCritic
 
 
 def make_optimizer(max_grad_norm: float) -> optax.GradientTransformation:
@@ -356,129 +308,3 @@ def _apply(
     actor_norm, critic_norm = (one(optax.tree.norm(vector)) for vector in vectors)
     norms: Metrics = {"actor/grad_norm": actor_norm, "critic/grad_norm": critic_norm}
     return Learner(weights, ActorCritic(*opt_states)), norms
-
-
-def statistics(networks: Networks, losses: Losses, batch: Batch, axes: Axes = ()) -> Statistics:
-    """Of the minibatch whose part on this device is `batch`."""
-    steps, mask = batch.steps, batch.steps.transition.agent_mask
-    owned = owned_values(networks, mask)
-    # a team's one advantage counts for every agent
-    advantage = jnp.broadcast_to(steps.advantage, mask.shape)
-    over = (0, 1) if losses.advantage_per_agent else None
-    mean, std = mean_and_std(advantage, mask, axes, over)
-    _, spread = mean_and_std(steps.target, owned, axes)
-    _, error = mean_and_std(steps.target - steps.value, owned, axes)
-    return Statistics(
-        advantage_mean=mean,
-        advantage_std=std,
-        explained_variance=1.0 - error**2 / (spread**2 + 1e-8),
-        actor_share=_share(mask, axes),
-        critic_share=_share(owned, axes),
-    )
-
-
-def _share(mask: Array, axes: Axes) -> Array:
-    """The share of all masked entries that is here: 1 if nothing is spread."""
-    return mask.sum() / jnp.maximum(jax.lax.psum(mask.sum(), axes), 1)
-
-
-def loss(
-    networks: Networks,
-    objective: Objective,
-    losses: Losses,
-    params: ActorCritic,
-    weights: ActorCritic,
-    batch: Batch,
-    stats: Statistics,
-    ent_coef: Array | float,
-) -> tuple[Array, Metrics]:
-    """The loss of actor and critic together; they share no parameters, so their weight is equal.
-
-    Where the batch is spread over devices, each one's loss is its share: the shares, and so their
-    gradients, add up to those of the whole batch. The metrics are those of the part that is here.
-
-    Args:
-        networks: actor and critic.
-        objective: the surrogate.
-        losses: what is minimised.
-        params: by which to differentiate.
-        weights: what else the networks' outputs depend on.
-        batch: the part that is here.
-        stats: of the whole minibatch.
-        ent_coef: weight of the entropy.
-    """
-    actor, critic = (w._replace(params=p) for w, p in zip(weights, params, strict=True))
-    actor_loss, actor_metrics = _actor_loss(
-        networks, objective, losses, actor, batch, stats, ent_coef
-    )
-    critic_loss, critic_metrics = _critic_loss(networks, losses, critic, batch, stats)
-    return actor_loss + critic_loss, jax.lax.stop_gradient(actor_metrics | critic_metrics)
-
-
-def _actor_loss(
-    networks: Networks,
-    objective: Objective,
-    losses: Losses,
-    actor: Weights,
-    batch: Batch,
-    stats: Statistics,
-    ent_coef: Array | float,
-) -> tuple[Array, Metrics]:
-    """`-mean objective(log_ratio, advantage) - ent_coef * mean entropy`, over live agents."""
-    steps = batch.steps.transition
-    _, dist = networks.act(actor, batch.carries.actor, steps.obs, steps.first, steps.action_mask)
-    log_ratio = dist.log_prob(steps.action) - steps.log_prob
-    mask = steps.agent_mask
-    advantage = jnp.broadcast_to(batch.steps.advantage, log_ratio.shape)
-    if losses.normalize_advantage:
-        deviation = jnp.maximum(stats.advantage_std, losses.advantage_floor) + 1e-8
-        advantage = (advantage - stats.advantage_mean) / deviation
-    surrogate, pullback = jax.vjp(lambda u: objective(u, advantage), log_ratio)
-    (slope,) = pullback(jnp.ones_like(surrogate))
-    entropy = masked_mean(dist.entropy(), mask)
-    actor_loss = -masked_mean(surrogate, mask) - ent_coef * entropy
-    measured = diagnostics(log_ratio, advantage, slope, mask, objective.region)
-    metrics: Metrics = {
-        "actor/loss": one(actor_loss),
-        "entropy": one(entropy),
-        "advantage/std": one(stats.advantage_std.mean()),
-        "log_ratio/max": jnp.max(jnp.where(mask, jnp.abs(log_ratio), 0.0)),
-    }
-    for name, x in measured.items():  # NaN where there was no sample of the kind
-        if name.endswith("/min"):
-            metrics[name] = jnp.where(jnp.isnan(x), jnp.inf, x)
-        elif name.endswith("/max"):
-            metrics[name] = jnp.where(jnp.isnan(x), -jnp.inf, x)
-        else:
-            metrics[name] = one_if_known(x)
-    return stats.actor_share * actor_loss, metrics
-
-
-def _critic_loss(
-    networks: Networks, losses: Losses, critic: Weights, batch: Batch, stats: Statistics
-) -> tuple[Array, Metrics]:
-    """Half the mean squared error to the target, over value streams that belong to someone."""
-    steps, transition = batch.steps, batch.steps.transition
-    owned = owned_values(networks, transition.agent_mask)
-    inputs = transition.obs, transition.global_state, transition.first
-    _, value = networks.value(critic, batch.carries.critic, *inputs)
-    unit = critic.outputs.scale if isinstance(critic.outputs, Moments) else 1.0
-    error = _value_error(losses, (value - steps.target) / unit)
-    if losses.value_clip is not None:
-        limit = losses.value_clip * unit
-        clipped = steps.value + jnp.clip(value - steps.value, -limit, limit)
-        error = jnp.maximum(error, _value_error(losses, (clipped - steps.target) / unit))
-    critic_loss = masked_mean(error, owned)
-    metrics: Metrics = {
-        "critic/loss": one(critic_loss),
-        "critic/explained_variance": one(stats.explained_variance),
-        "critic/value": one(masked_mean(steps.value, owned)),
-    }
-    return stats.critic_share * critic_loss, metrics
-
-
-def _value_error(losses: Losses, error: Array) -> Array:
-    """Half the square, or Huber's loss if it is asked for."""
-    if losses.huber_delta is None:
-        return 0.5 * error**2
-    return optax.losses.huber_loss(error, delta=losses.huber_delta)

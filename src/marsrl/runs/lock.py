@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marsrl.devices.system import flock
 from marsrl.errors import UserError
+from marsrl.system import flock
 
 NAME = "writer.lock"
 TOUCH_EVERY = 20.0

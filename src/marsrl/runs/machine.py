@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from marsrl.devices.system import num_cores
 from marsrl.digest import library_digest
+from marsrl.system import num_cores
 
 Row = dict[str, Any]
 

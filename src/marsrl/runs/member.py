@@ -13,7 +13,6 @@ import numpy as np
 from marsrl.config import Config
 from marsrl.devices.distributed import from_first, is_first
 from marsrl.devices.sharding import gather
-from marsrl.devices.system import peak_memory_mb
 from marsrl.envs.vector import EpisodeStats
 from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics
@@ -24,6 +23,7 @@ from marsrl.runs.folder import METRICS, RunFolder
 from marsrl.runs.lock import Lock
 from marsrl.runs.machine import Row
 from marsrl.runs.monitor import Monitor
+from marsrl.system import peak_memory_mb
 from marsrl.types import EnvSpec, PyTree
 
 

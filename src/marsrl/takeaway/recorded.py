@@ -115,8 +115,7 @@ def draw(policy: Policy, steps: int, seed: int = 0) -> Seen:
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         obs = np.clip(np.rint(obs), low, high)
     mask = rng.random((*shape, spec.action.size)) < 0.7
-    heads = (spec.action.size,) if isinstance(spec.action, Box) else spec.action.heads
-    starts = np.cumsum((0, *heads[:-1]))
+    starts = [0] if isinstance(spec.action, Box) else list(spec.action.starts)
     mask[..., starts] |= ~np.logical_or.reduceat(mask, starts, axis=-1)
     first = np.zeros(shape[:2], bool)
     first[::_EPISODE] = True

@@ -181,9 +181,8 @@ def _rules(spec: EnvSpec, now: TimeStep, t: int) -> dict[str, np.ndarray]:
     if isinstance(spec.action, Box):
         rules["action_mask leaves a live agent without a dimension"] = ~_all(mask.any(-1) | ~live)
     else:
-        starts = np.cumsum((0, *spec.action.heads[:-1]))
         rules["action_mask leaves an agent, dead or alive, without a legal action"] = ~_all(
-            np.logical_or.reduceat(mask, starts, axis=-1)
+            np.logical_or.reduceat(mask, spec.action.starts, axis=-1)
         )
     terminated, truncated = np.asarray(now.terminated), np.asarray(now.truncated)
     if t == 0:

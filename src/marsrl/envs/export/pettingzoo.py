@@ -205,7 +205,7 @@ class PettingZooMethods:
 
 def _masks(action: MultiDiscrete, mask: np.ndarray) -> list[np.ndarray]:
     """Those of each choice."""
-    return np.split(mask, np.cumsum(action.num_actions)[:-1], axis=-1)
+    return np.split(mask, action.starts[1:], axis=-1)
 
 
 def _action_space(spaces: Any, action: Space) -> Any:

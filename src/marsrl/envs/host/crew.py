@@ -27,6 +27,8 @@ from marsrl.envs.host.worker import (
     Orders,
 )
 from marsrl.errors import UserError, check_int
+from marsrl.files import keep_traceback
+from marsrl.system import num_cores
 
 VARIABLE = "MARSRL_WORKERS"
 """Environment variable: how many processes step the environments; by default as many as cores."""
@@ -124,11 +126,13 @@ class Crew:
         """What a process says of its end, or what can be seen of it."""
         if reply == FAILED:
             what, text = pickle.loads(process.replies.read())
-            return UserError(what if not text else f"{self.source.task} {what}; {_kept(text)}")
+            return UserError(
+                what if not text else f"{self.source.task} {what}; {keep_traceback(text)}"
+            )
         code = process.process.wait()
         process.errors.seek(0)
         text = process.errors.read().decode(errors="replace")
-        told = f"; {_kept(text)}" if text else ""
+        told = f"; {keep_traceback(text)}" if text else ""
         return UserError(f"{self.source.task}: its process ended with exit code {code}{told}")
 
 
@@ -136,8 +140,7 @@ def num_workers() -> int:
     """How many processes step the environments of a crew."""
     asked = os.environ.get(VARIABLE)
     if asked is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
+        return num_cores()
     number = int(asked) if asked.isdigit() else asked
     check_int(VARIABLE, number, 1, most=1024)
     return int(number)
@@ -177,14 +180,3 @@ def _end(processes: list[_Process]) -> None:
         process.replies.close()
         process.errors.close()
     processes.clear()
-
-
-def _kept(text: str) -> str:
-    """Writes a traceback to a file of its own, and says where."""
-    try:
-        number, path = tempfile.mkstemp(prefix="marsrl-", suffix=".traceback")
-        with os.fdopen(number, "w", errors="backslashreplace") as file:
-            file.write(text)
-    except OSError as error:
-        return f"its traceback could not be kept: {error}"
-    return f"traceback: {path}"

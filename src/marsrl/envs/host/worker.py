@@ -21,12 +21,10 @@ from marsrl.envs.host.game import Game
 from marsrl.envs.host.layout import Layout
 from marsrl.envs.host.memory import STARTS, Parts, arrays
 from marsrl.envs.host.source import Source
-from marsrl.errors import UserError, reason
+from marsrl.errors import LONGEST_STAGGER, UserError, reason
 
 DONE, FAILED = b".", b"!"
 RESET, STEP, STEP_AND_RESTART, PLAY_ON = b"r", b"s", b"a", b"p"
-LONGEST_PLAY = 2000
-"""Steps of random play before training, at most, as for other environments."""
 
 
 class Orders(NamedTuple):
@@ -101,7 +99,7 @@ class Worker:
         """Random steps from a start to a random point of an episode; see `VectorEnv.stagger`."""
         rng = np.random.default_rng(int(self.shared["seed"][row]))
         game, now, length = self.games[row], self.now[row], self.shared["length"]
-        target = rng.integers(min(self.layout.max_steps, LONGEST_PLAY))
+        target = rng.integers(min(self.layout.max_steps, LONGEST_STAGGER))
         while length[row] < target:
             length[row] += 1
             if game.step(game.random_action(rng, now["action_mask"]), now):
