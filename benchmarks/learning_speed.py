@@ -34,7 +34,7 @@ from marsrl.presets import preset
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import read_run
-from marsrl.runs.runner import evaluation_updates
+from marsrl.runs.loop import evaluation_updates
 from plain import Plain
 from timing import table, write_json
 from training_speed import ROWS

@@ -20,6 +20,7 @@ from PIL import Image
 import marsrl
 from environments import prepare, small_config
 from host_games import Climb, ClimbInJax, Robots
+from marsrl import system
 from marsrl.envs.check import check_env
 from marsrl.envs.host import crew
 from marsrl.envs.host.film import filmed
@@ -464,3 +465,10 @@ def test_a_wrong_number_of_workers(monkeypatch, asked):
     monkeypatch.setenv(crew.VARIABLE, asked)
     with pytest.raises(UserError, match=crew.VARIABLE):
         crew.num_workers()
+
+
+def test_as_many_workers_as_a_container_can_keep_busy(monkeypatch):
+    monkeypatch.delenv(crew.VARIABLE, raising=False)
+    monkeypatch.setattr(system, "core_ids", lambda: list(range(64)))
+    monkeypatch.setattr(system, "cpu_quota", lambda: 1.5)
+    assert crew.num_workers() == 2

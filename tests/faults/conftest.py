@@ -9,7 +9,7 @@ import pytest
 
 from faults.record import CONFIG, ENV
 from marsrl.learner.program import Program
-from marsrl.runs import runner
+from marsrl.runs import loop, runner
 
 ALL = os.environ.get("FAULTS") == "all"
 _count: Counter[str] = Counter()
@@ -45,7 +45,7 @@ def compiled():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "Program", shared)
         patch.setattr(runner, "_compile", lambda *_: 0.0)
-        patch.setattr(runner, "_SECONDS_PER_CALL", 0.0)  # one update a call
+        patch.setattr(loop, "SECONDS_PER_CALL", 0.0)  # one update a call
         yield program
 
 

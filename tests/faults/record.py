@@ -91,9 +91,9 @@ def main(scenario: str, folder: Path, copies: Path) -> None:
 
     jax.config.update("jax_disable_most_optimizations", True)
     from marsrl.errors import Interrupted
-    from marsrl.runs import runner
+    from marsrl.runs import loop, runner
 
-    runner._SECONDS_PER_CALL = 0.0  # one update a call, so that a signal can fall between two rows
+    loop.SECONDS_PER_CALL = 0.0  # one update a call, so that a signal can fall between two rows
     if not os.environ.get("LD_PRELOAD"):
         record(folder, copies)
     try:

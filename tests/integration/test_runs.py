@@ -24,9 +24,10 @@ from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective, TrustRegion, mars, symmetric
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.loop import evaluation_updates
 from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
-from marsrl.runs.runner import evaluation_updates, resume, train, train_together
+from marsrl.runs.runner import resume, train, train_together
 
 pytestmark = pytest.mark.slow
 CONFIG = dataclasses.replace(

@@ -274,7 +274,7 @@ def _themed(text: str) -> str:
 def _duels(contest: Contest) -> Iterator[tuple[str, Duel]]:
     if contest.overall is not None:
         yield "overall", contest.overall
-        yield from contest.families.items()
+        yield from contest.families.items() if len(contest.families) > 1 else ()
 
 
 def _seeds(row: TaskRow, suite: Suite) -> str:

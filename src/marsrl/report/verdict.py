@@ -153,8 +153,9 @@ def estimate(
 
 
 def groups(tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """All of the tasks as "overall", then those of each family; empty if there are none."""
-    return {"overall": tasks} | by_family(tasks) if tasks else {}
+    """All of the tasks as "overall", then those of each family if there are several."""
+    families = by_family(tasks)
+    return {"overall": tasks} | (families if len(families) > 1 else {}) if tasks else {}
 
 
 def by_family(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from marsrl.config import Sharing
+from marsrl.config import Config, Sharing
 from marsrl.errors import UserError, near_misses, shown
-from marsrl.learner.groups import Groups
+from marsrl.learner.groups import Groups, groups_of
 from marsrl.learner.networks import ActorCritic
 from marsrl.runs.checkpoint import Checkpoints, best_update
 from marsrl.runs.folder import RunFolder
+from marsrl.types import EnvSpec
 
 _OF_AGENTS = ("agent_id", "params/log_std")
 """Parameters that have a row for each agent also where the others are shared."""
@@ -75,6 +76,13 @@ def read_source(name: str) -> Source:
     leaves = {name: leaf[index] for name, leaf in weights.items()}
     steps = update * config.steps_per_update
     return Source(Path(run), mine, steps, leaves, config.share_parameters)
+
+
+def started_from(config: Config, spec: EnvSpec, weights: ActorCritic) -> tuple[ActorCritic, str]:
+    """The weights with those that `init_from` names, and what was taken; see `transferred`."""
+    assert config.init_from is not None
+    sharing = config.share_parameters
+    return transferred(weights, read_source(config.init_from), sharing, groups_of(spec, sharing))
 
 
 def transferred(
