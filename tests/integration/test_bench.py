@@ -595,7 +595,7 @@ def test_others_results_are_imported_and_reported(tmp_path, capsys):
     capsys.readouterr()
     main(["bench", "report", f"{tmp_path}/theirs", "--endpoint", "best"])
     score = (3.5 - TASKS["paxmen/4ag"].low) / (TASKS["paxmen/4ag"].high - TASKS["paxmen/4ag"].low)
-    row = rf"\| paxmen \(1\) +\| MAPPO +\| {score:.3f} \["
+    row = rf"\| overall \(1\) +\| MAPPO +\| {score:.3f} \["
     assert re.search(row, capsys.readouterr().out)
     assert "MAPPO" in (tmp_path / "theirs" / "index.html").read_text()
 
@@ -787,7 +787,7 @@ def test_a_sweep_on_a_task_of_your_own_is_trained_and_reported(run, tmp_path, ca
     assert {run.versions["marsrl code"] for run in results.runs} == {library_digest()}
     main(["bench", "report", str(run.root / "sweep"), "--out", str(tmp_path / "page")])
     out = capsys.readouterr().out
-    assert "arena (1)" in out
+    assert "overall (1)" in out
     assert "mars@eps=0.4" in out
     main(["bench", "restore", str(tmp_path / "page"), "--store", str(tmp_path / "again")])
     assert re.fullmatch(r"restored \d+ jobs\n", capsys.readouterr().out)  # and none is left

@@ -13,11 +13,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from marsrl.bench.locks import FileLock, is_locked
 from marsrl.bench.plan import Job, batches, rival_locks
@@ -28,6 +28,9 @@ from marsrl.errors import UserError
 from marsrl.files import write_beside
 
 _GRACE = 10.0  # seconds between asking a process to end and killing it
+_LISTEN = 0.5  # seconds between two looks for a signal
+
+T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
@@ -77,6 +80,19 @@ def run_local(
         return _train_all(batches(jobs, points_per_job), places, report)
 
 
+def completed(futures: Collection[Future[T]]) -> Iterator[T]:
+    """Their results as they come; signals are handled meanwhile.
+
+    Python calls a signal's handler in the main thread alone, and does not wake it for a signal that
+    another thread received or that came just before it went to sleep: it must wake by itself.
+    """
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, _LISTEN, FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
+
+
 def train_here(job: Job, train: Callable[[], None]) -> None:
     """Trains a job in this process, as its only trainer; one that has ended is left as it is.
 
@@ -117,8 +133,8 @@ def _train_all(
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(len(places)) as pool:
         try:
-            for future in as_completed([pool.submit(train, batch) for batch in batches]):
-                for outcome in future.result():
+            for ended in completed([pool.submit(train, batch) for batch in batches]):
+                for outcome in ended:
                     outcomes.append(outcome)
                     report(outcome)
         except BaseException:

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from marsrl.bench.launch import Outcome, train_batch
+from marsrl.bench.launch import Outcome, completed, train_batch
 from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, default_workers, on_gpu
 from marsrl.envs.tasks import family_of
@@ -75,8 +75,8 @@ def search(
         with ThreadPoolExecutor(workers) as pool:
             try:
                 launchers = [_Launcher(tuning, studies, x, stop, report).run for x in places]
-                for future in as_completed([pool.submit(run) for run in launchers]):
-                    future.result()
+                for _ in completed([pool.submit(run) for run in launchers]):
+                    pass
             finally:
                 stop.set()
     return not any(studies.counts(study).running for study in tuning.studies)
