@@ -15,7 +15,6 @@ import numpy as np
 import tyro
 
 from marsrl.bench.suite import read_suite
-from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
@@ -24,7 +23,7 @@ from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import Run, read_run
 from marsrl.runs.folder import RunFolder
-from marsrl.runs.runner import resume, train
+from trainings import ensure_trained
 
 ONE_OF_EACH = read_suite("nano").tasks
 
@@ -47,18 +46,6 @@ class Args:
 def folder(out: Path, task: str) -> Path:
     """Where the run of a task is."""
     return out / task.replace("/", "-")
-
-
-def ensure_trained(config: Config, path: Path) -> None:
-    """Trains, resumes or keeps a run."""
-    if not path.exists():
-        train(config, path)
-        return
-    run = RunFolder.open(path)
-    if run.config() != config.settled():
-        raise UserError(f"{path} is a run of another configuration; choose another --out")
-    if run.status()["status"] not in ("finished", "diverged"):
-        resume(path)
 
 
 def draw(runs: dict[str, Run], path: Path) -> None:

@@ -13,16 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from marsrl.config import SHARED
 from marsrl.devices.startup import configure_jax
 from marsrl.presets import preset
-from marsrl.report.series import plot
-from marsrl.runs.folder import RunFolder
-from marsrl.runs.runner import resume, train
-from timing import table
+from trainings import side_by_side
 
 
 @dataclass(frozen=True)
@@ -42,19 +38,11 @@ class Groups:
         """Trains, draws and prints."""
         steps = {} if self.total_steps is None else {"total_steps": self.total_steps}
         configure_jax()
-        rows, paths = [], []
-        for who in SHARED:
-            path = self.out / who
-            if path.exists():
-                resume(path)
-            else:
-                train(preset(self.task, seeds=self.seeds, share_parameters=who, **steps), path)
-            final = [r["return"] for r in RunFolder(path).rows() if r["kind"] == "final"]
-            each = " ".join(f"{x:.4g}" for x in final)
-            rows.append((who, each, f"{np.mean(final):.4g}"))
-            paths.append(path)
-        print(table(("shared by", "final return of each seed", "mean"), rows))
-        print(plot(paths, ("return",), self.out / "groups.png"))
+        configs = {
+            who: preset(self.task, seeds=self.seeds, share_parameters=who, **steps)
+            for who in SHARED
+        }
+        print(side_by_side("shared by", configs, self.out, "groups.png"))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ import jax
 import numpy as np
 import tyro
 
-from families import ensure_trained
 from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
 from marsrl.envs.registry import make
@@ -38,6 +37,7 @@ from marsrl.runs.loop import evaluation_updates
 from plain import Plain
 from timing import table, write_json
 from training_speed import ROWS
+from trainings import ensure_trained
 
 TASKS = {
     "mpe": dataclasses.replace(ROWS["mpe"], total_steps=500_000),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from families import ensure_trained, folder
+from families import folder
 from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
 from marsrl.envs.tasks import TASKS
@@ -23,6 +23,7 @@ from marsrl.errors import UserError
 from marsrl.presets import preset
 from marsrl.report.runs import Run, read_run
 from timing import table
+from trainings import ensure_trained
 
 VARIANTS: dict[str, dict] = {
     "none": {"actor_norm": "none", "critic_norm": "none"},

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from marsrl.compiler import add_bias, sum_rows
-from marsrl.learner.layers import Dense, normal
+from marsrl.learner.layers import Conv, Dense, normal
 
 
 def draw(seed, *shape):
@@ -15,19 +15,29 @@ def draw(seed, *shape):
 @pytest.mark.parametrize("shape", [(7,), (6, 7), (2, 3, 5, 7)])
 def test_dense_is_flax_dense(shape):
     """Parameters, values and gradients: checkpoints and random streams depend on the first."""
-    x, weight = draw(0, *shape), draw(1, *shape[:-1], 4)
-    ours, flax = Dense(4, 2.0), nn.Dense(4, kernel_init=normal(2.0))
+    alike(Dense(4, 2.0), nn.Dense(4, kernel_init=normal(2.0)), draw(0, *shape), shape[:-1])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sides", [(5, 5), (4, 7), (1, 2)])
+def test_conv_is_flax_conv(sides, stride):
+    flax = nn.Conv(4, (3, 3), stride, kernel_init=normal(2.0))
+    sizes = [-(-side // stride) for side in sides]
+    alike(Conv(4, 2.0, stride), flax, draw(0, 6, *sides, 3), (6, *sizes))
+
+
+def alike(ours, flax, x, shape):
     params = ours.init(jax.random.key(2), x)
     assert jax.tree.structure(params) == jax.tree.structure(flax.init(jax.random.key(2), x))
     jax.tree.map(np.testing.assert_array_equal, params, flax.init(jax.random.key(2), x))
+    weight = draw(1, *shape, 4)
 
     def loss(layer, params, x):
         return jnp.sum(weight * jnp.sin(layer.apply(params, x)))
 
-    for value in (ours.apply(params, x), flax.apply(params, x)):
-        assert value.shape == (*shape[:-1], 4)
+    assert ours.apply(params, x).shape == (*shape, 4)
     mine, theirs = (jax.value_and_grad(loss, (1, 2))(layer, params, x) for layer in (ours, flax))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), mine, theirs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), mine, theirs)
 
 
 @pytest.mark.parametrize("bias_shape", [(4,), (3, 4), (5, 3, 4)])

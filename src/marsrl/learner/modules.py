@@ -20,7 +20,7 @@ from flax.linen.initializers import zeros_init
 from marsrl.compiler import add_bias
 from marsrl.config import Activation, Core
 from marsrl.distributions import ActionParams
-from marsrl.learner.layers import Dense, normal
+from marsrl.learner.layers import Conv, Dense, normal
 from marsrl.learner.own import Own
 from marsrl.learner.recurrent import gru
 from marsrl.types import Array, Box, Space
@@ -188,8 +188,7 @@ class Pictures(nn.Module):
     def _convolved(self, x: Array) -> Array:
         """(K, H', W', 32) for pictures (K, H, W, C)."""
         for i in range(num_convolutions(x.shape[1:])):
-            layer = nn.Conv(_CHANNELS, (3, 3), 2 if i else 1, kernel_init=normal(_HIDDEN_GAIN))
-            x = _ACTIVATIONS[self.activation](layer(x))
+            x = _ACTIVATIONS[self.activation](Conv(_CHANNELS, _HIDDEN_GAIN, 2 if i else 1)(x))
         return x
 
 
