@@ -6,10 +6,19 @@ networks unrolled over the whole rollout with flax's GRUCell; minibatches of (en
 sequences; an optimiser that walks over many arrays; one device. The objective and all
 hyperparameters are those of a `marsrl.Config`; a time limit counts as an end like any other, and
 dead agents count in every mean.
+
+    python benchmarks/plain.py CONFIG.json
+
+trains the first seed of a configuration, such as a run's `config.json`, and prints a line of JSON
+for every update: the environment steps so far, and the number and the sum of the returns of the
+episodes that ended in it.
 """
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -21,6 +30,7 @@ from marsrl.config import Config
 from marsrl.distributions import Categorical
 from marsrl.envs.base import Environment
 from marsrl.envs.export import to_jaxmarl
+from marsrl.envs.registry import make
 from marsrl.learner.advantages import gae
 from marsrl.learner.evaluate import Act
 
@@ -40,7 +50,11 @@ class Step(NamedTuple):
 
 
 class State(NamedTuple):
-    """What one update hands to the next; `carry` is the actor's and the critic's, (B, H) each."""
+    """What one update hands to the next; `carry` is the actor's and the critic's, (B, H) each.
+
+    `running` (E,) are the returns so far, `ended` the number and the sum of the returns of the
+    episodes that ended in the last rollout.
+    """
 
     params: Any
     opt_state: Any
@@ -49,6 +63,8 @@ class State(NamedTuple):
     first: jax.Array
     carry: Any
     key: jax.Array
+    running: jax.Array
+    ended: jax.Array
 
 
 def scaled(gain: float) -> nn.initializers.Initializer:
@@ -117,7 +133,10 @@ class Plain:
             "actor": self.actor.init(actor_key, carry[0], rows[None], first[None]),
             "critic": self.critic.init(critic_key, carry[1], world[None], first[None]),
         }
-        return State(params, self.optimizer.init(params), env_state, obs, first, carry, key)
+        opt_state, running = self.optimizer.init(params), jnp.zeros(self.config.num_envs)
+        return State(
+            params, opt_state, env_state, obs, first, carry, key, running, ended=jnp.zeros(2)
+        )
 
     def blank(self, rows: int) -> tuple[jax.Array, jax.Array]:
         """Carries of actor and critic before an episode."""
@@ -149,7 +168,20 @@ class Plain:
         next_value = jnp.concatenate([steps.value[1:], last[..., 0]])
         never, rates = jnp.zeros_like(steps.done), (self.config.gamma, self.config.gae_lambda)
         estimates = gae(steps.reward, steps.value, next_value, steps.done, never, *rates)
-        return self.learn(state, (steps, *estimates), start)
+        return self.learn(self.count(state, steps), (steps, *estimates), start)
+
+    def count(self, state: State, steps: Step) -> State:
+        """Keeps the returns of a rollout's episodes."""
+
+        def tally(running, now):
+            reward, done = now
+            total = running + reward
+            return jnp.where(done, 0.0, total), jnp.where(done, total, 0.0)
+
+        by_team = (*steps.done.shape[:1], -1, self.agents)
+        reward, done = steps.reward.reshape(by_team).mean(-1), steps.done.reshape(by_team)[..., 0]
+        running, returns = jax.lax.scan(tally, state.running, (reward, done))
+        return state._replace(running=running, ended=jnp.stack([done.sum(), returns.sum()]))
 
     def play(self, state: State, _: None) -> tuple[State, Step]:
         """One step of every environment."""
@@ -180,8 +212,10 @@ class Plain:
             reward=self.rows(reward),
             done=done,
         )
-        carry, opt_state = (actor, critic), state.opt_state
-        return State(params, opt_state, env_state, next_obs, done, carry, key), step
+        carry = (actor, critic)
+        return state._replace(
+            env_state=env_state, obs=next_obs, first=done, carry=carry, key=key
+        ), step
 
     def learn(self, state: State, batch: Any, start: Any) -> State:
         """Epochs of minibatches; `batch` is (T, B, ...), `start` the carries before it."""
@@ -225,3 +259,20 @@ class Plain:
             return carry, policy.sample(keys)
 
         return act
+
+
+def main() -> None:
+    """Trains a configuration."""
+    config = Config.from_dict(json.loads(Path(sys.argv[1]).read_text()))
+    trainer = Plain(config, make(config.task, **config.task_settings))
+    init, step = jax.jit(trainer.init), jax.jit(trainer.step, donate_argnums=0)
+    state = init(jax.random.key(config.seeds[0]))
+    for update in range(1, config.num_updates + 1):
+        state = step(state)
+        count, total = map(float, state.ended)
+        line = {"step": update * config.steps_per_update, "count": count, "sum": total}
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -52,10 +52,10 @@ from timing import (
     write_json,
 )
 
-_PEER = {"rollout_length": 128, "width": 128, "ent_coef": 0.01, "objective": "mappo"}
+PEER = {"rollout_length": 128, "width": 128, "ent_coef": 0.01, "objective": "mappo"}
 ROWS = {
-    "mpe": Config(task="jaxmarl:MPE_simple_spread_v3", num_envs=16, **_PEER),
-    "smax": preset("smax/2s3z", **_PEER | {"num_envs": 128}),
+    "mpe": Config(task="jaxmarl:MPE_simple_spread_v3", num_envs=16, **PEER),
+    "smax": preset("smax/2s3z", **PEER | {"num_envs": 128}),
     "default": preset("paxmen/4ag"),
     "paxmen": preset("paxmen/4ag", core="ff"),
     "lbf": preset("lbf/15x15-4p-5f", core="ff"),

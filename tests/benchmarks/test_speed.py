@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import sys
 from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 
@@ -14,17 +15,22 @@ import numpy as np
 import pytest
 
 import env_speed
-import families
 import host_envs
 import learning_speed
+import pictures
 import profile_loop
 import reset_speed
 import scaling
+import time_to_quality
 import timing
 import training_speed
+import trainings
 from environments import Scripted, small_config
 from marsrl.config import Config
 from marsrl.distributions import Categorical
+from marsrl.envs.check import check_env
+from marsrl.envs.paxmen import PaxMen
+from marsrl.envs.paxmen.rules import AGENT, DOT, WALL
 from marsrl.errors import UserError
 from marsrl.learner.program import Program
 from plain import Plain
@@ -251,7 +257,11 @@ def test_learning_speed_keeps_what_is_finished(tmp_path, monkeypatch):
         assert np.isfinite(returns).all()
     assert (tmp_path / "learning-speed.png").stat().st_size > 1000
     assert (tmp_path / "learning-speed.md").read_text().count("\n") == 4
-    for module, name in ((families, "train"), (families, "resume"), (learning_speed, "write_json")):
+    for module, name in (
+        (trainings, "train"),
+        (trainings, "resume"),
+        (learning_speed, "write_json"),
+    ):
         monkeypatch.setattr(module, name, None)
     assert learning_speed.run(args).keys() == curves.keys()
     monkeypatch.setattr(learning_speed, "TASKS", {"small": dataclasses.replace(small, gamma=0.5)})
@@ -259,6 +269,68 @@ def test_learning_speed_keeps_what_is_finished(tmp_path, monkeypatch):
         learning_speed.run(args)
     with pytest.raises(UserError, match="another configuration"):
         learning_speed.ensure_plain(learning_speed.TASKS["small"], tmp_path / "small-plain")
+
+
+def test_what_a_benchmark_compares_is_trained_once_and_drawn(tmp_path, monkeypatch):
+    small = dataclasses.replace(TINY, total_steps=96, num_evaluations=2, eval_episodes=2)
+    configs = {"one": small, "other": dataclasses.replace(small, gamma=0.5, seeds=(0, 1))}
+    text = trainings.side_by_side("gamma", configs, tmp_path, "gammas.png")
+    head, _, one, other = text.splitlines()
+    assert head == "| gamma | final return of each seed | mean |"
+    finals = [x.split() for x in (one.split("|")[2], other.split("|")[2])]
+    assert list(map(len, finals)) == [1, 2]
+    assert (tmp_path / "gammas.png").stat().st_size > 1000
+    for name in ("train", "resume"):
+        monkeypatch.setattr(trainings, name, None)
+    assert trainings.side_by_side("gamma", configs, tmp_path, "gammas.png") == text
+
+
+def test_paxmen_as_a_picture_shows_what_its_row_shows():
+    env, key = pictures.PaxMenPictures(), jax.random.key(0)
+    check_env(env, num_steps=3)
+    row, picture = PaxMen().reset(key)[1].obs, env.reset(key)[1].obs
+    assert picture.dtype == np.uint8
+    colours = np.array([WALL, DOT, AGENT], np.float32)
+    np.testing.assert_allclose((picture / 255 @ colours).reshape(4, 25), row, rtol=1e-6)
+
+
+# --- time to quality ------------------------------------------------------------------------------
+
+
+def test_the_mean_is_of_the_last_hundred_episodes():
+    updates = [
+        time_to_quality.Update(seconds, 10 * seconds, count, count * mean)
+        for seconds, count, mean in ((1, 90, 5.0), (2, 0, 0.0), (3, 60, 1.0), (4, 100, 2.0))
+    ]
+    means = [time_to_quality.last_mean(updates[: i + 1]) for i in range(4)]
+    np.testing.assert_allclose(means, [np.nan, np.nan, (90 * 5 + 60) / 150, 2.0])
+    assert time_to_quality.reached(updates, 3.0) == updates[2]
+    assert time_to_quality.reached(updates, 3.5) is None
+
+
+@pytest.mark.slow
+def test_time_to_quality(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("MARSRL_TRUST", "1")
+    ours = dataclasses.replace(TINY, total_steps=4800, num_evaluations=2, eval_episodes=2)
+    goal = time_to_quality.Goal(None, ours, dataclasses.replace(ours, core="gru"))
+    monkeypatch.setattr(time_to_quality, "GOALS", {"small": goal})
+    monkeypatch.setattr(time_to_quality, "EPISODES", 8)
+    args = time_to_quality.Args(out=tmp_path, tasks=("small",), seeds=(3,))
+    results = time_to_quality.run(args)
+    ended = [
+        json.loads((tmp_path / f"small-{name}-3.json").read_text())["updates"]
+        for name in ("plain", "marsrl")
+    ]
+    for updates in ended:
+        seconds, steps, counts, _ = zip(*updates, strict=True)
+        assert list(seconds) == sorted(seconds)
+        assert list(steps) == sorted(steps)
+        assert steps[-1] / 5 - 4 <= sum(counts) <= steps[-1] / 3  # of three or five steps
+    assert "| marsrl |" in time_to_quality.markdown(results)
+    time_to_quality.draw(results, tmp_path / "figure.png")
+    monkeypatch.setattr(time_to_quality, "measure", None)
+    assert time_to_quality.run(args) == results
 
 
 # --- environments ---------------------------------------------------------------------------------
