@@ -12,6 +12,7 @@ of float32 matrices.
 - cores: processor time over wall time of our update.
 - compile: tracing and compiling all programs of a run, as `marsrl train` does before it starts;
   with an empty cache, and in later processes with the same cache (the median of three).
+- memory: the most that the process had before anything but our own update ran in it.
 - GFLOP/s: the arithmetic of the model alone. A forward pass takes two operations per parameter,
   of the actor for each agent, of a team's critic once; a step takes one forward pass in the rollout
   and three (one forward, two for the backward) in every epoch.
@@ -198,7 +199,7 @@ def measure_row(row: str, args: Args) -> dict[str, Any]:
 def markdown(results: dict[str, dict[str, Any]]) -> str:
     """The results as a table."""
     columns = ("row", "task", "core", "steps/s", "cores", "compile s, cold", "warm")
-    columns += ("GFLOP/s", "of peak", "plain steps/s", "ratio")
+    columns += ("memory MB", "GFLOP/s", "of peak", "plain steps/s", "ratio")
     rows = [
         (
             row,
@@ -208,6 +209,7 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
             f"{result['cores']:.1f}",
             f"{result['compile_seconds']:.1f}",
             f"{result['warm_compile_seconds']:.1f}",
+            f"{result['peak_memory_mb']:,.0f}",
             f"{result['gflops']:.1f}",
             f"{result['share_of_peak']:.0%} of {result['matmul_gflops']:.0f}",
             f"{result['plain_steps_per_second']:,.0f}" if "ratio" in result else "",

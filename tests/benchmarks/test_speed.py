@@ -21,6 +21,7 @@ import pictures
 import profile_loop
 import reset_speed
 import scaling
+import sweep_speed
 import time_to_quality
 import timing
 import training_speed
@@ -331,6 +332,20 @@ def test_time_to_quality(tmp_path, monkeypatch):
     time_to_quality.draw(results, tmp_path / "figure.png")
     monkeypatch.setattr(time_to_quality, "measure", None)
     assert time_to_quality.run(args) == results
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_what_it_says(monkeypatch):
+    monkeypatch.setattr(sweep_speed, "preset", lambda task: TINY)
+    monkeypatch.setattr(sweep_speed, "start_jax", lambda: None)
+    args = sweep_speed.Args(task="tiny", eps=(0.5, 2.0), seeds=2, repetitions=5)
+    sizes = {name: [[len(c.seeds) for c in p] for p in ps] for name, ps in args.ways().items()}
+    assert sizes == {"seeds": [[4]], "sweep": [[2, 2]], "apart": [[2], [2]]}
+    assert [config.eps for config in args.ways()["sweep"][0]] == [0.5, 2.0]
+    result = sweep_speed.run(args)
+    assert result["ways"]["seeds"]["time"] == 1.0
+    assert all(len(way["seconds"]) == 5 for way in result["ways"].values())
+    assert sweep_speed.markdown(result).count("\n") == 5
 
 
 # --- environments ---------------------------------------------------------------------------------
