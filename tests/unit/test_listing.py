@@ -102,6 +102,7 @@ def test_series_are_drawn(tmp_path):
     text = out.read_text()
     assert "eval/return" in text
     assert "train/entropy" in text
+    assert ">a<" in text  # what tells the runs apart, and no more of their paths
     for wrong, said in (("entropi", "did you mean train/entropy"), ("zzz", "known: eval/return")):
         with pytest.raises(UserError, match=said):
             plot(runs, [wrong], tmp_path / "plot.png")

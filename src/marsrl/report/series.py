@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from os.path import commonpath
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +40,21 @@ def plot(runs: Sequence[Path], names: Sequence[str], out: Path) -> Path:
     figure = figures.new_figure(8, 4 * len(found))
     for place, name in enumerate(found):
         ax = figure.add_subplot(len(found), 1, place + 1)
-        for run, series, color in zip(runs, logged, figures.COLORS, strict=False):
+        for run, series, color in zip(_names(runs), logged, figures.COLORS, strict=False):
             if name in series:
                 step, values = _grid(series[name])
                 figures.seed_curves(ax, step, values, color)
-                figures.curve(ax, step, *mean_band(values), figures.plain(str(run)), color)
+                figures.curve(ax, step, *mean_band(values), figures.plain(run), color)
         figures.dress(ax, figures.plain(name))
         figures.legend(ax)
     write_beside(out, figures.render(figure, out.suffix[1:]))
     return out
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """What of their paths tells them apart."""
+    parents = commonpath([run.resolve().parent for run in runs])
+    return [str(run.resolve().relative_to(parents)) for run in runs]
 
 
 def _series(run: Path) -> Series:
