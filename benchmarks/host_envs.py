@@ -4,7 +4,8 @@
 
 `mpe2.simple_spread_v3` is stepped in processes of its own and trained here; the same task of
 JaxMARL is compiled with the learner. Both with three agents, discrete actions, 25 steps, half of
-the reward local, and the mean reward of the team. What is finished is kept.
+the reward local, and the mean reward of the team. Runs that are finished are kept, interrupted ones
+resumed.
 
 The first table has milliseconds of processor time, which other work on the machine does not
 lengthen, per step of all environments together; and steps per second by the wall clock, which it
@@ -29,13 +30,13 @@ from typing import Any
 import numpy as np
 import tyro
 
+from families import ensure_trained
 from marsrl.config import Config
 from marsrl.envs.host.crew import VARIABLE, Crew
 from marsrl.envs.host.env import HostEnv
 from marsrl.envs.host.game import Game, outputs
 from marsrl.envs.registry import make
 from marsrl.learner.program import Program
-from marsrl.runs.runner import train
 from timing import circumstances, headline, in_turn, start_jax, table, write_json
 
 HOST = Config(
@@ -137,11 +138,9 @@ def learn(args: Args) -> dict[str, dict[int, list[float]]]:
     os.environ.pop(VARIABLE, None)
     curves = {}
     for name, config in TRAINED.items():
-        run = args.out / name
-        if not (run / "status.json").exists():
-            changes = {"seeds": args.seeds, "total_steps": args.total_steps, "num_evaluations": 10}
-            train(dataclasses.replace(config, **changes), run)
-        curves[name] = curve(run)
+        changes = {"seeds": args.seeds, "total_steps": args.total_steps, "num_evaluations": 10}
+        ensure_trained(dataclasses.replace(config, **changes), args.out / name)
+        curves[name] = curve(args.out / name)
     return curves
 
 
