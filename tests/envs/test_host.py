@@ -184,6 +184,37 @@ def test_boxes_get_numbers_of_their_own_kind():
     made.step(np.array([[-1, 0.3], [-1, 1]], np.float32), now)
     assert dials.actions["a"].tolist() == [0, 3]
     assert dials.actions["b"].tolist() == [0.1, 0.7]
+    assert "rounded" in "".join(make("pettingzoo:host_games:Dials").notes)
+
+
+def test_a_horizon_of_ones_own_truncates():
+    made, now = game(Climb(max_cycles=100), horizon=2)
+    still = np.zeros(2, np.int32)
+    assert not made.step(still, now)
+    assert made.step(still, now)
+    assert now["truncated"]
+    assert not now["terminated"]
+    assert now["agent_mask"].all()
+    np.testing.assert_allclose(now["obs"][1], [0, 0.5, 0])  # the true last observation
+
+
+def test_a_state_is_not_needed_where_an_episode_has_terminated():
+    made, now = game(Stateless(dies=True))
+    still = np.zeros(2, np.int32)
+    assert not made.step(still, now)
+    assert made.step(still, now)
+    assert now["terminated"]
+    assert now["global_state"].tolist() == [1.0]  # the last there was
+
+
+def test_one_can_do_without_a_state():
+    spec = make(STATELESS, global_state="observations").spec
+    assert spec.state_shape == (2,)
+    assert make(STATELESS, dies=True).spec.state_shape == (1,)
+
+
+def test_a_clock_is_found_where_it_is():
+    assert make("pettingzoo:host_games:Wrapped").spec.max_steps == 6
 
 
 # --- Several choices at once ----------------------------------------------------------------------
@@ -231,7 +262,7 @@ def test_policies_choose_what_is_legal():
     [
         ((np.ones(2), np.ones(3)), r"2 \+ 3 entries at step 0, expected 3 \+ 2, and one"),
         (np.ones(4), r"4 entries at step 0, expected 3 \+ 2"),
-        ((), " entries at step 0, expected 3"),
+        ((), " 0 entries at step 0, expected 3"),
         ((np.ones(3), np.zeros(2)), "no legal action at step 0.*in each choice"),
     ],
     ids=["order", "too-few", "none", "no-legal"],
@@ -241,36 +272,6 @@ def test_a_wrong_mask_of_choices(mask, expected, monkeypatch):
     monkeypatch.setattr(Signals, "legal", lambda self: legal(self) | {"a": mask})
     with pytest.raises(UserError, match=expected):
         game(Signals())
-
-
-def test_a_horizon_of_ones_own_truncates():
-    made, now = game(Climb(max_cycles=100), horizon=2)
-    still = np.zeros(2, np.int32)
-    assert not made.step(still, now)
-    assert made.step(still, now)
-    assert now["truncated"]
-    assert not now["terminated"]
-    assert now["agent_mask"].all()
-    np.testing.assert_allclose(now["obs"][1], [0, 0.5, 0])  # the true last observation
-
-
-def test_a_state_is_not_needed_where_an_episode_has_terminated():
-    made, now = game(Stateless(dies=True))
-    still = np.zeros(2, np.int32)
-    assert not made.step(still, now)
-    assert made.step(still, now)
-    assert now["terminated"]
-    assert now["global_state"].tolist() == [1.0]  # the last there was
-
-
-def test_one_can_do_without_a_state():
-    spec = make(STATELESS, global_state="observations").spec
-    assert spec.state_shape == (2,)
-    assert make(STATELESS, dies=True).spec.state_shape == (1,)
-
-
-def test_a_clock_is_found_where_it_is():
-    assert make("pettingzoo:host_games:Wrapped").spec.max_steps == 6
 
 
 # --- What cannot be -------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ class Game:
         of_choices = np.split(legal, np.cumsum(choices)[:-1])
         fits = len(legal) == sum(choices) and (sizes == choices or len(sizes) != len(choices))
         if not fits or not all(part.any() for part in of_choices):
-            what = "no legal action" if fits else f"{' + '.join(map(str, sizes))} entries"
+            what = "no legal action" if fits else f"{' + '.join(map(str, sizes)) or 0} entries"
             each = " in each choice" if len(choices) > 1 else ""
             raise UserError(
                 f"{self.task}: the action mask of agent {agent} has {what} at step {self.t}, "
