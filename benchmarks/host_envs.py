@@ -4,7 +4,8 @@
 
 `mpe2.simple_spread_v3` is stepped in processes of its own and trained here; the same task of
 JaxMARL is compiled with the learner. Both with three agents, discrete actions, 25 steps, half of
-the reward local, and the mean reward of the team. What is finished is kept.
+the reward local, and the mean reward of the team. Runs that are finished are kept, interrupted ones
+resumed.
 
 The first table has milliseconds of processor time, which other work on the machine does not
 lengthen, per step of all environments together; and steps per second by the wall clock, which it
@@ -35,8 +36,8 @@ from marsrl.envs.host.env import HostEnv
 from marsrl.envs.host.game import Game, outputs
 from marsrl.envs.registry import make
 from marsrl.learner.program import Program
-from marsrl.runs.runner import train
 from timing import circumstances, headline, in_turn, start_jax, table, write_json
+from trainings import ensure_trained
 
 HOST = Config(
     task="pettingzoo:mpe2.simple_spread_v3", num_envs=32, rollout_length=50, core="ff", devices=1
@@ -137,11 +138,9 @@ def learn(args: Args) -> dict[str, dict[int, list[float]]]:
     os.environ.pop(VARIABLE, None)
     curves = {}
     for name, config in TRAINED.items():
-        run = args.out / name
-        if not (run / "status.json").exists():
-            changes = {"seeds": args.seeds, "total_steps": args.total_steps, "num_evaluations": 10}
-            train(dataclasses.replace(config, **changes), run)
-        curves[name] = curve(run)
+        changes = {"seeds": args.seeds, "total_steps": args.total_steps, "num_evaluations": 10}
+        ensure_trained(dataclasses.replace(config, **changes), args.out / name)
+        curves[name] = curve(args.out / name)
     return curves
 
 

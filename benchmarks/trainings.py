@@ -24,7 +24,7 @@ def ensure_trained(config: Config, path: Path) -> None:
     if run.config() != config.settled():
         raise UserError(f"{path} is a run of another configuration; choose another --out")
     if run.status()["status"] not in ("finished", "diverged"):
-        resume(path)
+        resume(path, expected=config)
 
 
 def side_by_side(kind: str, configs: Mapping[str, Config], out: Path, figure: str) -> str:

@@ -182,14 +182,87 @@ class Mixed(Simple):
         return spaces.Discrete(2) if agent == "a" else spaces.Box(-1, 1, (1,), np.float32)
 
 
-class Several(Simple):
+class Parameterised(Simple):
     def action_space(self, agent):
-        return spaces.MultiDiscrete([2, 2])
+        return spaces.Tuple((spaces.Discrete(2), spaces.Box(-1, 1, (1,), np.float32)))
 
 
 class Unbounded(Simple):
     def action_space(self, agent):
         return spaces.Box(-np.inf, np.inf, (1,), np.float32)
+
+
+class Signals(Simple):
+    """Several choices at once: `a` moves and signals, `b` has three switches, `c` one choice.
+
+    Each sees what it did last. What is legal is told in each of the ways that there are, and
+    nothing else may be done.
+    """
+
+    agents_by_step = (("a", "b", "c"),) * 6
+    max_cycles = 6
+    of_agents: ClassVar = {
+        "a": spaces.MultiDiscrete([3, 2], start=[2, -1]),
+        "b": spaces.MultiBinary(3),
+        "c": spaces.Discrete(4, start=1),
+    }
+    choices: ClassVar = {"a": (3, 2), "b": (2, 2, 2), "c": (4,)}
+
+    def __init__(self) -> None:
+        self.possible_agents = [*self.of_agents]
+
+    def observation_space(self, agent):
+        seen = spaces.Box(-9, 9, (3,), np.float32)
+        mask = spaces.MultiBinary(6)
+        return spaces.Dict({"observation": seen, "action_mask": mask}) if agent == "b" else seen
+
+    def action_space(self, agent):
+        return self.of_agents[agent]
+
+    def legal(self):
+        odd = self.t % 2
+        return {
+            "a": (np.int8([1, odd, 1 - odd]), np.int8([odd, 1])),
+            "b": np.int8([1, 1, 1, 0, 1 - odd, 1]),
+            "c": np.int8([0, 1, odd, 1]),
+        }
+
+    def reset(self, seed=None, options=None):
+        self.t, self.agents = 0, list(self.possible_agents)
+        return self._told({})
+
+    def step(self, actions):
+        for agent, mask in self.legal().items():
+            space = self.of_agents[agent]
+            assert space.contains(actions[agent])
+            chosen = np.ravel(actions[agent]) - getattr(space, "start", 0)
+            masks = np.split(np.hstack(mask), np.cumsum(self.choices[agent])[:-1])
+            assert all(legal[k] for legal, k in zip(masks, chosen, strict=True))
+        results = super().step(actions)
+        seen, infos = self._told(actions)
+        return seen, *results[1:4], infos
+
+    def _told(self, actions):
+        """Observations and infos."""
+        seen = {agent: np.zeros(3, np.float32) for agent in self.possible_agents}
+        for agent, action in actions.items():
+            seen[agent][: np.size(action)] = action
+        legal = self.legal()
+        seen["b"] = {"observation": seen["b"], "action_mask": legal["b"]}
+        return seen, {agent: {"action_mask": legal[agent]} for agent in ("a", "c")}
+
+
+class Dials(Simple):
+    """A Box of whole numbers, and one of float64 whose bounds are no float32."""
+
+    def action_space(self, agent):
+        if agent == "a":
+            return spaces.Box(0, 5, (2,), np.int16)
+        return spaces.Box(0.1, 0.7, (2,), np.float64)
+
+    def step(self, actions):
+        assert all(self.action_space(agent).contains(actions[agent]) for agent in self.agents)
+        return super().step(actions)
 
 
 class Growing(Simple):
@@ -201,6 +274,36 @@ class Forbidding(Simple):
     def reset(self, seed=None, options=None):
         seen, _ = super().reset(seed)
         return seen, {"a": {"action_mask": np.zeros(2, np.int8)}}
+
+
+class Stateless(Simple):
+    """Has no state any more from its second step on, in which it may terminate."""
+
+    def __init__(self, dies=False) -> None:
+        super().__init__()
+        self.dies = dies
+
+    def step(self, actions):
+        seen, rewards, terminations, truncations, infos = super().step(actions)
+        if self.dies and self.t == 2:
+            self.agents = []
+            terminations = self._of_all(True)
+        return seen, rewards, terminations, truncations, infos
+
+    def state(self):
+        if self.t == 2:
+            raise ArithmeticError("gone")
+        return np.full(1, self.t, np.float32)
+
+
+class Wrapped(Simple):
+    """Keeps its clock where PettingZoo's SISL do."""
+
+    max_cycles = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.env = Climb(max_cycles=6)
 
 
 class Failing(Simple):

@@ -381,7 +381,7 @@ def test_environments_outside_of_jax(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(host_envs, "start_jax", lambda: None)
     monkeypatch.setenv(host_envs.VARIABLE, "1")
     points = {0: [1.0, 2.0], 48: [3.0, 4.0]}
-    monkeypatch.setattr(host_envs, "train", lambda config, run: write_curve(run, points))
+    monkeypatch.setattr(host_envs, "ensure_trained", lambda config, run: write_curve(run, points))
     host_envs.main(host_envs.Args(tmp_path / "out", (1,), 4, 48, (0, 1)))
     text = capsys.readouterr().out
     assert (tmp_path / "out" / "tables.md").read_text().strip() == text.strip()

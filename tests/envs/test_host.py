@@ -19,7 +19,7 @@ from PIL import Image
 
 import marsrl
 from environments import prepare, small_config
-from host_games import Climb, ClimbInJax, Robots
+from host_games import Climb, ClimbInJax, Dials, Robots, Signals, Stateless
 from marsrl import system
 from marsrl.envs.check import check_env
 from marsrl.envs.host import crew
@@ -38,6 +38,8 @@ from marsrl.runs.render import render
 from marsrl.runs.runner import resume, train
 
 CLIMB = "pettingzoo:host_games:Climb"
+SIGNALS = "pettingzoo:host_games:Signals"
+STATELESS = "pettingzoo:host_games:Stateless"
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +178,15 @@ def test_actions_are_rescaled_to_each_agents_bounds():
     np.testing.assert_allclose(robots.actions["b"], [[-2, 1], [4, 0]])
 
 
+def test_boxes_get_numbers_of_their_own_kind():
+    """The environment itself refuses what its spaces do not contain."""
+    made, now = game(dials := Dials())
+    made.step(np.array([[-1, 0.3], [-1, 1]], np.float32), now)
+    assert dials.actions["a"].tolist() == [0, 3]
+    assert dials.actions["b"].tolist() == [0.1, 0.7]
+    assert "rounded" in "".join(make("pettingzoo:host_games:Dials").notes)
+
+
 def test_a_horizon_of_ones_own_truncates():
     made, now = game(Climb(max_cycles=100), horizon=2)
     still = np.zeros(2, np.int32)
@@ -185,6 +196,82 @@ def test_a_horizon_of_ones_own_truncates():
     assert not now["terminated"]
     assert now["agent_mask"].all()
     np.testing.assert_allclose(now["obs"][1], [0, 0.5, 0])  # the true last observation
+
+
+def test_a_state_is_not_needed_where_an_episode_has_terminated():
+    made, now = game(Stateless(dies=True))
+    still = np.zeros(2, np.int32)
+    assert not made.step(still, now)
+    assert made.step(still, now)
+    assert now["terminated"]
+    assert now["global_state"].tolist() == [1.0]  # the last there was
+
+
+def test_one_can_do_without_a_state():
+    spec = make(STATELESS, global_state="observations").spec
+    assert spec.state_shape == (2,)
+    assert make(STATELESS, dies=True).spec.state_shape == (1,)
+
+
+def test_a_clock_is_found_where_it_is():
+    assert make("pettingzoo:host_games:Wrapped").spec.max_steps == 6
+
+
+# --- Several choices at once ----------------------------------------------------------------------
+
+
+def test_each_agent_is_given_its_own_choices():
+    made, now = game(signals := Signals())
+    a, b, c = ([1, 0, 1, 0, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0, 1, 1], [0, 1, 0, 1, 1, 0, 1, 0])
+    assert now["action_mask"].astype(int).tolist() == [a, b, c]
+    action = np.array([[2, 1, 0], [1, 0, 1], [3, 0, 0]], np.int32)
+    made.step(action, now)
+    given = signals.actions
+    assert (given["a"].tolist(), given["b"].tolist(), given["c"]) == ([4, 0], [1, 0, 1], 4)
+    assert (given["a"].dtype, given["b"].dtype, type(given["c"])) == (np.int64, np.int8, int)
+    a, b, c = ([1, 1, 0, 0, 1, 1, 1, 0], [1, 1, 0, 0, 1, 0, 0, 1], [0, 1, 1, 1, 1, 0, 1, 0])
+    assert now["action_mask"].astype(int).tolist() == [a, b, c]
+
+
+def test_several_choices_are_played_and_checked():
+    env = make(SIGNALS)
+    assert env.spec.action == marsrl.MultiDiscrete((4, 2, 2))
+    said = "\n".join(check_env(env))  # the environment refuses what is illegal
+    assert "an action is 3 choices at once, of 4 + 2 + 2 actions" in said
+    assert "agents have 2 + 2 + 2 or 3 + 2 or 4 actions: what one lacks is masked" in said
+
+
+def test_policies_choose_what_is_legal():
+    """The environment refuses what is not, and shows what it was given."""
+    config = small_config(core="ff", num_envs=5, num_minibatches=1)
+    start = prepare(config, make(SIGNALS))
+    steps = jax.jit(start.play)(start.rollout)[1].steps
+    start.algorithm.env.check()
+    start.algorithm.env.close()
+    now = steps.transition
+    given = np.asarray(now.action) + np.array([[2, -1, 0], [0, 0, 0], [1, 0, 0]])
+    given[..., 0, 2:] = given[..., 2, 1:] = 0  # choices that they do not have
+    seen, first = np.asarray(now.obs)[1:], np.asarray(now.first)[1:]
+    assert first.any()
+    assert np.ptp(seen, axis=(0, 1)).astype(int).tolist() == [[4, 1, 0], [1, 0, 1], [4, 0, 0]]
+    np.testing.assert_array_equal(seen[~first], given[:-1][~first])
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        ((np.ones(2), np.ones(3)), r"2 \+ 3 entries at step 0, expected 3 \+ 2, and one"),
+        (np.ones(4), r"4 entries at step 0, expected 3 \+ 2"),
+        ((), " 0 entries at step 0, expected 3"),
+        ((np.ones(3), np.zeros(2)), "no legal action at step 0.*in each choice"),
+    ],
+    ids=["order", "too-few", "none", "no-legal"],
+)
+def test_a_wrong_mask_of_choices(mask, expected, monkeypatch):
+    legal = Signals.legal
+    monkeypatch.setattr(Signals, "legal", lambda self: legal(self) | {"a": mask})
+    with pytest.raises(UserError, match=expected):
+        game(Signals())
 
 
 # --- What cannot be -------------------------------------------------------------------------------
@@ -198,9 +285,10 @@ def test_a_horizon_of_ones_own_truncates():
         "Endless": "goes on after 3 steps.*horizon",
         "Boundless": "possible_agents is none",
         "Mixed": "some agents have discrete actions and some continuous",
-        "Several": r"actions MultiDiscrete\(\[2 2\]\), expected Discrete or Box",
+        "Parameterised": r"actions Tuple\(.*\), expected Discrete, MultiDiscrete, MultiB",
         "Unbounded": "expected finite bounds",
         "Growing": "which no array of one size can hold",
+        "Stateless": r"state\(\) raised ArithmeticError: gone at step 2; .*observations",
         "Forbidding": "the action mask of agent a has no legal action at step 0",
         "no_environment": "expected a ParallelEnv: it has no method reset",
         "Nothing": "has no factory 'Nothing'",
@@ -222,6 +310,7 @@ def test_what_cannot_be_trained_is_said_at_once(name, expected):
         (CLIMB, {"max_cycle": 3}, "unexpected keyword argument 'max_cycle'"),
         (CLIMB, {"horizon": 0}, "horizon is 0, expected at least 1"),
         (CLIMB, {"team_reward": "sum"}, "team_reward is 'sum', expected one of mean, none"),
+        (CLIMB, {"global_state": "none"}, "global_state is 'none', expected one of own, observ"),
         ("gymnasium:CartPol-v1", {}, "CartPol"),
     ],
 )
@@ -235,7 +324,7 @@ def test_what_was_converted_is_told():
     assert "2 agents: a, b" in said
     assert "Box uint8, read as (1,) uint8, which networks divide by 255" in said
     assert "agents have 1 or 4 dimensions: what one lacks is masked" in said
-    assert "it has no state()" in said
+    assert "the global state is all observations in a row, not a state()" in said
     assert "policies act from -1 to 1" in said
 
 

@@ -20,9 +20,10 @@ from marsrl.envs.vector import Pool, VectorEnv, VectorState
 from marsrl.errors import MAX_STEPS, check_choice, check_int
 from marsrl.extras import quiet
 from marsrl.loading import guarded
-from marsrl.types import Array, Box, Discrete, EnvSpec, Key, TimeStep
+from marsrl.types import Array, Box, Discrete, EnvSpec, Key, MultiDiscrete, Space, TimeStep
 
 TeamReward = Literal["mean", "none"]
+GlobalState = Literal["own", "observations"]
 _TRIED = 25
 """Steps of random play when an environment is made, so that what cannot be trained is said then."""
 
@@ -33,6 +34,7 @@ def make_host(
     /,
     horizon: int | None = None,
     team_reward: TeamReward = "mean",
+    global_state: GlobalState = "own",
     **settings: Any,
 ) -> HostEnv:
     """Makes an environment of PettingZoo or Gymnasium.
@@ -43,18 +45,22 @@ def make_host(
         horizon: the most steps of an episode, after which it is truncated; default: the
             environment's own end.
         team_reward: "mean": every agent gets the mean of all agents' rewards. "none": its own.
+        global_state: "own": the environment's `state()`, if it has one. "observations": all in a
+            row.
         settings: keyword arguments of the environment's factory.
 
     Raises:
         UserError: it cannot be made, or cannot be trained here; the line says why.
     """
     check_choice("team_reward", team_reward, get_args(TeamReward))
+    check_choice("global_state", global_state, get_args(GlobalState))
     if horizon is not None:
         check_int("horizon", horizon, 1, most=MAX_STEPS)
     source = Source(library, name, settings)
     env = source.open()
     with quiet():
-        layout = guarded(source.task, read_layout, source.task, env, horizon, team_reward == "mean")
+        shared, own_state = team_reward == "mean", global_state == "own"
+        layout = guarded(source.task, read_layout, source.task, env, horizon, shared, own_state)
         told = (*notes(env, layout), *guarded(source.task, _try, source.task, env, layout))
         guarded(f"{source.task}: close", getattr(env, "close", lambda: None))
     return HostEnv(source, layout, told)
@@ -241,13 +247,16 @@ def _spec(layout: Layout) -> EnvSpec:
         num_agents=N,
         obs_shape=obs_shape,
         state_shape=layout.state_shape or (N * math.prod(obs_shape),),
-        action=Discrete(layout.num_actions) if layout.discrete else _box(layout),
+        action=_action(layout),
         max_steps=layout.max_steps,
         shared_reward=layout.team_reward or N == 1,
     )
 
 
-def _box(layout: Layout) -> Box:
+def _action(layout: Layout) -> Space:
+    if layout.choices:
+        several = len(layout.choices) > 1
+        return MultiDiscrete(layout.choices) if several else Discrete(layout.num_actions)
     low, high = (tuple(map(float, x)) for x in bounds(layout))
     alike = len(set(low)) == len(set(high)) == 1
     return Box(layout.num_actions, low[0], high[0]) if alike else Box(len(low), low, high)

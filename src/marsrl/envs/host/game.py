@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from marsrl.envs.host.layout import Layout, reader
-from marsrl.errors import UserError, shown
+from marsrl.errors import UserError, reason, shown
 
 Arrays = Mapping[str, np.ndarray]
 """What a time step is, for one environment: see `outputs`."""
@@ -47,6 +48,7 @@ class Game:
         self._index = {agent: i for i, agent in enumerate(layout.agents)}
         self._readers = [reader(task, a, env.observation_space(a)) for a in layout.agents]
         self._own_actions = layout.own_actions()
+        self._starts = (0, *itertools.accumulate(layout.choices[:-1]))
         self._live: list[Any] = []
 
     def reset(self, seed: int, now: Arrays) -> None:
@@ -60,6 +62,7 @@ class Game:
         self._write(now, observations, infos, live, live)
         now["reward"][...] = 0.0
         now["terminated"][...] = now["truncated"][...] = False
+        self._write_state(now)
 
     def step(self, action: np.ndarray, now: Arrays) -> bool:
         """Moves one step on, written to `now`, and tells whether the episode has ended.
@@ -69,7 +72,7 @@ class Game:
         terminated. An agent that leaves earlier is masked from then on.
 
         Args:
-            action: (N,) or (N, A).
+            action: see `Layout.action_shape`.
             now: where the time step is written, with the true final observation.
         """
         acted = self._live
@@ -102,24 +105,30 @@ class Game:
             reward[...] = reward.mean()
         now["terminated"][...] = over and not truncated
         now["truncated"][...] = truncated
+        self._write_state(now)
         return over
 
     def random_action(self, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
         """Uniformly random legal actions, given the mask (N, A)."""
-        if self.layout.discrete:
-            return np.argmax(rng.random(mask.shape) * mask, axis=-1).astype(np.int32)
-        low, high = bounds(self.layout)
-        return rng.uniform(low, high, mask.shape).astype(np.float32)
+        layout = self.layout
+        if layout.choices:
+            of_choices = np.split(rng.random(mask.shape) * mask, self._starts[1:], axis=-1)
+            action = np.stack([numbers.argmax(-1) for numbers in of_choices], axis=-1)
+        else:
+            action = rng.uniform(*bounds(layout), mask.shape)
+        return action.reshape(layout.action_shape).astype(layout.action_dtype)
 
     def _action(self, i: int, action: np.ndarray) -> Any:
         own = self.layout.actions[i]
-        if self.layout.discrete:
-            return int(action[i]) + own.start
-        low, high = np.asarray(own.low, np.float32), np.asarray(own.high, np.float32)
-        mine = action[i, : own.size]
+        if own.choices:
+            mine = action[i].reshape(-1)[: len(own.choices)] + np.array(own.start)
+            return mine.astype(own.dtype).reshape(own.shape) if own.shape else int(mine[0])
+        low, high = np.array(own.low), np.array(own.high)
+        mine = action[i, : own.size].astype(np.float64)
         if self.layout.rescaled:
             mine = low + (high - low) * (mine + 1) / 2
-        return np.clip(np.nan_to_num(mine), low, high).reshape(own.shape)
+        mine = np.clip(np.nan_to_num(mine), low, high)
+        return (np.rint(mine) if own.rounded else mine).astype(own.dtype).reshape(own.shape)
 
     def _write(
         self, now: Arrays, observations: Any, infos: Any, agents: list[Any], live: list[Any]
@@ -145,28 +154,45 @@ class Game:
                     f"space says {read.shape}"
                 )
             obs[i].reshape(-1)[: value.size] = value.reshape(-1)
-            if agent in live and self.layout.discrete:
+            if agent in live and self.layout.choices:
                 legal = seen["action_mask"] if read.has_mask else _of_info(infos, agent)
                 if legal is not None:
-                    self._write_mask(agent, np.asarray(legal, bool), mask[i])
-        if self.layout.state_shape is not None:
-            state = np.asarray(self.env.state())
-            if state.shape != self.layout.state_shape:
-                raise UserError(
-                    f"{self.task}: state() has shape {state.shape} at step {self.t}, expected "
-                    f"{self.layout.state_shape} as at the start"
-                )
-            now["global_state"][...] = state
+                    self._write_mask(agent, list(_parts(legal)), mask[i])
 
-    def _write_mask(self, agent: Any, legal: np.ndarray, mask: np.ndarray) -> None:
-        size = self.layout.actions[self._index[agent]].size
-        if legal.shape != (size,) or not legal.any():
-            what = f"shape {legal.shape}" if legal.any() else "no legal action"
+    def _write_state(self, now: Arrays) -> None:
+        if self.layout.state_shape is None:
+            return
+        try:
+            state = np.asarray(self.env.state())
+        except Exception as error:
+            if now["terminated"]:  # nothing reads it, and some cannot tell what is gone
+                return
+            raise UserError(
+                f"{self.task}: state() raised {reason(error)} at step {self.t}; to do without it: "
+                "--task-settings global_state observations"
+            ) from error
+        if state.shape != self.layout.state_shape:
+            raise UserError(
+                f"{self.task}: state() has shape {state.shape} at step {self.t}, expected "
+                f"{self.layout.state_shape} as at the start"
+            )
+        now["global_state"][...] = state
+
+    def _write_mask(self, agent: Any, parts: list[np.ndarray], mask: np.ndarray) -> None:
+        """An agent's own mask: one for each choice, or all in a row."""
+        choices = self.layout.actions[self._index[agent]].choices
+        sizes, legal = tuple(map(len, parts)), np.concatenate([np.zeros(0, bool), *parts])
+        of_choices = np.split(legal, np.cumsum(choices)[:-1])
+        fits = len(legal) == sum(choices) and (sizes == choices or len(sizes) != len(choices))
+        if not fits or not all(part.any() for part in of_choices):
+            what = "no legal action" if fits else f"{' + '.join(map(str, sizes)) or 0} entries"
+            each = " in each choice" if len(choices) > 1 else ""
             raise UserError(
                 f"{self.task}: the action mask of agent {agent} has {what} at step {self.t}, "
-                f"expected one of {size} at least"
+                f"expected {' + '.join(map(str, choices))}, and one that is legal{each}"
             )
-        mask[:size] = legal
+        for start, part in zip(self._starts, of_choices, strict=False):  # it may lack some
+            mask[start : start + len(part)] = part
 
     def _check_known(self, agents: Any) -> None:
         for agent in agents:
@@ -196,3 +222,12 @@ def bounds(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
 def _of_info(infos: Any, agent: Any) -> Any:
     info = infos.get(agent) if isinstance(infos, Mapping) else None
     return info.get("action_mask") if isinstance(info, Mapping) else None
+
+
+def _parts(legal: Any) -> Iterator[np.ndarray]:
+    """The arrays in a mask: one for each choice, if it is a tuple of such."""
+    if isinstance(legal, tuple | list):
+        for part in legal:
+            yield from _parts(part)
+    else:
+        yield np.asarray(legal, bool).reshape(-1)

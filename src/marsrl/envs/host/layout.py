@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,21 +19,33 @@ CLOCKS = ("max_cycles", "max_steps")
 
 
 class Actions(NamedTuple):
-    """What an agent can do.
+    """What an agent can do: some choices at once, of which `Discrete` is one; or a point of a box.
 
     Attributes:
-        size: number of actions, or of dimensions.
-        start: of discrete actions, the first.
-        low: (size,) of continuous ones.
-        high: (size,) likewise.
-        shape: of continuous ones, as the environment wants them.
+        shape: of an action, as the environment wants it.
+        dtype: likewise.
+        choices: the numbers of actions that one is chosen from; none if they are continuous.
+        start: the first action of each choice.
+        low: of each dimension of continuous ones.
+        high: likewise.
     """
 
-    size: int
-    start: int = 0
+    shape: tuple[int, ...]
+    dtype: str
+    choices: tuple[int, ...] = ()
+    start: tuple[int, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
-    shape: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of actions, of all choices together; or of dimensions."""
+        return sum(self.choices) or len(self.low)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether a point of the box must have whole coordinates."""
+        return not self.choices and np.dtype(self.dtype).kind in "iub"
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Layout:
         obs_dtype: "uint8" for pictures in bytes, else "float32".
         state_shape: of `state()`; None without one: the observations in a row are the state.
         state_dtype: as `obs_dtype`.
-        discrete: the kind of actions, the same for all agents.
+        choices: the most actions that an agent has in each choice; none if they are continuous.
         actions: of each agent.
         rescaled: continuous actions are from -1 to 1 here, because agents' bounds differ.
         max_steps: the most steps of an episode.
@@ -59,7 +72,7 @@ class Layout:
     obs_dtype: str
     state_shape: tuple[int, ...] | None
     state_dtype: str
-    discrete: bool
+    choices: tuple[int, ...]
     actions: tuple[Actions, ...]
     rescaled: bool
     max_steps: int
@@ -68,16 +81,33 @@ class Layout:
 
     @property
     def num_actions(self) -> int:
-        """Those of the agent that has most: the width of the action mask."""
-        return max(actions.size for actions in self.actions)
+        """A, of all choices together, or the most dimensions: the width of the action mask."""
+        return sum(self.choices) or max(actions.size for actions in self.actions)
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of all agents' actions: (N,) for one choice, (N, K) for several, (N, A) continuous."""
+        N, K = len(self.agents), len(self.choices)
+        return (N,) if K == 1 else (N, K or self.num_actions)
+
+    @property
+    def action_dtype(self) -> str:
+        """Likewise."""
+        return "int32" if self.choices else "float32"
 
     def own_actions(self) -> np.ndarray:
-        """(N, A) bool, what an agent has of them."""
-        sizes = np.array([actions.size for actions in self.actions])
-        return np.arange(self.num_actions) < sizes[:, None]
+        """(N, A) bool, what an agent has of them.
+
+        Of each choice that it lacks it has the first action, so that one can always be chosen.
+        """
+        sizes = _by_choice(a.choices or (a.size,) for a in self.actions)
+        own = [np.arange(max(of_agents)) < np.array(of_agents)[:, None] for of_agents in sizes]
+        return np.concatenate(own, axis=-1)
 
 
-def read_layout(task: str, env: Any, horizon: int | None, team_reward: bool) -> Layout:
+def read_layout(
+    task: str, env: Any, horizon: int | None, team_reward: bool, own_state: bool = True
+) -> Layout:
     """The layout of an environment.
 
     Args:
@@ -85,6 +115,7 @@ def read_layout(task: str, env: Any, horizon: int | None, team_reward: bool) -> 
         env: a `ParallelEnv`.
         horizon: the most steps of an episode; default: what the environment says.
         team_reward: see `Layout`.
+        own_state: whether its `state()` is used, if it has one.
 
     Raises:
         UserError: it is none that can be trained here; the line says why.
@@ -102,22 +133,21 @@ def read_layout(task: str, env: Any, horizon: int | None, team_reward: bool) -> 
     obs_shape = readers[0].shape if alike else (max(math.prod(s) for s in shapes),)
     in_bytes = alike and all(r.dtype == np.uint8 for r in readers)
     actions = [_actions(task, agent, env.action_space(agent)) for agent in agents]
-    if len({kind for kind, _ in actions}) > 1:
+    if len({bool(a.choices) for a in actions}) > 1:
         raise UserError(
             f"{task}: some agents have discrete actions and some continuous ones, expected one kind"
         )
-    discrete, of_agents = actions[0][0], tuple(actions for _, actions in actions)
-    bounds = {(a.low, a.high) for a in of_agents}
-    state = _state(env)
+    bounds = {(a.low, a.high) for a in actions}
+    state = _state(env) if own_state else None
     return Layout(
         agents=tuple(agents),
         obs_shape=obs_shape or (1,),
         obs_dtype="uint8" if in_bytes else "float32",
         state_shape=None if state is None else state.shape,
         state_dtype="uint8" if state is not None and state.dtype == np.uint8 else "float32",
-        discrete=discrete,
-        actions=of_agents,
-        rescaled=not discrete and len(bounds) > 1,
+        choices=tuple(map(max, _by_choice(a.choices for a in actions))),
+        actions=tuple(actions),
+        rescaled=len(bounds) > 1,
         max_steps=horizon or find_horizon(env) or MAX_STEPS,
         ends=horizon is not None,
         team_reward=team_reward,
@@ -126,7 +156,7 @@ def read_layout(task: str, env: Any, horizon: int | None, team_reward: bool) -> 
 
 def notes(env: Any, layout: Layout) -> Iterator[str]:
     """What was converted, a sentence each."""
-    N, unit = len(layout.agents), "actions" if layout.discrete else "dimensions"
+    N = len(layout.agents)
     names = ", ".join(map(str, layout.agents[:4])) + (", ..." if N > 4 else "")
     yield f"{N} agent{'s' if N > 1 else ''}: {names}"
     spaces = [env.observation_space(agent) for agent in layout.agents]
@@ -135,13 +165,20 @@ def notes(env: Any, layout: Layout) -> Iterator[str]:
     yield f"observations: {', '.join(kinds)}, read as {layout.obs_shape} {layout.obs_dtype}{share}"
     if len({getattr(space, "shape", None) for space in spaces}) > 1:
         yield "observations differ between agents: they are flattened, and filled up with zeros"
-    sizes = sorted({actions.size for actions in layout.actions})
+    if len(layout.choices) > 1:
+        numbers = " + ".join(map(str, layout.choices))
+        yield f"an action is {len(layout.choices)} choices at once, of {numbers} actions"
+    sizes = sorted({actions.choices or (actions.size,) for actions in layout.actions})
     if len(sizes) > 1:
-        yield f"agents have {' or '.join(map(str, sizes))} {unit}: what one lacks is masked"
+        unit = "actions" if layout.choices else "dimensions"
+        listed = " or ".join(" + ".join(map(str, size)) for size in sizes)
+        yield f"agents have {listed} {unit}: what one lacks is masked"
+    if any(actions.rounded for actions in layout.actions):
+        yield "actions: Box of whole numbers, to which what policies choose is rounded"
     if layout.rescaled:
         yield "agents' bounds of actions differ: policies act from -1 to 1, which is rescaled"
     if layout.state_shape is None:
-        yield "it has no state(): the global state is all observations in a row"
+        yield "the global state is all observations in a row, not a state() of its own"
     if layout.team_reward and N > 1:
         yield "every agent gets the mean reward of all; --task-settings team_reward none if not"
     if layout.max_steps == MAX_STEPS:
@@ -189,25 +226,37 @@ def _plain_reader(spaces: Any, task: str, agent: Any, space: Any) -> Reader:
     return Reader((spaces.flatdim(space),), np.float32, partial(spaces.flatten, space), False)
 
 
-def _actions(task: str, agent: Any, space: Any) -> tuple[bool, Actions]:
-    """Whether they are discrete, and what they are."""
+def _actions(task: str, agent: Any, space: Any) -> Actions:
     spaces = require("gymnasium.spaces", "pettingzoo")
+    form = space.shape, str(space.dtype)
     if isinstance(space, spaces.Discrete):
-        return True, Actions(int(space.n), int(space.start))
+        return Actions(*form, (int(space.n),), (int(space.start),))
+    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary) and math.prod(space.shape):
+        binary = isinstance(space, spaces.MultiBinary)
+        numbers = np.full(space.shape, 2) if binary else space.nvec
+        first = np.zeros_like(numbers) if binary else space.start
+        return Actions(*form, *(tuple(map(int, x.reshape(-1))) for x in (numbers, first)))
     if not isinstance(space, spaces.Box):
         raise UserError(
-            f"{task}: agent {agent} has actions {shown(space)}, expected Discrete or Box"
+            f"{task}: agent {agent} has actions {shown(space)}, expected Discrete, MultiDiscrete, "
+            "MultiBinary or Box"
         )
     bounds = np.stack([space.low, space.high]).reshape(2, -1)
     if not np.isfinite(bounds).all() or not bounds.size:
         raise UserError(f"{task}: agent {agent} has actions {shown(space)}, expected finite bounds")
     low, high = (tuple(map(float, x)) for x in bounds)
-    return False, Actions(len(low), 0, low, high, space.shape)
+    return Actions(*form, low=low, high=high)
+
+
+def _by_choice(of_agents: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """The agents' numbers of actions in each choice; one where an agent does not have it."""
+    return itertools.zip_longest(*of_agents, fillvalue=1)
 
 
 def find_horizon(env: Any) -> int | None:
     """The most steps of an episode, if the environment tells; see `CLOCKS`."""
-    for owner in (env, getattr(env, "unwrapped", None)):
+    inner = getattr(env, "unwrapped", None)
+    for owner in (env, inner, getattr(inner, "env", None)):  # the last of PettingZoo's SISL
         for name in CLOCKS:
             value = getattr(owner, name, None)
             if isinstance(value, int) and 0 < value <= MAX_STEPS:

@@ -21,12 +21,11 @@ Parts = Mapping[str, tuple[tuple[int, ...], str]]
 
 def parts(layout: Layout, num_envs: int) -> Parts:
     """All that passes between a program and the environments that it plays, each (E, ...)."""
-    N, A = len(layout.agents), layout.num_actions
     step = outputs(layout)
     of_one = {
         "go": ((), "bool"),  # which environments a command is for
         "seed": ((), "uint32"),  # of the next start
-        "action": ((N,), "int32") if layout.discrete else ((N, A), "float32"),
+        "action": (layout.action_shape, layout.action_dtype),
         "length": ((), "int32"),  # steps of the episode so far
         **step,
         # the fresh start of an environment whose episode has just ended
