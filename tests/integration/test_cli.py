@@ -53,7 +53,7 @@ REFUSED = [
     ("compare --out full", "full exists.*--resume"),
     ("compare --out old --resume", "older marsrl; see it with: marsrl compare --runs old/mars$"),
     ("compare --out old", "old is of an older marsrl"),
-    ("compare --runs old/mars", "got 1 runs, expected at least 2"),
+    ("compare --runs old/mars", "runs: got 1, expected at least 2"),
     ("compare --runs full full", "full is not a run folder"),
     ("compare --task paxmen/4ag --task-settings num_agnts 5", "'num_agnts'; did you mean"),
     ("compare --log wandbb", "log: 'wandbb' is no follower; did you mean wandb"),
