@@ -48,21 +48,6 @@ def folder(out: Path, task: str) -> Path:
     return out / task.replace("/", "-")
 
 
-<<<<<<< HEAD
-=======
-def ensure_trained(config: Config, path: Path) -> None:
-    """Trains, resumes or keeps a run."""
-    if not path.exists():
-        train(config, path)
-        return
-    run = RunFolder.open(path)
-    if run.config() != config.settled():
-        raise UserError(f"{path} is a run of another configuration; choose another --out")
-    if run.status()["status"] not in ("finished", "diverged"):
-        resume(path, expected=config)
-
-
->>>>>>> wt-host
 def draw(runs: dict[str, Run], path: Path) -> None:
     """One panel per task: evaluation returns, the random policy and the reference as lines."""
     columns = min(4, len(runs))

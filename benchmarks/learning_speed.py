@@ -33,7 +33,6 @@ from marsrl.presets import preset
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import read_run
-from marsrl.runs.loop import evaluation_updates
 from plain import Plain
 from timing import table, write_json
 from training_speed import ROWS
@@ -79,12 +78,11 @@ def plain_trainer(config: Config) -> Callable[[int], list[float]]:
     carry = trainer.blank(config.eval_episodes * env.spec.num_agents)[0]
     evaluate = jax.jit(lambda params: play(env, trainer.policy(params), carry, keys))
     init, step = jax.jit(trainer.init), jax.jit(trainer.step, donate_argnums=0)
-    evaluated = evaluation_updates(config)
 
     def train_seed(seed: int) -> list[float]:
         state, returns = init(jax.random.key(seed)), []
         for update in range(config.num_updates + 1):
-            if update in evaluated:
+            if update in config.evaluation_updates:
                 returns.append(float(evaluate(state.params).episode_return.mean()))
             if update < config.num_updates:
                 state = step(state)

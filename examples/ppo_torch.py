@@ -333,4 +333,5 @@ def train(args: Args) -> tuple[Team, list[float]]:
 if __name__ == "__main__":
     torch.set_num_threads(1)  # small networks
     _, returns = train(tyro.cli(Args))
-    print(f"last tenth of the training: return {np.nanmean(returns[-len(returns) // 10 :]):.2f}")
+    late = torch.tensor(returns[-len(returns) // 10 :]).nanmean()
+    print(f"last tenth of the training: return {late:.2f}")

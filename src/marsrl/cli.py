@@ -101,7 +101,8 @@ def main(args: list[str] | None = None) -> None:
         _say(str(error))
         raise SystemExit(error.code) from None
     except KeyboardInterrupt:
-        _say("interrupted; go on with: marsrl resume RUN")
+        trains = args[:1] in (["train"], ["resume"])
+        _say(f"interrupted{'; a run that has begun goes on: marsrl resume RUN' if trains else ''}")
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         if missing := _missing_device(error):

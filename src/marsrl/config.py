@@ -293,6 +293,17 @@ class Config:
         return -(-self.total_steps // self.steps_per_update)
 
     @property
+    def evaluation_updates(self) -> tuple[int, ...]:
+        """The updates after which a run is evaluated: 0, evenly spaced ones, and the last."""
+        spaced = np.linspace(0, self.num_updates, self.num_evaluations + 1)
+        return tuple(sorted({round(x) for x in spaced}))
+
+    @property
+    def evaluation_steps(self) -> tuple[int, ...]:
+        """The environment steps of one seed before each of its evaluations."""
+        return tuple(self.steps_per_update * update for update in self.evaluation_updates)
+
+    @property
     def env_blocks(self) -> int:
         """Into how many equal parts the environments of a seed can be cut.
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console, ConsoleDimensions
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from marsrl.errors import printable
 
 _WIDE = 10_000  # columns of a pipe or a file, in which nothing is wrapped
+
+
+class PlainTable(Table):
+    """A table without the lines of spaces that some of rich's boxes have above and below."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Its rows."""
+        for line in Segment.split_lines(super().__rich_console__(console, options)):
+            if any(segment.text.strip() for segment in line):
+                yield from line
+                yield Segment.line()
 
 
 class PlainConsole(Console):

@@ -17,6 +17,9 @@ from pathlib import Path
 
 _SHAPE = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: "\n"}
 _NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
+_OPENS, _CLOSES = (  # an f-string: several tokens from Python 3.12 on, one before
+    {getattr(tokenize, f"{kind}STRING_{end}", None) for kind in "FT"} for end in ("START", "END")
+)
 _TRAINS_NOTHING = {
     "bench", "report", "tune", "takeaway",
     "commands", "cli", "commandline", "console", "__main__", "seeing",
@@ -101,4 +104,22 @@ def _code(text: str) -> str:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError):
         return text
-    return "".join(_SHAPE.get(t.type, t.string) for t in tokens if t.type not in _NO_CODE)
+    parts, depth, start, lines = [], 0, (1, 0), list(io.StringIO(text))
+    for t in tokens:
+        if t.type in _OPENS:
+            start = start if depth else t.start
+            depth += 1
+        if t.type in _CLOSES:
+            depth -= 1
+            parts += [] if depth else [_between(lines, start, t.end)]
+        elif not depth and t.type not in _NO_CODE:
+            parts.append(_SHAPE.get(t.type, t.string))
+    return "".join(parts)
+
+
+def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    """The text from one place to another: lines from 1, columns from 0."""
+    cut = lines[start[0] - 1 : end[0]]
+    cut[-1] = cut[-1][: end[1]]
+    cut[0] = cut[0][start[1] :]
+    return "".join(cut)

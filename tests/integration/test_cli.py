@@ -53,7 +53,7 @@ REFUSED = [
     ("compare --out full", "full exists.*--resume"),
     ("compare --out old --resume", "older marsrl; see it with: marsrl compare --runs old/mars$"),
     ("compare --out old", "old is of an older marsrl"),
-    ("compare --runs old/mars", "got 1 runs, expected at least 2"),
+    ("compare --runs old/mars", "runs: got 1, expected at least 2"),
     ("compare --runs full full", "full is not a run folder"),
     ("compare --task paxmen/4ag --task-settings num_agnts 5", "'num_agnts'; did you mean"),
     ("compare --log wandbb", "log: 'wandbb' is no follower; did you mean wandb"),
@@ -186,12 +186,20 @@ def test_a_traceback_that_cannot_be_kept_is_said(monkeypatch, capsys, tmp_path):
     [
         (UserError("\x1b[31mred [/x]"), 2, "marsrl: ?[31mred [/x]\n"),
         (FileNotFoundError(2, "No such file", "x"), 2, "marsrl: [Errno 2] No such file: 'x'\n"),
-        (KeyboardInterrupt(), 130, "marsrl: interrupted; go on with: marsrl resume RUN\n"),
+        (KeyboardInterrupt(), 130, "marsrl: interrupted\n"),
     ],
     ids=["user", "system", "interrupt"],
 )
 def test_what_ends_a_command_has_its_code(monkeypatch, capsys, error, code, said):
     assert fault(monkeypatch, capsys, error) == (code, said)
+
+
+def test_an_interrupted_training_says_how_it_goes_on(monkeypatch, capsys):
+    code, err = fault(monkeypatch, capsys, KeyboardInterrupt(), "train", "--out", "runs/x")
+    assert (code, err) == (
+        130,
+        "marsrl: interrupted; a run that has begun goes on: marsrl resume RUN\n",
+    )
 
 
 def test_whoever_stops_reading_is_no_fault(tmp_path):

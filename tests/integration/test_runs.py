@@ -24,7 +24,6 @@ from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective, TrustRegion, mars, symmetric
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
-from marsrl.runs.loop import evaluation_updates
 from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train, train_together
@@ -121,9 +120,7 @@ def test_evaluated_logged_and_saved_parameters_are_the_same(whole):
     logged = [row for row in rows(whole.path) if row["kind"] == "eval"]
     last = [row["returns"] for row in logged if row["step"] == LAST * CONFIG.steps_per_update]
     np.testing.assert_array_equal(np.asarray(stats.episode_return), np.float32(last))
-    assert {row["step"] for row in logged} == {
-        update * CONFIG.steps_per_update for update in evaluation_updates(CONFIG)
-    }
+    assert {row["step"] for row in logged} == set(CONFIG.evaluation_steps)
 
 
 def test_the_last_parameters_are_scored_on_many_episodes(whole):

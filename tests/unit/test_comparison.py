@@ -226,8 +226,15 @@ def test_runs_that_cannot_be_compared(mars, tmp_path, settings):
     assert str(getattr(mars.config, name)) in str(error.value)
 
 
+def test_runs_that_are_evaluated_after_different_steps_are_named(mars, tmp_path):
+    other = Writer(tmp_path / "other", "mappo", num_envs=4, rollout_length=10)
+    text = "mars and mappo on .* num_envs x rollout_length = 128 x 50 and 4 x 10 .*steps = 128000"
+    with pytest.raises(UserError, match=text):
+        results_of([mars.write(), other.write()])
+
+
 def test_one_run_and_damaged_ones_are_refused(mars, mappo):
-    with pytest.raises(UserError, match="got 1 runs, expected at least 2"):
+    with pytest.raises(UserError, match="runs: got 1, expected at least 2"):
         results_of([mars.write()])
     mappo.rows.append(dict(mappo.rows[0]))
     with pytest.raises(UserError, match=r"twice; see what .* with: marsrl doctor .*mappo"):

@@ -5,11 +5,12 @@ import math
 import re
 
 import pytest
+from rich.box import MARKDOWN, SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from marsrl.config import Config
-from marsrl.console import PlainConsole
+from marsrl.console import PlainConsole, PlainTable
 from marsrl.envs.commands import Envs
 from marsrl.runs.monitor import ConsoleMonitor
 
@@ -97,6 +98,20 @@ def test_tables_are_cropped_on_terminals_only(monkeypatch):
     assert longest[0] > 200
     assert 60 < longest[1] <= 80
     assert 40 < longest[2] <= 60
+
+
+@pytest.mark.parametrize(("box", "rule"), [(MARKDOWN, "|---|---|"), (SIMPLE_HEAD, "\u2500" * 7)])
+def test_tables_have_no_empty_lines_around_them(monkeypatch, box, rule):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table = PlainTable("a", "b", box=box)
+    table.add_row("1", "2")
+    table.add_row("", "3")
+    pipe = io.StringIO()
+    PlainConsole(file=pipe).print(table)
+    head, line, *rows = pipe.getvalue().splitlines()
+    assert head.replace("|", " ").split() == ["a", "b"]
+    assert line.strip() == rule
+    assert [row.replace("|", " ").split() for row in rows] == [["1", "2"], ["3"]]
 
 
 def test_the_tasks_have_lines_between_them_only_where_these_are_wrapped(monkeypatch):

@@ -57,6 +57,13 @@ def test_only_code_counts(folder):
     assert source_digest("mine:f", folder) != before
 
 
+def test_all_versions_of_python_have_the_same_digest(folder):
+    nested = """f"{x!r:>{len( x )}} {{}} {f'{x + 1}'}" """
+    text = f"def f(x):  # so\n    return {nested}, rf'\\d{{x}}'  # or so\n"
+    (folder / "mine.py").write_text(text)
+    assert source_digest("mine:f", folder) == "7191bd3e3500"  # 3.11 to 3.13, whose tokens differ
+
+
 @pytest.mark.parametrize("text", ["def f(:", "\x00", "(" * 3000, "'"])
 def test_what_is_no_python_has_a_digest_too(text, folder):
     (folder / "mine.py").write_text(text)

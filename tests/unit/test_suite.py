@@ -325,6 +325,11 @@ def test_a_wrong_method_is_refused_by_line(tables, message, line, tmp_path):
         (["mars@task=x"], "mars@task=x on paxmen/4ag: task is no setting that a name can make"),
         (["mars", "mars@same"], "mars and mars@same have the same settings on every task"),
         (["mars", "mars@total_steps=9"], "mars@total_steps=9 on paxmen/4ag have total_steps = .*9"),
+        (
+            ["mars", "mappo", "mars@num_envs=96"],
+            "mars and mars@num_envs=96 on paxmen/4ag have num_envs x rollout_length = 128 x 50 and "
+            "96 x 50 and are evaluated after different steps: .* nearest: total_steps = 2688000",
+        ),
     ],
 )
 def test_methods_that_cannot_be_told_apart_or_compared_are_refused(objectives, message):
@@ -332,6 +337,11 @@ def test_methods_that_cannot_be_told_apart_or_compared_are_refused(objectives, m
     with pytest.raises(UserError, match=message) as caught:
         suite.check()
     assert caught.value.places[-1] == ("objectives",)
+
+
+def test_updates_may_be_of_different_sizes_where_evaluations_meet():
+    methods = ("mars", "mars@num_envs=96", "mars@num_envs=64")
+    Suite("s", ("paxmen/4ag",), methods, (0,), {"total_steps": 2_688_000}).check()
 
 
 def test_a_point_that_is_there_by_name_too_is_refused():

@@ -48,7 +48,7 @@ from marsrl.reading import read_json
 from marsrl.report.grids import Endpoint
 from marsrl.report.origins import mixtures
 from marsrl.report.verdict import MARGIN
-from marsrl.report.wording import mixture_line
+from marsrl.report.wording import count, mixture_line
 from marsrl.runs.machine import describe_source, describe_versions
 from marsrl.trust import check_trusted
 
@@ -260,9 +260,9 @@ class Add:
         others = (name for name in suite.objectives if objective_of(name) in OBJECTIVES)
         with_others = dict.fromkeys((*others, self.objective))  # foreign ones are not imported
         dataclasses.replace(suite, objectives=tuple(with_others)).check()
-        count = len(suite.tasks) * len(suite.seeds)
+        runs = count(len(suite.tasks) * len(suite.seeds), "run")
         adopt(new, self.store)
-        _say(f"{self.objective} works; it is part of {self.store}: {count} runs")
+        _say(f"{self.objective} works; it is part of {self.store}: {runs}")
 
 
 @dataclass(frozen=True)
@@ -324,9 +324,10 @@ class Restore:
         """Writes run folders and says how many."""
         written, kept, unfinished = restore(read(self.results), self.store)
         others = f"; {self.store} had begun {len(kept)} others itself" if kept else ""
-        _say(f"restored {len(written)} jobs{others}")
+        _say(f"restored {count(len(written), 'job')}{others}")
         if unfinished:
-            _say(f"{unfinished} runs are left to train, see: marsrl bench status {self.store}")
+            left = count(unfinished, "run")
+            _say(f"left to train: {left}, see: marsrl bench status {self.store}")
 
 
 def _networks(suite: Suite) -> set[str]:
@@ -405,7 +406,7 @@ def _finish(outcomes: Sequence[Outcome], left: Sequence[Job], store: Path) -> No
     """Says what became of the jobs, and which others train; the exit code tells it too."""
     counts = Counter(outcome.status for outcome in outcomes if outcome.status != "locked")
     counts |= Counter({"being trained by others": len(left)} if left else {})
-    _say(", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to do")
+    _say(", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing to do")
     _say(f"see: marsrl bench status {store}")
     if counts["failed"]:
         raise SystemExit(1)

@@ -56,7 +56,7 @@ def results_of(folders: Sequence[Path], bounds: Bounds | None = None) -> Results
             they were evaluated.
     """
     if len(folders) < 2:
-        raise UserError(f"got {len(folders)} runs, expected at least 2 to compare")
+        raise UserError(f"runs: got {len(folders)}, expected at least 2 to compare")
     configs = [RunFolder.open(folder).config().settled() for folder in folders]
     first = configs[0]
     for folder, config in zip(folders, configs, strict=True):

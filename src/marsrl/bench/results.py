@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from marsrl.bench.rows import (
     table_of,
 )
 from marsrl.bench.sources import recorded
-from marsrl.bench.suite import Suite
+from marsrl.bench.suite import Suite, check_evaluated_alike
 from marsrl.bench.tables import check_records, check_table
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.errors import UserError, reason, shown
@@ -65,7 +65,7 @@ def collect(store: Path) -> Results:
     return read_jobs(suite, jobs, store)
 
 
-def read_jobs(suite: Suite, jobs: Iterable[Job], where: Path) -> Results:
+def read_jobs(suite: Suite, jobs: Sequence[Job], where: Path) -> Results:
     """Reads the run folders of a suite's jobs, which are sound.
 
     Args:
@@ -95,6 +95,9 @@ def read_jobs(suite: Suite, jobs: Iterable[Job], where: Path) -> Results:
             curves.append(curve_table(curve_rows(job, rows)))
     planned = ((t, o, s) for t in suite.tasks for o in suite.objectives for s in suite.seeds)
     check_alike(where, records.values())
+    for task in suite.tasks:
+        begun = {x.label: x.config for x in jobs if x.config.task == task and x.folder.exists()}
+        check_evaluated_alike(task, begun)
     check_evaluations(where, evaluated)
     arrow = require("pyarrow", "bench")
     return Results(

@@ -16,6 +16,7 @@ from marsrl.bench.measure import Cost, seconds_left
 from marsrl.bench.plan import Job
 from marsrl.bench.progress import has_ended, seed_states
 from marsrl.bench.suite import Suite
+from marsrl.console import PlainTable
 from marsrl.report.wording import answer, between, count, hours, number, score, with_interval
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def scores(summary: Summary) -> Table:
     """Each objective over all tasks and by family, and who is ahead, as Markdown."""
     names = ["tasks", "objective", "mean score", "IQM"]
     names += [f"{summary.target} against it"] if summary.contests else []
-    table = Table(*(Column(plain(name), overflow="fold") for name in names), box=MARKDOWN)
+    table = PlainTable(*(Column(plain(name), overflow="fold") for name in names), box=MARKDOWN)
     duels = {(name, x.other): duel for x in summary.contests for name, duel in x.families.items()}
     duels |= {("overall", x.other): x.overall for x in summary.contests}
     for group in summary.groups:
@@ -103,7 +104,7 @@ def returns(summary: Summary) -> Table:
     """Each objective on each task, and each of its seeds, as Markdown."""
     seeds = summary.results.suite.seeds
     names = ["task", "objective", "diverged", "return", "score", *(f"seed {x}" for x in seeds)]
-    table = Table(*(Column(name, overflow="fold") for name in names), box=MARKDOWN)
+    table = PlainTable(*(Column(name, overflow="fold") for name in names), box=MARKDOWN)
     for row in summary.rows:
         mean = f"{number(float(row.mean.value))} {between(row.mean, number)}" if row.mean else "-"
         of_seed = dict(zip(row.ended, map(number, row.returns), strict=True))
@@ -141,7 +142,9 @@ def progress(suite: Suite, jobs: Sequence[Job]) -> tuple[Table, str]:
     wide = len(suite.objectives) <= _MOST_COLUMNS
     names = suite.objectives if wide else ("objective", "runs")
     heads = (Column(plain(name), overflow="fold") for name in names)
-    table = Table(Column("task", no_wrap=True), *heads, box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    table = PlainTable(
+        Column("task", no_wrap=True), *heads, box=SIMPLE_HEAD, padding=0, pad_edge=False
+    )
     for task in suite.tasks:
         if wide:
             table.add_row(task, *(text(task, label) for label in suite.objectives))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from itertools import combinations
+from itertools import chain, combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,12 @@ class Suite:
                         *self._places(task, label, name),
                         *self._places(task, first, name),
                     )
+            try:
+                check_evaluated_alike(task, {first: one, label: other})
+            except UserError as error:
+                names = ("num_envs", "rollout_length")
+                places = [self._places(task, x, name) for x in (label, first) for name in names]
+                raise SuiteError(str(error), *chain(*places)) from error
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of a suite file; those that are at their default are left out."""
@@ -263,6 +270,29 @@ class Suite:
             bounds=bounds,
             **{key: values[key] for key in _COUNTS if key in values},
         )
+
+
+def check_evaluated_alike(task: str, configs: dict[str, Config]) -> None:
+    """Refuses methods of one budget whose evaluations are not after the same steps.
+
+    Args:
+        task: of all of them.
+        configs: by method.
+
+    Raises:
+        UserError: it names two of them, what an update of each is, and a budget that suits both.
+    """
+    for (first, one), (label, other) in pairwise(configs.items()):
+        sizes = one.steps_per_update, other.steps_per_update
+        if sizes[0] != sizes[1] and one.evaluation_steps != other.evaluation_steps:
+            updates = " and ".join(f"{x.num_envs} x {x.rollout_length}" for x in (one, other))
+            unit = math.lcm(*sizes) * one.num_evaluations
+            raise UserError(
+                f"{first} and {label} on {task} have num_envs x rollout_length = {updates} and "
+                "are evaluated after different steps: their scores could not be compared; expected "
+                "updates of one size, or a budget that suits both, nearest: "
+                f"total_steps = {-(-one.total_steps // unit) * unit}"
+            )
 
 
 def read_suite(source: str | Path, make: bool = True) -> Suite:

@@ -52,7 +52,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder")
+        raise UserError(f"{folder} is no folder; marsrl train makes one, or: marsrl runs FOLDER")
     for parent, folders, files in os.walk(folder):
         depth = len(Path(parent).relative_to(folder).parts)
         if CONFIG in files:

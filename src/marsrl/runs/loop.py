@@ -13,7 +13,6 @@ from functools import partial
 import jax
 import numpy as np
 
-from marsrl.config import Config
 from marsrl.devices.distributed import from_first
 from marsrl.devices.sharding import gather
 from marsrl.envs.vector import EpisodeStats
@@ -44,7 +43,7 @@ class Loop:
         self.members = members
         self.monitor = monitor
         self.signals = Signals()
-        self.evaluations = set(evaluation_updates(config))
+        self.evaluations = set(config.evaluation_updates)
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.seconds |= members[0].folder.seconds()
         self.seconds["compile"] += compile_seconds
@@ -218,9 +217,3 @@ class Loop:
         started = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - started
-
-
-def evaluation_updates(config: Config) -> list[int]:
-    """The updates after which a run is evaluated: 0, evenly spaced ones, and the last."""
-    spaced = np.linspace(0, config.num_updates, config.num_evaluations + 1)
-    return sorted({round(x) for x in spaced})

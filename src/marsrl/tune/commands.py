@@ -18,6 +18,7 @@ from marsrl.envs.tasks import TASKS, Bounds, family_of
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.extras import require
 from marsrl.presets import preset
+from marsrl.report.wording import count
 from marsrl.runs.folder import default_folder
 from marsrl.trust import check_trusted
 from marsrl.tune.launch import Ended, check_tasks, search
@@ -240,8 +241,8 @@ def _free_seeds(suite: Suite) -> str:
 
 def _tell_plan(tuning: Tuning, folder: Path) -> None:
     studies = ", ".join(study.name for study in tuning.studies)
-    goal = tuning.goal(tuning.studies[0])
-    _say(f"{folder}: {goal} trials each of {studies}")
+    each = " each" if len(tuning.studies) > 1 else ""
+    _say(f"{folder}: {count(tuning.goal(tuning.studies[0]), 'trial')}{each} of {studies}")
 
 
 def _tell(ended: Ended) -> None:

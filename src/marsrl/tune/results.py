@@ -13,6 +13,7 @@ from marsrl.bench.locks import store_lock
 from marsrl.files import write_beside
 from marsrl.presets import preset
 from marsrl.reading import parse_toml
+from marsrl.report.wording import count
 from marsrl.toml import to_toml
 from marsrl.tune.plan import TRIALS, Tuning
 from marsrl.tune.space import PROTOCOL, free
@@ -84,8 +85,9 @@ def describe(tuning: Tuning) -> str:
     scores = "return" if first.bounds[0] is None else "normalised score"
     kinds = {"last": "last evaluation", "auc": "mean of the evaluations", "best": "best evaluation"}
     seeds = ", ".join(map(str, first.configs[0].seeds))
+    trials = count(tuning.goal(first), "trial")
     return (
-        f"{tuning.goal(first)} trials of each study ({tuning.sampler}, pruning: {tuning.pruner}) "
+        f"{trials} of each study ({tuning.sampler}, pruning: {tuning.pruner}) "
         f"on {where}; score: {scores} of the {kinds[tuning.score]}, mean over the tuning seeds "
         f"{seeds}."
     )
