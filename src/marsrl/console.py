@@ -19,7 +19,8 @@ class PlainTable(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Its rows."""
-        for line in Segment.split_lines(super().__rich_console__(console, options)):
+        parts = super().__rich_console__(console, options)
+        for line in Segment.split_lines(part for part in parts if isinstance(part, Segment)):
             if any(segment.text.strip() for segment in line):
                 yield from line
                 yield Segment.line()

@@ -301,7 +301,9 @@ def test_objectives_of_a_suite_get_equal_effort(suite, monkeypatch, capsys):
             made = found.config(task, study.objective)
             assert {name: getattr(made, name) for name in best.settings} == best.settings
             assert made.width == 16
-    assert "bench run" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert ": 4 trials each of mars, mappo\n" in printed
+    assert "bench run" in printed
 
 
 def test_the_score_is_the_mean_of_normalised_scores(suite, monkeypatch):
@@ -394,9 +396,12 @@ def test_code_that_a_folder_names_is_not_run_unasked(tmp_path):
 
 def test_a_folder_goes_on_and_reports(tmp_path, capsys):
     folder = tmp_path / "search"
-    adopt(pretend_tune.tuning(trials=2), folder)
+    adopt(pretend_tune.tuning(trials=1), folder)
     Tune(str(folder), trust=True, workers=1)()
-    assert "mars 1: scored" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert ": 1 trial of mars\n" in printed
+    assert "mars 0: scored" in printed
+    assert "1 trial of each study" in (folder / "trials.md").read_text()
     (folder / "best.toml").unlink()
     Tune(str(folder), report=True)()
     printed = capsys.readouterr().out

@@ -84,8 +84,10 @@ def test_the_commands(tmp_path, capsys):
     main(["runs", str(tmp_path)])
     head, line = capsys.readouterr().out.splitlines()
     assert head.split() == ["run", "task", "objective", "status", "steps", "return", "age"]
-    expected = ["run", "paxmen/4ag", "mars", "finished", "6,400/12,800", "99.00", "0", "s"]
-    assert line.split() == expected
+    *known, number, unit = line.split()
+    assert known == ["run", "paxmen/4ag", "mars", "finished", "6,400/12,800", "99.00"]
+    assert number.isdigit()
+    assert unit in ("s", "min")  # as old as the machine is slow
     main(["show", str(path)])
     out = capsys.readouterr().out
     assert "finished at 6,400/12,800 steps" in out

@@ -241,8 +241,8 @@ def _free_seeds(suite: Suite) -> str:
 
 def _tell_plan(tuning: Tuning, folder: Path) -> None:
     studies = ", ".join(study.name for study in tuning.studies)
-    each = " each" if len(tuning.studies) > 1 else ""
-    _say(f"{folder}: {count(tuning.goal(tuning.studies[0]), 'trial')}{each} of {studies}")
+    trials = count(tuning.goal(tuning.studies[0]), "trial")
+    _say(f"{folder}: {trials}{' each' if len(tuning.studies) > 1 else ''} of {studies}")
 
 
 def _tell(ended: Ended) -> None:
