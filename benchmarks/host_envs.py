@@ -36,6 +36,8 @@ from marsrl.envs.host.env import HostEnv
 from marsrl.envs.host.game import Game, outputs
 from marsrl.envs.registry import make
 from marsrl.learner.program import Program
+from marsrl.report import figures
+from marsrl.report.bootstrap import mean_band
 from timing import circumstances, headline, in_turn, start_jax, table, write_json
 from trainings import ensure_trained
 
@@ -145,18 +147,16 @@ def learn(args: Args) -> dict[str, dict[int, list[float]]]:
 
 
 def draw(curves: dict[str, dict[int, list[float]]], path: Path) -> None:
-    """A line for every seed's evaluations, a colour for each version of the task."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((6, 4), layout="constrained")
-    axes = figure.subplots()
-    for i, (name, points) in enumerate(curves.items()):
-        values = np.array(list(points.values()))
-        axes.plot(list(points), values, color=f"C{i}", linewidth=0.8, alpha=0.6)
-        axes.plot(list(points), values.mean(1), color=f"C{i}", linewidth=2, label=name)
-    axes.set(xlabel="environment steps", ylabel="mean return of an evaluation")
-    axes.legend()
-    figure.savefig(path)
+    """Means over seeds with 95 % intervals, a colour for each version of the task."""
+    figure = figures.new_figure(7, 3.5)
+    ax = figure.add_subplot()
+    for color, (name, points) in zip(figures.COLORS, curves.items(), strict=False):
+        step, values = np.array(list(points)), np.array(list(points.values())).T
+        figures.seed_curves(ax, step, values, color)
+        figures.curve(ax, step, *mean_band(values), name, color)
+    figures.dress(ax, "Simple spread, 3 agents, discrete", "return")
+    figures.legend(ax)
+    figures.save(figure, path)
 
 
 def main(args: Args) -> None:
