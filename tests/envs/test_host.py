@@ -52,6 +52,7 @@ def processes(monkeypatch):
     """Those that are started from now on."""
     started, start = [], crew._start
     monkeypatch.setattr(crew, "_start", lambda orders: started.append(start(orders)) or started[-1])
+    monkeypatch.setattr(crew, "_PATIENCE", 300.0)  # a busy machine must not have them killed
     return started
 
 
