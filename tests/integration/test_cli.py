@@ -58,6 +58,7 @@ REFUSED = [
     ("compare --task paxmen/4ag --task-settings num_agnts 5", "'num_agnts'; did you mean"),
     ("compare --log wandbb", "log: 'wandbb' is no follower; did you mean wandb"),
     ("compare --bounds 0 1", "bounds: those of paxmen/4ag are the benchmark's"),
+    ("check-env paxmen/4ag --task-settings agents 5", "no setting 'agents'.*num_agents"),
     ("check-env smax/2s3", "unknown task 'smax/2s3'; did you mean smax/2s3z"),
 ]
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.runs.checkpoint import best_update, kept_updates
-from marsrl.runs.folder import RunFolder
+from marsrl.runs.folder import RunFolder, resume_command
 
 CONFIG = Config(seeds=(0,))
 ORIGIN = {"versions": {}, "git": None, "machine": {}}
@@ -109,3 +110,12 @@ def test_the_newest_and_the_best_of_each_seed_are_kept_of_equals_the_newest():
     assert (best_update(scores, 3), best_update(scores, 5)) == (0, 0)
     assert best_update({4: {5: float("-inf")}, 6: {5: float("-inf")}}, 5) == 6
     assert best_update(scores, 7) is None
+
+
+def test_what_goes_on_with_a_run_trusts_the_code_that_it_names():
+    run = Path("my run")
+    assert resume_command(run, Config()) == "marsrl resume 'my run'"
+    for config in (Config(task="pettingzoo:mine"), Config(network="mine:make", core="ff")):
+        assert (
+            resume_command(run, config, "--restart") == "marsrl resume 'my run' --restart --trust"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import tyro
@@ -55,13 +55,15 @@ class CheckEnv:
     task: Annotated[
         str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK|MODULE:FACTORY|FILE.py:FACTORY")
     ]
+    task_settings: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """Settings of the environment in place of the task's, as NAME VALUE pairs."""
 
     def __call__(self) -> None:
         """Makes and checks it."""
         from marsrl.envs.check import check_env
         from marsrl.envs.registry import make_unchecked
 
-        for note in check_env(make_unchecked(self.task)):
+        for note in check_env(make_unchecked(self.task, **self.task_settings)):
             _console.say(f"note: {note}")
         _console.say(f"{self.task} keeps to the interface")
 

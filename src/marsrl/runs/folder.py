@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from shlex import join
 from typing import Any, Self
 
 from marsrl.config import Config
@@ -18,6 +19,7 @@ from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
 from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.records import DamagedError, from_file, to_file, unchecked
+from marsrl.trust import is_foreign
 
 CONFIG = "config.json"
 STATUS = "status.json"
@@ -292,3 +294,10 @@ def _object(path: Path) -> Row:
         return from_file(path)
     except DamagedError:
         return {}
+
+
+def resume_command(folder: Path, config: Config, *options: str) -> str:
+    """What goes on with a run, for somebody who trusts the code that it names, if it names any."""
+    foreign = any(map(is_foreign, (config.task, config.objective, config.network or "")))
+    words = ["marsrl", "resume", str(folder), *options, *(["--trust"] if foreign else [])]
+    return join(words)

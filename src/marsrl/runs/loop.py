@@ -22,6 +22,7 @@ from marsrl.learner.metrics import Metrics, merged
 from marsrl.learner.networks import Weights
 from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.runs import pending
+from marsrl.runs.folder import resume_command
 from marsrl.runs.machine import Row
 from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor
@@ -145,7 +146,7 @@ class Loop:
             )
 
     def _way_on(self) -> str:
-        commands = [f"marsrl resume {member.folder.path}" for member in self.members]
+        commands = [resume_command(member.folder.path, member.config) for member in self.members]
         return f"go on with: {'; '.join(commands)}"
 
     def _log(self, state: TrainState, metrics: Metrics) -> list[Row]:

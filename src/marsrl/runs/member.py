@@ -19,7 +19,7 @@ from marsrl.learner.metrics import Metrics
 from marsrl.learner.networks import Weights
 from marsrl.runs import actors, pending
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
-from marsrl.runs.folder import METRICS, RunFolder
+from marsrl.runs.folder import METRICS, RunFolder, resume_command
 from marsrl.runs.lock import Lock
 from marsrl.runs.machine import Row
 from marsrl.runs.monitor import Monitor
@@ -129,10 +129,8 @@ class Member:
             )
 
     def _way_out(self) -> str:
-        return (
-            "to begin anew, with what is there set aside: "
-            f"marsrl resume {self.folder.path} --restart"
-        )
+        command = resume_command(self.folder.path, self.config, "--restart")
+        return f"to begin anew, with what is there set aside: {command}"
 
     def save(
         self,

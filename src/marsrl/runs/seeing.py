@@ -13,7 +13,7 @@ from marsrl.commandline import RunPath
 from marsrl.console import PlainConsole
 from marsrl.errors import UserError
 from marsrl.presets import preset
-from marsrl.runs.folder import RunFolder
+from marsrl.runs.folder import RunFolder, resume_command
 from marsrl.runs.listing import Overview, age, find_runs, overview
 from marsrl.runs.lock import writer_of
 
@@ -58,7 +58,7 @@ class Show:
         by = f" by {who}" if who else ""
         _console.say(f"{self.run}: {one.status}{by} at {_steps(one)} steps, {age(one.seconds)} ago")
         if one.status in ("stopped", "dead"):
-            _console.say(f"go on with: marsrl resume {self.run}")
+            _console.say(f"go on with: {resume_command(self.run, config)}")
         what = "best checkpoint" if one.final else "latest evaluation"
         for seed, value in sorted(one.returns.items()):
             _console.say(f"seed {seed}: return {value:.2f} ({what})")
