@@ -22,7 +22,7 @@ from marsrl.types import Box, MultiDiscrete
 
 N = 3
 DISCRETE, BOX = Scripted(num_agents=N), Scripted(Box(2, -2.0, (1.0, 3.0)), N)
-PACKAGES = {"onnx": ("onnx", "onnxruntime"), "torch": ("torch",), "stablehlo": ()}
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "torch": ("torch",), "stablehlo": ("flatbuffers",)}
 STEPS = 200
 
 
@@ -215,10 +215,13 @@ def test_bad_input_is_one_line(tmp_path, change, reason):
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
-def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match=r"onnx is not installed.*marsrl\[onnx\]"):
-        export(POLICIES[FIRST], "onnx", tmp_path / "out")
+@pytest.mark.parametrize(
+    ("to", "package"), [("onnx", "onnx"), ("torch", "torch"), ("stablehlo", "flatbuffers")]
+)
+def test_a_missing_package_is_one_line(tmp_path, monkeypatch, to, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"{package} is not installed.*marsrl\[{to}\]"):
+        export(POLICIES[FIRST], to, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax import export
 
+from marsrl.extras import require
 from marsrl.runs.policy import Policy
 from marsrl.takeaway.actor import actor_of, inputs_of
 
@@ -23,6 +24,7 @@ def write(policy: Policy, folder: Path, batch: int | None = None) -> list[str]:
         folder: where.
         batch: environments that it is for; default: any number, by a symbolic shape.
     """
+    require("flatbuffers", "stablehlo")  # which jax.export writes with
     exported = export.export(jax.jit(actor_of(policy)), platforms=PLATFORMS)(
         *_arguments(policy, batch)
     )
