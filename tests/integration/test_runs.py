@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import marsrl
-from environments import Scripted
+from environments import Furnished, Scripted
 from faults import record
 from marsrl.errors import UserError
 from marsrl.learner import program as program_module
@@ -315,9 +315,9 @@ def test_runs_that_cannot_train_together_are_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_steered_trust_region_and_groups_resume_bit_for_bit(tmp_path):
+def test_a_steered_trust_region_pictures_and_groups_resume_bit_for_bit(tmp_path):
     config = dataclasses.replace(CONFIG, target_kl=0.02, share_parameters="groups")
-    env = Scripted(num_agents=3, groups=("a", "b", "a"))
+    env = Furnished(num_agents=3, groups=("a", "b", "a"))  # a dictionary with a picture
 
     class Ending(Silent):
         def progress(self, step, rows):

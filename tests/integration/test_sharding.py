@@ -22,16 +22,20 @@ import numpy as np
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
 sys.path.insert(0, "tests")
-from environments import Scripted, small_config
+from environments import Furnished, Scripted, small_config
+from marsrl.envs.flat import flat
 from marsrl.learner.metrics import merged
 from marsrl.learner.program import Program
 
-core = sys.argv[1]
-env = Scripted(num_agents=3, death=(2, 5, 10**6), groups=("a", "b", "a"))
-settings = dict(seeds=(3, 4), num_envs=8, core=core, update_epochs=2, stagger=True, eval_episodes=6)
-if core == "ff":
-    settings |= {"share_parameters": "groups"}
-if core == "gru":
+kind = sys.argv[1]
+about = dict(num_agents=3, death=(2, 5, 10**6), groups=("a", "b", "a"))
+env = flat(Furnished(**about)) if kind == "ff" else Scripted(**about)
+settings = dict(seeds=(3, 4), num_envs=8, update_epochs=2, stagger=True, eval_episodes=6)
+if kind == "ff":  # pictures and numbers
+    settings |= {"core": "ff", "share_parameters": "groups"}
+if kind == "own":
+    settings |= {"network": "own_networks:make"}
+if kind == "gru":
     settings |= {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running",
                  "value_norm": True, "kl_stop": 1.0}
 for devices in (1, 2, 4, 8):
@@ -55,7 +59,7 @@ for devices in (1, 2, 4, 8):
 """
 
 
-@pytest.fixture(scope="module", params=["ff", "gru"])
+@pytest.fixture(scope="module", params=["ff", "gru", "own"])
 def runs(request):
     """What 1, 2, 4 and 8 devices made of the same configuration."""
     done = subprocess.run(

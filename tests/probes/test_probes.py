@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from marsrl.config import Config
+from marsrl.envs.flat import flat
 from marsrl.learner.algorithm import make_algorithm
 from marsrl.learner.networks import ActorCritic, Networks
 from marsrl.objectives import TrustRegion, make_objective
@@ -222,6 +223,42 @@ def test_groups_learn_what_is_right_for_each():
     env = Probe(opposed, sees=cue, num_agents=3, groups=("a", "b", "a"))
     score = train(env, share_parameters="groups", critic="obs").score
     assert (score > 0.9).all()
+
+
+class Shown(Probe):
+    """The cue is where the dot is in a picture."""
+
+    @property
+    def spec(self):
+        return dataclasses.replace(super().spec, obs_shape=(4, 5, 1))
+
+    def _time_step(self, state, reward):
+        now = super()._time_step(state, reward)
+        at_left = now.obs[..., None, None] > 0
+        picture = jnp.zeros((self.num_agents, 4, 5, 1), jnp.uint8)
+        left, right = picture.at[:, 1, 0].set(255), picture.at[:, 1, 4].set(255)
+        return now._replace(obs=jnp.where(at_left, left, right))
+
+
+class InRooms(Shown):
+    """The picture is one of the things in a dictionary."""
+
+    @property
+    def spec(self):
+        return dataclasses.replace(super().spec, obs_shape=())
+
+    def _time_step(self, state, reward):
+        now = super()._time_step(state, reward)
+        return now._replace(obs={"door": jnp.zeros((self.num_agents, 2)), "view": now.obs})
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [(Shown, {}), (InRooms, {}), (Shown, {"network": "own_networks:make_ff"})],
+    ids=["pictures", "dictionaries", "own"],
+)
+def test_pictures_are_read(kind, changes):
+    assert (train(flat(kind(matches, sees=cue, num_agents=2)), **changes).score > 0.9).all()
 
 
 @pytest.mark.parametrize(
