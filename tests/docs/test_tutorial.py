@@ -96,7 +96,8 @@ def load(source: str) -> ModuleType:
 
 
 def test_the_budgets_are_cut():
-    assert sum(len(re.findall(NUM_STEPS, text)) for _, text in BLOCKS) == 3
+    run = [text for language, text in BLOCKS if language != "console"]  # those need more packages
+    assert sum(len(re.findall(NUM_STEPS, text)) for text in run) == 3
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -671,9 +672,17 @@ def begun(store):
 
 
 def workers_of(launcher):
-    """The processes that a launcher's threads have started."""
+    """The processes that a launcher's threads have started to train, not those of Git."""
     tasks = Path(f"/proc/{launcher.pid}/task").glob("*/children")
-    return [int(pid) for children in tasks for pid in children.read_text().split()]
+    children = [int(pid) for listed in tasks for pid in listed.read_text().split()]
+    return [pid for pid in children if "marsrl.bench.worker" in words_of(pid)]
+
+
+def words_of(pid):
+    """A process's command line; none if it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return []
 
 
 def measured(store):
