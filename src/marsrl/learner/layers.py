@@ -58,13 +58,10 @@ class Conv(nn.Module):
 
 def _patches(x: Array, stride: int) -> Array:
     """What lies under a 3 x 3 kernel at each of its places: (K, H', W', 9 C) for (K, H, W, C)."""
-    sizes = [-(-side // stride) for side in x.shape[1:3]]
-    borders = [
-        (size - 1) * stride + 3 - side for size, side in zip(sizes, x.shape[1:3], strict=True)
-    ]
-    margins = [(border // 2, border - border // 2) for border in borders]
-    x = jnp.pad(x, ((0, 0), *margins, (0, 0)))
-    height, width = ((size - 1) * stride + 1 for size in sizes)
+    ends = [(side - 1) // stride * stride + 1 for side in x.shape[1:3]]  # of the kernel's corner
+    borders = [end + 2 - side for end, side in zip(ends, x.shape[1:3], strict=True)]
+    x = jnp.pad(x, ((0, 0), *((border // 2, -(-border // 2)) for border in borders), (0, 0)))
+    height, width = ends
     places = [(i, j) for i in range(3) for j in range(3)]
     shifted = [x[:, i : i + height : stride, j : j + width : stride] for i, j in places]
     return jnp.concatenate(shifted, axis=-1)
