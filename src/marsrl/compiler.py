@@ -4,8 +4,9 @@ Each is here with what it gained when it came (jax 0.10.2, November 2026, two co
 go once a compiler needs it no more. Beside these: gradients and Adam work on one flat vector
 (`learner.update`; an update of the MPE row 14 % faster on two devices), a device that holds one
 seed runs it without `vmap` (`devices.sharding.spread`; with `take`, a second start in 2.0 instead
-of 3.2 s), and the GRU has one product for all gates and a backward pass of its own
-(`learner.recurrent`; updates of the MPE row 70 % faster).
+of 3.2 s), the GRU has one product for all gates and a backward pass of its own
+(`learner.recurrent`; updates of the MPE row 70 % faster), and a convolution is a product of patches
+(`learner.layers.Conv`; three seeds in one program, forward 2 to 3 and gradient 6 times as fast).
 """
 
 from __future__ import annotations

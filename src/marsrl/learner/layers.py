@@ -37,9 +37,8 @@ class Dense(nn.Module):
 class Conv(nn.Module):
     """A convolution by 3 x 3 kernels with a border of zeros, with the parameters of flax's.
 
-    Several seeds in one program make flax's a grouped convolution, which XLA's CPU backend computes
-    two to three times as slowly as this product of patches, and its gradient six times (jax 0.10.2,
-    three seeds).
+    It is a product of patches: several seeds in one program would make flax's a grouped
+    convolution, which XLA's CPU backend computes slowly (`marsrl.compiler` has the gain).
     """
 
     features: int
