@@ -238,10 +238,12 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
         ax.plot(x, y, "o", color=color, label=name, alpha=0.7)
     figures.dress(ax, "Seconds until the last 100 episodes return enough")
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("{x:g}")
     ax.set_xlabel("seconds from typing the command")
     labels = [f"{GOALS[task].ours.task}: {x['level']:.3g}" for task, x in results.items()]
     ax.set_yticks(range(len(results)), labels)
-    ax.invert_yaxis()
+    ax.set_ylim(len(results) - 0.5, -0.5)  # the first on top
     figures.legend(ax)
     figures.save(figure, path)
 

@@ -1,6 +1,7 @@
 """Networks of users' own: what they are given, and what is refused before anything compiles."""
 
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -129,7 +130,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_with_an_own_network_needs_trust(run, tmp_path):
+def test_a_run_with_an_own_network_needs_trust(run, tmp_path, monkeypatch):
     for use in (load_policy, lambda path: resume(path, env=ENV)):
         with pytest.raises(UserError, match=r"network 'own_networks:make'.*--trust"):
             use(run)
@@ -140,9 +141,13 @@ def test_a_run_with_an_own_network_needs_trust(run, tmp_path):
         "float32",
         "int32",
     ]
+    for package in ("onnx", "torch", "flatbuffers"):
+        monkeypatch.setitem(sys.modules, package, None)  # which is not what to say of the first two
     for to in ("onnx", "torch"):
         with pytest.raises(UserError, match=r"own_networks:make.*only --to stablehlo"):
             export(policy, to, tmp_path / to)
+    with pytest.raises(UserError, match=r"^flatbuffers is not installed"):
+        export(policy, "stablehlo", tmp_path / "stablehlo")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -94,6 +94,8 @@ def _write_actor(policy: Policy, to: Format, folder: Path) -> int | None:
         return None
     try:
         write(policy, folder)
+    except UserError:
+        raise
     except Exception:  # somebody's network may ask for the value of a size
         try:
             write(policy, folder, BATCH)

@@ -16,10 +16,10 @@ def write(policy: Policy, folder: Path) -> list[str]:
     """Writes `actor.pt` and `torch_actor.py`; returns the files' names.
 
     Raises:
-        UserError: torch is not installed.
+        UserError: torch is not installed, or the network is a user's own.
     """
-    torch: Any = require("torch", "torch")
     arrays = arrays_of(policy)
+    torch: Any = require("torch", "torch")
     state = {
         f"weights.{name.replace('.', '_')}": torch.tensor(array) for name, array in arrays.items()
     }
