@@ -17,13 +17,12 @@ import tyro
 from marsrl.bench.suite import read_suite
 from marsrl.devices.startup import configure_jax
 from marsrl.envs.tasks import TASKS
-from marsrl.errors import UserError
 from marsrl.presets import preset
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
-from marsrl.report.runs import Run, read_run
+from marsrl.report.runs import Run
 from marsrl.runs.folder import RunFolder
-from trainings import ensure_trained
+from trainings import ensure_trained, finished, folder
 
 ONE_OF_EACH = read_suite("nano").tasks
 
@@ -41,11 +40,6 @@ class Args:
     out: Path = Path("runs/families")
     tasks: tuple[str, ...] = ONE_OF_EACH
     seeds: tuple[int, ...] = (0, 1, 2)
-
-
-def folder(out: Path, task: str) -> Path:
-    """Where the run of a task is."""
-    return out / task.replace("/", "-")
 
 
 def draw(runs: dict[str, Run], path: Path) -> None:
@@ -91,14 +85,8 @@ def main() -> None:
     configure_jax()
     for task in args.tasks:
         ensure_trained(preset(task, seeds=args.seeds), folder(args.out, task))
-    runs = {}
-    for task in ONE_OF_EACH:
-        try:
-            run = read_run(folder(args.out, task))
-        except UserError:
-            continue
-        if run.finished:
-            runs[task] = run
+    found = {task: finished(folder(args.out, task)) for task in ONE_OF_EACH}
+    runs = {task: run for task, run in found.items() if run}
     draw(runs, args.out / "families.png")
     (args.out / "families.md").write_text(table(runs))
     print(table(runs))

@@ -15,15 +15,12 @@ from pathlib import Path
 
 import tyro
 
-from families import folder
 from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
 from marsrl.envs.tasks import TASKS
-from marsrl.errors import UserError
 from marsrl.presets import preset
-from marsrl.report.runs import Run, read_run
 from timing import table
-from trainings import ensure_trained
+from trainings import ensure_trained, finished, folder
 
 VARIANTS: dict[str, dict] = {
     "none": {"actor_norm": "none", "critic_norm": "none"},
@@ -82,15 +79,6 @@ def config_of(args: Args, task: str, variant: str) -> Config:
         num_evaluations=5,
         eval_episodes=8 if task.startswith("mabrax") else 32,
     )
-
-
-def finished(path: Path) -> Run | None:
-    """The run, if there is one that has come to its end."""
-    try:
-        run = read_run(path)
-    except UserError:
-        return None
-    return run if run.finished else None
 
 
 def markdown(args: Args) -> str:

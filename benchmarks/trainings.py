@@ -9,6 +9,7 @@ import numpy as np
 
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.report.runs import Run, read_run
 from marsrl.report.series import plot
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.runner import resume, train
@@ -25,6 +26,20 @@ def ensure_trained(config: Config, path: Path) -> None:
         raise UserError(f"{path} is a run of another configuration; choose another --out")
     if run.status()["status"] not in ("finished", "diverged"):
         resume(path, expected=config)
+
+
+def folder(out: Path, task: str) -> Path:
+    """Where the run of a task is."""
+    return out / task.replace("/", "-")
+
+
+def finished(path: Path) -> Run | None:
+    """The run, if there is one that has come to its end."""
+    try:
+        run = read_run(path)
+    except UserError:
+        return None
+    return run if run.finished else None
 
 
 def side_by_side(kind: str, configs: Mapping[str, Config], out: Path, figure: str) -> str:

@@ -16,7 +16,7 @@ from marsrl.bench.plan import adopt, plan
 from marsrl.bench.process import lock
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.bench.restore import restore
-from marsrl.bench.results import check_replaceable, collect, read, write
+from marsrl.bench.results import check_replaceable, collect, part, read, write
 from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.bench.suite import Suite
 from marsrl.cli import main
@@ -496,6 +496,24 @@ def test_pyarrow_is_asked_for(jobs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"pip install 'marsrl\[bench\]'"):
         collect(tmp_path)
+
+
+def test_a_report_of_some_tasks(complete, tmp_path, capsys):
+    """They are a suite of their own, and never written over what the store itself reports."""
+    lbf = part(complete, ("lbf/10x10-3p-3f",))
+    assert lbf.suite.tasks == ("lbf/10x10-3p-3f",)
+    assert {run.task for run in lbf.runs} == set(lbf.suite.tasks)
+    assert lbf.episodes.to_pylist() == select(complete.episodes, task=lbf.suite.tasks[0])
+    assert lbf.curves.to_pylist() == select(complete.curves, task=lbf.suite.tasks[0])
+    code, output, _ = command_line(
+        capsys, "report", tmp_path, "--tasks", "lbf/*", "--out", tmp_path / "lbf"
+    )
+    assert (code, "paxmen" in output) == (0, False)
+    assert read(tmp_path / "lbf").runs == lbf.runs
+    code, _, errors = command_line(capsys, "report", tmp_path, "--tasks", "lbf/*")
+    assert (code, "choose another --out" in errors) == (2, True)
+    code, _, errors = command_line(capsys, "report", tmp_path, "--tasks", "lfb/*")
+    assert (code, "unknown task 'lfb/*'" in errors) == (2, True)
 
 
 def test_other_results_are_not_written_over_unasked(complete, tmp_path, capsys):

@@ -33,6 +33,7 @@ from marsrl.bench.results import (
     RunRecord,
     check_replaceable,
     collect,
+    part,
     read,
     run_records,
     write,
@@ -224,6 +225,8 @@ class Report:
     evaluations."""
     margin: float = MARGIN
     """How much lower a score that matches may be."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks, such as `lbf/*`; default: all."""
 
     def __call__(self) -> None:
         """Writes, prints the scores and says where the page is."""
@@ -232,8 +235,10 @@ class Report:
 
         out = self.out or self.store
         results = _load(self.store)
+        if self.tasks:
+            results = part(results, select_tasks(self.tasks, results.suite.tasks))
         summary = summarize_benchmark(results, self.target, self.endpoint, self.margin)
-        if not self.replace and out.resolve() != self.store.resolve():
+        if not self.replace and (self.tasks or out.resolve() != self.store.resolve()):
             check_replaceable(results, out)
         write(results, out)
         if _is_store(self.store):

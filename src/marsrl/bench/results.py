@@ -6,6 +6,7 @@ folders.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -105,6 +106,17 @@ def read_jobs(suite: Suite, jobs: Sequence[Job], where: Path) -> Results:
         tuple(records[key] for key in planned),
         arrow.concat_tables(episodes),
         arrow.concat_tables(curves),
+    )
+
+
+def part(results: Results, tasks: tuple[str, ...]) -> Results:
+    """What is known of some of the suite's tasks, as of a suite of these alone."""
+    chosen = require("pyarrow.compute", "bench").field("task").isin(tasks)
+    return Results(
+        dataclasses.replace(results.suite, tasks=tasks),
+        tuple(run for run in results.runs if run.task in tasks),
+        results.episodes.filter(chosen),
+        results.curves.filter(chosen),
     )
 
 

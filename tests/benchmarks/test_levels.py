@@ -1,0 +1,45 @@
+"""The benchmark of levels counts what it says, of tiny trainings."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+import levels
+from environments import small_config
+from levels import Level
+from marsrl.envs import registry
+from marsrl.envs.tasks import TASKS
+from marsrl.runs.folder import RunFolder
+
+
+def test_levels_are_of_what_is_measured():
+    assert set(levels.LEVELS) <= set(TASKS)
+    for task, level in levels.LEVELS.items():
+        assert level.column in ("return", *registry.make(task).spec.metrics)
+        config = levels.config_of(task, "mars")
+        assert (config.task, config.total_steps, len(config.seeds)) == (task, *level[-2:])
+
+
+def test_the_last_parameters_are_held_against_the_level(tmp_path, monkeypatch, capsys):
+    task = "environments:Scripted"
+    config = small_config(task=task, seeds=(0, 1), core="ff", total_steps=96, num_evaluations=2)
+    monkeypatch.setattr(levels, "LEVELS", {task: Level("won", 2, 0.25, 96, 2)})
+    monkeypatch.setattr(levels, "config_of", lambda *_: config)
+    monkeypatch.setattr(levels, "configure_jax", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["levels", "--out", str(tmp_path), "--tasks", task])
+    levels.main()
+    (run,) = tmp_path.glob("environments*")
+    last = [row["won"] / 2 for row in RunFolder(run).rows() if row["kind"] == "last"]
+    row = (tmp_path / "levels.md").read_text().splitlines()[-1]
+    each = " ".join(f"{x:.3g}" for x in last)
+    assert f"| {np.mean(last):.3g} | {each} | {sum(x >= 0.25 for x in last)} of 2 |" in row
+    steps, scores = levels.measured(run, levels.LEVELS[task], "eval")
+    assert steps.tolist() == [0, 48, 96]
+    assert scores.shape == (2, 3)
+    assert (tmp_path / "levels.png").stat().st_size > 0
+    before = (run / "metrics.jsonl").read_bytes()
+    levels.main()  # what is finished is kept
+    assert (run / "metrics.jsonl").read_bytes() == before
+    assert task in capsys.readouterr().out
