@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -39,7 +40,7 @@ def draw(state: State, caption: str = "") -> np.ndarray:
     agent_pos, dot_pos = np.asarray(state.agent_pos), np.asarray(state.dot_pos)
     dot_active = np.asarray(state.dot_active)
     num_agents = len(agent_pos)
-    image = _map(num_agents, int(state.layout))
+    image = _map(num_agents, int(state.layout)).copy()
     pen = ImageDraw.Draw(image)
     for pos in np.unique(agent_pos, axis=0):
         _disc(pen, pos, [i for i in range(num_agents) if (agent_pos[i] == pos).all()])
@@ -55,6 +56,7 @@ def draw(state: State, caption: str = "") -> np.ndarray:
     return np.asarray(image.reduce(_SCALE))
 
 
+@lru_cache(maxsize=4)  # an episode has one, which takes most of a picture's time
 def _map(num_agents: int, layout: int) -> Image.Image:
     """The empty grid below a blank header, `_SCALE` times too large."""
     layouts = build_layouts(num_agents)
