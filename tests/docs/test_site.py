@@ -43,7 +43,7 @@ def site(tmp_path_factory):
 def test_it_builds_without_a_warning(site):
     for page in ("index", "install", "notebooks/first-team", "changelog"):
         assert (site / f"{page}.html").stat().st_size > 5_000
-    assert (site / "nano" / "index.html").exists()
+    assert (site / "fair" / "index.html").exists()
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_the_reference_has_every_command(site):
 @pytest.mark.slow
 def test_pages_ask_no_other_server(site):
     for path in site.rglob("*.html"):
-        if path.parent.name not in ("nano", "lite"):  # which have a test of their own
+        if path.parent.name not in ("fair", "equal-kl", "lite"):  # which have a test of their own
             for attribute in ('src="http', "src='http", 'rel="stylesheet" href="http'):
                 assert attribute not in path.read_text(), path
 
