@@ -198,3 +198,15 @@ def test_mean_falls_to_the_lowest_return_where_a_seed_diverged(mars, drawn):
     # seeds 0 and 1 return 5 and 10 at step 500, and the third counts as -9
     assert labelled(ax, "training, mean")[4] == [500.0, 2.0]
     assert labelled(ax, "diverged: counts as lowest") == [[0.0, 0.0]]
+
+
+def test_sizes_that_are_nearly_equal_stand_close_together():
+    near, apart = figures.new_figure(3, 3).subplots(1, 2)
+    for ax, sizes in ((near, (1.1, 1.2)), (apart, (0.01, 10))):
+        ax.plot(sizes, sizes)
+        figures.dress_sizes(ax, "title", "eps")
+    low, high = near.get_xlim()
+    assert high / low == pytest.approx(4, rel=0.01)
+    low, high = apart.get_xlim()
+    assert 0.001 < low <= 0.01
+    assert 10 <= high < 100

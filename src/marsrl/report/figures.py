@@ -220,9 +220,12 @@ def dress_differences(ax: Axes, title: str, rows: Sequence[tuple[str, bool]]) ->
 
 
 def dress_sizes(ax: Axes, title: str, xlabel: str) -> None:
-    """The look of a small panel whose x axis spans orders of magnitude."""
+    """The look of a small panel whose x axis spans orders of magnitude, once all is drawn on it."""
     dress_numbers(ax, title)
     ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    middle = (low * high) ** 0.5  # sizes that are nearly equal stand close together
+    ax.set_xlim(min(low, middle / 2), max(high, middle * 2))
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
