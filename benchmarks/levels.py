@@ -19,7 +19,6 @@ import tyro
 
 from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
-from marsrl.envs.tasks import TASKS
 from marsrl.presets import preset
 from marsrl.report import figures
 from marsrl.report.stats import Floats
@@ -33,28 +32,24 @@ class Level(NamedTuple):
 
     Attributes:
         column: of an evaluation.
-        scale: what a value is divided by.
-        value: to be reached, of the scaled column.
+        value: to be reached.
         steps: environment steps per seed that it is stated for.
         seeds: how many.
     """
 
     column: str
-    scale: float
     value: float
     steps: int
     seeds: int
 
 
 LEVELS = {
-    "smax/2s3z": Level("won", 1, 1.0, 500_000, 5),
-    "connector/5x5x3a": Level(
-        "connected", TASKS["connector/5x5x3a"].num_agents, 0.94, 3_000_000, 5
-    ),
-    "lbf/15x15-3p-5f": Level("return", 1, 0.95, 5_000_000, 5),
-    "paxmen/4ag": Level("return", 1, 80.0, 2_500_000, 5),
-    "mpe/simple_spread_v3-3ag": Level("return", 1, -7.0, 10_000_000, 3),
-    "rware/tiny-2ag": Level("return", 1, 15.0, 10_000_000, 5),
+    "smax/2s3z": Level("won", 1.0, 500_000, 5),
+    "connector/5x5x3a": Level("connected", 0.94, 3_000_000, 5),
+    "lbf/15x15-3p-5f": Level("return", 0.95, 5_000_000, 5),
+    "paxmen/4ag": Level("return", 80.0, 2_500_000, 5),
+    "mpe/simple_spread_v3-3ag": Level("return", -7.0, 10_000_000, 3),
+    "rware/tiny-2ag": Level("return", 15.0, 10_000_000, 5),
 }
 """From the cheapest to the dearest."""
 
@@ -85,14 +80,14 @@ def measured(path: Path, level: Level, kind: str) -> tuple[Floats, Floats]:
     """The evaluations of one kind of a run.
 
     Returns:
-        The steps (V,), and the scaled column of each seed (S, V).
+        The steps (V,), and the level's column of each seed (S, V).
     """
     rows = [row for row in RunFolder(path).rows() if row["kind"] == kind]
     steps = sorted({row["step"] for row in rows})
     seeds = sorted({row["seed"] for row in rows})
     values = {(row["seed"], row["step"]): row[level.column] for row in rows}
     scores = [[values.get((seed, step), np.nan) for step in steps] for seed in seeds]
-    return np.array(steps, float), np.array(scores, float) / level.scale
+    return np.array(steps, float), np.array(scores, float)
 
 
 def draw(paths: dict[str, Path], path: Path) -> None:

@@ -25,16 +25,16 @@ def test_levels_are_of_what_is_measured():
 def test_the_last_parameters_are_held_against_the_level(tmp_path, monkeypatch, capsys):
     task = "environments:Scripted"
     config = small_config(task=task, seeds=(0, 1), core="ff", total_steps=96, num_evaluations=2)
-    monkeypatch.setattr(levels, "LEVELS", {task: Level("won", 2, 0.25, 96, 2)})
+    monkeypatch.setattr(levels, "LEVELS", {task: Level("won", 0.5, 96, 2)})
     monkeypatch.setattr(levels, "config_of", lambda *_: config)
     monkeypatch.setattr(levels, "configure_jax", lambda: None)
     monkeypatch.setattr(sys, "argv", ["levels", "--out", str(tmp_path), "--tasks", task])
     levels.main()
     (run,) = tmp_path.glob("environments*")
-    last = [row["won"] / 2 for row in RunFolder(run).rows() if row["kind"] == "last"]
+    last = [row["won"] for row in RunFolder(run).rows() if row["kind"] == "last"]
     row = (tmp_path / "levels.md").read_text().splitlines()[-1]
     each = " ".join(f"{x:.3g}" for x in last)
-    assert f"| {np.mean(last):.3g} | {each} | {sum(x >= 0.25 for x in last)} of 2 |" in row
+    assert f"| {np.mean(last):.3g} | {each} | {sum(x >= 0.5 for x in last)} of 2 |" in row
     steps, scores = levels.measured(run, levels.LEVELS[task], "eval")
     assert steps.tolist() == [0, 48, 96]
     assert scores.shape == (2, 3)
