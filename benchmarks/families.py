@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from marsrl.bench.suite import read_suite
@@ -22,7 +21,7 @@ from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import Run
 from marsrl.runs.folder import RunFolder
-from trainings import ensure_trained, finished, folder
+from trainings import ensure_trained, finished, folder, panels
 
 ONE_OF_EACH = read_suite("nano").tasks
 
@@ -44,13 +43,8 @@ class Args:
 
 def draw(runs: dict[str, Run], path: Path) -> None:
     """One panel per task: evaluation returns, the random policy and the reference as lines."""
-    columns = min(4, len(runs))
-    rows = -(-len(runs) // columns)
-    figure = figures.new_figure(3.6 * columns, 2.9 * rows)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for ax in axes[len(runs) :]:
-        ax.set_axis_off()
-    for ax, (task, run) in zip(axes, runs.items(), strict=False):
+    figure, axes = panels(len(runs), columns=4)
+    for ax, (task, run) in zip(axes, runs.items(), strict=True):
         figures.seed_curves(ax, run.eval_step, run.eval_return, figures.COLORS[0])
         figures.curve(
             ax, run.eval_step, *mean_band(run.eval_return), "mean, 95 %", figures.COLORS[0]

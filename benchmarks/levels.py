@@ -1,8 +1,8 @@
-"""How far the presets come: one task of six families against a level that is known to be reached.
+"""How far the presets come: one task of each of six families against a level set as its goal.
 
     python benchmarks/levels.py --out runs/levels
 
-MARS with each family's preset, for as many steps as the level is stated for. Runs that are finished
+MARS with each family's preset, for as many steps as the goal allows. Runs that are finished
 are kept, interrupted ones resumed; `--tasks` trains some of them only. Writes the runs,
 `levels.png`, the evaluations of every seed against the level, and `levels.md`, the scores of the
 last parameters.
@@ -10,6 +10,7 @@ last parameters.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,13 @@ import tyro
 
 from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
+from marsrl.errors import UserError, check_choice
 from marsrl.presets import preset
 from marsrl.report import figures
 from marsrl.report.stats import Floats
 from marsrl.runs.folder import RunFolder
 from timing import table
-from trainings import ensure_trained, finished, folder
+from trainings import ensure_trained, finished, folder, panels
 
 
 class Level(NamedTuple):
@@ -33,7 +35,7 @@ class Level(NamedTuple):
     Attributes:
         column: of an evaluation.
         value: to be reached.
-        steps: environment steps per seed that it is stated for.
+        steps: environment steps per seed in which it should be.
         seeds: how many.
     """
 
@@ -51,7 +53,7 @@ LEVELS = {
     "mpe/simple_spread_v3-3ag": Level("return", -7.0, 10_000_000, 3),
     "rware/tiny-2ag": Level("return", 15.0, 10_000_000, 5),
 }
-"""From the cheapest to the dearest."""
+"""Goals of this project, from the cheapest to the dearest."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Args:
     tasks: tuple[str, ...] = tuple(LEVELS)
     objective: str = "mars"
 
+    def __post_init__(self):
+        for task in self.tasks:
+            check_choice("tasks", task, LEVELS)
+
 
 def config_of(task: str, objective: str) -> Config:
     """The family's preset, for the level's steps and seeds."""
@@ -80,11 +86,12 @@ def measured(path: Path, level: Level, kind: str) -> tuple[Floats, Floats]:
     """The evaluations of one kind of a run.
 
     Returns:
-        The steps (V,), and the level's column of each seed (S, V).
+        The steps (V,), and the level's column of each seed (S, V); NaN where one has diverged.
     """
-    rows = [row for row in RunFolder(path).rows() if row["kind"] == kind]
+    folder = RunFolder(path)
+    rows = [row for row in folder.rows() if row["kind"] == kind]
     steps = sorted({row["step"] for row in rows})
-    seeds = sorted({row["seed"] for row in rows})
+    seeds = folder.config().seeds
     values = {(row["seed"], row["step"]): row[level.column] for row in rows}
     scores = [[values.get((seed, step), np.nan) for step in steps] for seed in seeds]
     return np.array(steps, float), np.array(scores, float)
@@ -92,13 +99,8 @@ def measured(path: Path, level: Level, kind: str) -> tuple[Floats, Floats]:
 
 def draw(paths: dict[str, Path], path: Path) -> None:
     """One panel per task: a line per seed, and the level."""
-    columns = min(3, len(paths))
-    rows = -(-len(paths) // columns)
-    figure = figures.new_figure(3.6 * columns, 2.9 * rows)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for ax in axes[len(paths) :]:
-        ax.set_axis_off()
-    for ax, (task, run) in zip(axes, paths.items(), strict=False):
+    figure, axes = panels(len(paths), columns=3)
+    for ax, (task, run) in zip(axes, paths.items(), strict=True):
         level = LEVELS[task]
         figures.seed_curves(ax, *measured(run, level, "eval"), figures.COLORS[0])
         figures.references(ax, (level.value,))
@@ -123,10 +125,13 @@ def markdown(paths: dict[str, Path]) -> str:
 
 def main() -> None:
     """Trains what is missing, then draws and tabulates what is there."""
-    args = tyro.cli(Args, description=__doc__)
-    configure_jax()
-    for task in args.tasks:
-        ensure_trained(config_of(task, args.objective), folder(args.out, task))
+    try:
+        args = tyro.cli(Args, description=__doc__)
+        configure_jax()
+        for task in args.tasks:
+            ensure_trained(config_of(task, args.objective), folder(args.out, task))
+    except UserError as error:
+        sys.exit(str(error))
     there = {task: folder(args.out, task) for task in LEVELS}
     paths = {task: path for task, path in there.items() if finished(path)}
     draw(paths, args.out / "levels.png")

@@ -29,6 +29,7 @@ from marsrl.presets import preset
 from marsrl.report import figures
 from timing import fresh, headline, table, write_json
 from training_speed import measure
+from trainings import panels
 
 
 class Curve(NamedTuple):
@@ -159,12 +160,8 @@ def markdown(results: dict[str, Any]) -> str:
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Steps per second over what each curve varies."""
-    rows = -(-len(results) // 4)
-    figure = figures.new_figure(12, 2.9 * rows)
-    axes = np.atleast_1d(figure.subplots(rows, 4)).ravel()
-    for ax in axes[len(results) :]:
-        ax.set_axis_off()
-    for ax, (name, points) in zip(axes, results.items(), strict=False):
+    figure, axes = panels(len(results), columns=4, width=3)
+    for ax, (name, points) in zip(axes, results.items(), strict=True):
         known = measured(points)
         rates = np.array([point["steps_per_second"] for point in known.values()])
         figures.dress_numbers(ax, CURVES[name].title)

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.report import figures
 from marsrl.report.runs import Run, read_run
 from marsrl.report.series import plot
 from marsrl.runs.folder import RunFolder
@@ -40,6 +43,17 @@ def finished(path: Path) -> Run | None:
     except UserError:
         return None
     return run if run.finished else None
+
+
+def panels(count: int, columns: int, width: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure of so many small panels, each `width` inches wide, in rows of `columns` at most."""
+    columns = max(1, min(columns, count))
+    rows = max(1, -(-count // columns))
+    figure = figures.new_figure(width * columns, 2.9 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return figure, axes[:count]
 
 
 def side_by_side(kind: str, configs: Mapping[str, Config], out: Path, figure: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+import pytest
 
 import levels
+import trainings
 from environments import small_config
 from levels import Level
 from marsrl.envs import registry
@@ -43,3 +45,17 @@ def test_the_last_parameters_are_held_against_the_level(tmp_path, monkeypatch, c
     levels.main()  # what is finished is kept
     assert (run / "metrics.jsonl").read_bytes() == before
     assert task in capsys.readouterr().out
+
+
+def test_a_task_without_a_level_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["levels", "--out", str(tmp_path), "--tasks", "smax/2s3x"])
+    with pytest.raises(SystemExit, match=r"tasks is 'smax/2s3x', expected one of smax/2s3z"):
+        levels.main()
+
+
+@pytest.mark.parametrize(("count", "grid"), [(1, (1, 1)), (3, (1, 3)), (4, (2, 3))])
+def test_panels_without_content_are_blank(count, grid):
+    figure, axes = trainings.panels(count, columns=3)
+    assert len(axes) == count
+    assert axes[0].get_subplotspec().get_gridspec().get_geometry() == grid
+    assert [ax.axison for ax in figure.axes] == [i < count for i in range(grid[0] * grid[1])]
