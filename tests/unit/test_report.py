@@ -200,13 +200,21 @@ def test_mean_falls_to_the_lowest_return_where_a_seed_diverged(mars, drawn):
     assert labelled(ax, "diverged: counts as lowest") == [[0.0, 0.0]]
 
 
-def test_sizes_that_are_nearly_equal_stand_close_together():
-    near, apart = figures.new_figure(3, 3).subplots(1, 2)
-    for ax, sizes in ((near, (1.1, 1.2)), (apart, (0.01, 10))):
-        ax.plot(sizes, sizes)
-        figures.dress_sizes(ax, "title", "eps")
-    low, high = near.get_xlim()
-    assert high / low == pytest.approx(4, rel=0.01)
-    low, high = apart.get_xlim()
+@pytest.mark.parametrize("sizes", [(0.0013, 0.004), (1.1, 1.2), (0.0009, 0.003), (0.05, 0.05)])
+def test_sizes_that_are_nearly_equal_stand_close_together(sizes):
+    ax = figures.new_figure(3, 3).subplots()
+    ax.plot(sizes, sizes)
+    figures.dress_sizes(ax, "title", "eps")
+    low, high = ax.get_xlim()
+    assert high / low == pytest.approx(3.5**2, rel=0.05)
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert 2 <= len(ticks) <= 3  # more would touch each other
+
+
+def test_sizes_that_are_far_apart_stay_so():
+    ax = figures.new_figure(3, 3).subplots()
+    ax.plot((0.01, 10), (0.01, 10))
+    figures.dress_sizes(ax, "title", "eps")
+    low, high = ax.get_xlim()
     assert 0.001 < low <= 0.01
     assert 10 <= high < 100

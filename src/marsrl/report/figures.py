@@ -224,8 +224,9 @@ def dress_sizes(ax: Axes, title: str, xlabel: str) -> None:
     dress_numbers(ax, title)
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    middle = (low * high) ** 0.5  # sizes that are nearly equal stand close together
-    ax.set_xlim(min(low, middle / 2), max(high, middle * 2))
+    # Sizes that are nearly equal stand close together; two of the labels below are in view.
+    middle = (low * high) ** 0.5
+    ax.set_xlim(min(low, middle / 3.5), max(high, middle * 3.5))
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
