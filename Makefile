@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults lint bench docs dist lock clean
+.PHONY: demo test test-fast faults lint bench docs dist lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/marsrl train
@@ -13,8 +13,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-faults: $(VENV)/.installed-test  ## every kill and every damage of docs/reliability.md; about an hour
-	FAULTS=all $(BIN)/pytest -n auto --dist loadfile tests/faults $(ARGS)
+test-fast: $(VENV)/.installed-test  ## those that take moments, three of four; within a minute
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+faults: $(VENV)/.installed-test  ## every kill, every damage, every task's rules; about an hour
+	FAULTS=all $(BIN)/pytest -n auto --dist loadfile tests/faults tests/envs/test_tasks.py $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

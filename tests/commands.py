@@ -5,6 +5,9 @@ import os
 import subprocess
 import sys
 
+STRICT = ["-W", "error", "-W", "ignore:Error reading persistent compilation cache"]
+"""Options of Python; another process may be writing what JAX reads, and is then left to compile."""
+
 RUN_ALL = """
 import contextlib, io, json, sys
 import jax
@@ -32,10 +35,10 @@ def run_all(commands, folder, columns=200):
     Returns (exit code, stdout, stderr, programs compiled) of each.
     """
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN_ALL],
+        [sys.executable, *STRICT, "-c", RUN_ALL],
         input=json.dumps(commands),
         cwd=folder,
-        env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": str(columns)},
+        env=os.environ | {"COLUMNS": str(columns)},
         capture_output=True,
         text=True,
         timeout=300,

@@ -39,12 +39,6 @@ from plain import Plain
 TINY = small_config(task="environments:Scripted", seeds=(0,), core="ff")
 
 
-@pytest.fixture(autouse=True)
-def _children(monkeypatch):
-    """Fresh processes compile as carelessly as the tests do."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
-
 # --- what they share ------------------------------------------------------------------------------
 
 
@@ -309,7 +303,6 @@ def test_the_mean_is_of_the_last_hundred_episodes():
     assert time_to_quality.reached(updates, 3.5) is None
 
 
-@pytest.mark.slow
 def test_time_to_quality(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("MARSRL_TRUST", "1")
@@ -334,7 +327,6 @@ def test_time_to_quality(tmp_path, monkeypatch):
     assert time_to_quality.run(args) == results
 
 
-@pytest.mark.slow
 def test_a_sweep_trains_what_it_says(monkeypatch):
     monkeypatch.setattr(sweep_speed, "preset", lambda task: TINY)
     monkeypatch.setattr(sweep_speed, "start_jax", lambda: None)

@@ -3,12 +3,9 @@
 import re
 from pathlib import Path
 
-import pytest
-
 PAGE = Path(__file__).parents[2] / "docs" / "learner.md"
 
 
-@pytest.mark.slow
 def test_the_algorithm_in_ten_lines(capsys):
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)
     assert len(examples) == 2

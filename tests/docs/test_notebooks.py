@@ -45,16 +45,14 @@ def kinds(notebook):
     }
 
 
-@pytest.mark.slow
-def test_the_algorithm(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiled for this one time
+def test_the_algorithm(tmp_path):
     ran = rerun("algorithm", tmp_path)
     assert texts(ran) == texts(read("algorithm"))
     assert len(texts(ran)) > 3
 
 
-@pytest.mark.slow
-def test_the_first_team(tmp_path):
+def test_the_first_team(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # it trains for longer than it compiles
     ran = rerun("first-team", tmp_path)
     assert texts(ran) == texts(read("first-team"))
     (learned,) = re.findall(r"best checkpoint: ([\d.]+) of 1", str(ran.cells))

@@ -186,7 +186,6 @@ class TestTorch:
         command = [sys.executable, "-W", "ignore", "-c", program, str(EXAMPLES)]
         subprocess.run(command, check=True, timeout=300, capture_output=True)
 
-    @pytest.mark.slow
     def test_a_task_of_marsrl(self, ppo):
         args = ppo.Args(
             task="paxmen/4ag", total_steps=32, num_envs=2, rollout_length=8, width=8,
@@ -219,7 +218,6 @@ class TestJaxmarl:
         found = ppo.loss(params, network, batch, A, value, make_objective("mappo", 0.2), 0.0)
         assert float(found) == pytest.approx(-float(clip), rel=1e-5)
 
-    @pytest.mark.slow
     def test_it_trains(self, ppo):
         args = ppo.Args(total_steps=240, num_envs=4, rollout_length=30, num_minibatches=2)
         returns = jax.jit(ppo.make_train(args))(jax.random.key(0))

@@ -39,14 +39,12 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_it_builds_without_a_warning(site):
     for page in ("index", "install", "notebooks/first-team", "changelog"):
         assert (site / f"{page}.html").stat().st_size > 5_000
     assert (site / "fair" / "index.html").exists()
 
 
-@pytest.mark.slow
 def test_notebooks_show_their_pictures(site):
     page = (site / "notebooks" / "first-team.html").read_text()
     assert "IPython.core.display" not in page
@@ -54,7 +52,6 @@ def test_notebooks_show_their_pictures(site):
     assert "data:image/png;base64," in page
 
 
-@pytest.mark.slow
 def test_the_reference_has_what_the_package_offers(site):
     import marsrl
 
@@ -63,7 +60,6 @@ def test_the_reference_has_what_the_package_offers(site):
         assert f'id="marsrl.{name}"' in pages, name
 
 
-@pytest.mark.slow
 def test_the_reference_has_every_command(site):
     page = (site / "reference" / "commands.html").read_text()
     for command in ("marsrl train", "marsrl check-env", "marsrl bench run", "marsrl bench export"):
@@ -71,7 +67,6 @@ def test_the_reference_has_every_command(site):
     assert "--total-steps" in page
 
 
-@pytest.mark.slow
 def test_pages_ask_no_other_server(site):
     for path in site.rglob("*.html"):
         if path.parent.name not in ("fair", "equal-kl", "lite"):  # which have a test of their own
@@ -88,7 +83,6 @@ def hook(monkeypatch, tmp_path):
     return module
 
 
-@pytest.mark.slow
 def test_the_page_of_a_benchmark_is_drawn_from_its_tables_once(hook, tmp_path, monkeypatch):
     folder = tmp_path / "tables"
     folder.mkdir()

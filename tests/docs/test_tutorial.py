@@ -15,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from commands import STRICT
 from marsrl.envs.check import NonconformingEnvironment, check_env
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-environment.md").read_text()
@@ -64,17 +65,11 @@ def output(folder):
         for language, text in BLOCKS
         if text not in FILES.values()
     ]
-    settings = {
-        "COLUMNS": "200",
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-        "MARSRL_CACHE": str(folder / "cache"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN],
+        [sys.executable, *STRICT, "-c", RUN],
         input=json.dumps(blocks),
         cwd=folder,
-        env=os.environ | settings,
+        env=os.environ | {"COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=900,
@@ -100,7 +95,6 @@ def test_the_budgets_are_cut():
     assert sum(len(re.findall(NUM_STEPS, text)) for text in run) == 3
 
 
-@pytest.mark.slow
 def test_every_block_runs(output, folder):
     assert "levers:Levers keeps to the interface" in output
     assert "levers/long keeps to the interface" in output

@@ -77,7 +77,6 @@ print("printed")
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     ['mabrax(robot="halfcheetah_6x1")', "to_jaxmarl(PaxMen(4))"],  # MuJoCo warns of the robot
@@ -392,7 +391,6 @@ def hopper():
     )
 
 
-@pytest.mark.slow
 def test_hopper_spec_and_start(hopper):
     spec, first = hopper.env.spec, hopper.falling[0][1]
     assert (spec.num_agents, spec.obs_shape, spec.state_shape) == (3, (12,), (11,))
@@ -402,7 +400,6 @@ def test_hopper_spec_and_start(hopper):
     assert not first.done
 
 
-@pytest.mark.slow
 def test_hopper_shows_and_pays_what_the_library_does(hopper):
     state, ours = hopper.falling[5]
     np.testing.assert_array_equal(
@@ -413,14 +410,12 @@ def test_hopper_shows_and_pays_what_the_library_does(hopper):
     assert ours.reward[0] != 0
 
 
-@pytest.mark.slow
 def test_hopper_is_terminated_by_a_fall_and_truncated_by_the_clock(hopper):
     steps = [hopper.falling[-1][1], hopper.late, hopper.last, hopper.fallen_last]
     assert [bool(s.terminated) for s in steps] == [True, False, False, True]
     assert [bool(s.truncated) for s in steps] == [False, False, True, False]
 
 
-@pytest.mark.slow
 def test_hopper_goes_on_lying_after_a_fall(hopper):
     before, (after, ours) = hopper.falling[-1][0], hopper.beyond
     assert after.step == before.step + 1
@@ -683,7 +678,6 @@ def test_battles_are_drawn(battle, fights):
     check_pictures(battle.env, [battle.start, one(after, 0)], (504, 480, 3))
 
 
-@pytest.mark.slow
 def test_robots_are_drawn(hopper):
     states = [hopper.falling[0][0], hopper.falling[-1][0]]
     check_pictures(hopper.env, states, (384, 480, 3))

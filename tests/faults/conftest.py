@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import pytest
 
+from compiled import once, program
+from extent import ALL
 from faults.record import CONFIG, ENV
-from marsrl.learner.program import Program
 from marsrl.runs import loop, runner
 
-ALL = os.environ.get("FAULTS") == "all"
 _count: Counter[str] = Counter()
 
 
@@ -32,24 +31,15 @@ def counted():
     return _count
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def compiled():
     """One program for every run, policy and restart of these tests."""
-    program = Program(CONFIG, ENV)
-    program.compile()
-
-    def shared(config, env, objective=None, others=()):
-        mine = config == CONFIG and not others  # and not a test's from elsewhere in this process
-        return program if mine else Program(config, env, objective, others)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "Program", shared)
-        patch.setattr(runner, "_compile", lambda *_: 0.0)
+    with once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "SECONDS_PER_CALL", 0.0)  # one update a call
-        yield program
+        yield program(CONFIG, ENV)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole(compiled, tmp_path_factory):
     """A run that nothing disturbed."""
     return runner.train(CONFIG, tmp_path_factory.mktemp("faults") / "run", env=ENV).path

@@ -87,9 +87,6 @@ def record(watch: Path, copies: Path) -> None:
 
 
 def main(scenario: str, folder: Path, copies: Path) -> None:
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
     from marsrl.errors import Interrupted
     from marsrl.runs import loop, runner
 

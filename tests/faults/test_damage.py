@@ -21,7 +21,6 @@ from marsrl.runs.folder import RunFolder
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume
 
-pytestmark = pytest.mark.slow
 HANDFUL = 24
 
 

@@ -23,7 +23,6 @@ from marsrl.runs.folder import RunFolder
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train
 
-pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 HANDFUL = 5
 

@@ -626,21 +626,16 @@ def test_the_status_of_many_objectives_fits_a_narrow_terminal(tmp_path):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Starts `marsrl bench run` on a store of its own; all share compiled programs."""
+    """Starts `marsrl bench run` on a store of its own."""
     root = tmp_path_factory.mktemp("real")
     (root / "tiny.toml").write_text(SUITE.to_toml())
-    environment = os.environ | {
-        "MARSRL_CACHE": str(root / "cache"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
 
     def start(store, suite="tiny.toml", **options):
         # a shell lets what it starts in the background ignore Ctrl-C, and children inherit that
         heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
         command = [sys.executable, "-c", f"{heed}; from marsrl.cli import main; main()"]
         command += ["bench", "run", suite, "--store", store]
-        return subprocess.Popen(command, cwd=root, env=environment, **options)
+        return subprocess.Popen(command, cwd=root, **options)
 
     start.root = root
     return start
@@ -696,7 +691,6 @@ def restarts(store):
     return job_of(store).log.read_text().count("--- ")
 
 
-@pytest.mark.slow
 def test_a_killed_worker_goes_on_and_ends_like_an_uninterrupted_one(run, uninterrupted):
     launcher, store = run("worker"), run.root / "worker"
     begun(store)
@@ -707,7 +701,6 @@ def test_a_killed_worker_goes_on_and_ends_like_an_uninterrupted_one(run, uninter
     assert measured(store) == measured(uninterrupted)
 
 
-@pytest.mark.slow
 def test_a_killed_launcher_leaves_nothing_behind(run, uninterrupted):
     launcher, store = run("launcher"), run.root / "launcher"
     job = begun(store)
@@ -723,7 +716,6 @@ def test_a_killed_launcher_leaves_nothing_behind(run, uninterrupted):
     assert measured(store) == measured(uninterrupted)
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(run):
     launcher = run("interrupted", stdout=subprocess.PIPE, text=True)
     (worker,) = wait_for(lambda: workers_of(launcher))
@@ -735,7 +727,6 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(run):
     assert free(job_of(run.root / "interrupted"))
 
 
-@pytest.mark.slow
 def test_a_folder_that_nothing_can_go_on_from_is_set_aside(run, uninterrupted):
     store = run.root / "broken"
     adopt(SUITE, store)
@@ -748,7 +739,6 @@ def test_a_folder_that_nothing_can_go_on_from_is_set_aside(run, uninterrupted):
     assert measured(store) == measured(uninterrupted)
 
 
-@pytest.mark.slow
 def test_an_objective_of_your_own_is_trained(run, uninterrupted, monkeypatch):
     monkeypatch.syspath_prepend(run.root)
     (run.root / "elsewhere.py").write_text("from marsrl.objectives import mars as factory")
@@ -759,7 +749,6 @@ def test_an_objective_of_your_own_is_trained(run, uninterrupted, monkeypatch):
     assert measured(run.root / "mine") == measured(uninterrupted)
 
 
-@pytest.mark.slow
 def test_a_real_store_is_collected(uninterrupted):
     results = collect(uninterrupted)
     assert [(r.seed, r.status, r.step) for r in results.runs] == [
@@ -774,7 +763,6 @@ def test_a_real_store_is_collected(uninterrupted):
     assert results.curves.num_rows == 2 * (60 + 13)
 
 
-@pytest.mark.slow
 def test_a_sweep_on_a_task_of_your_own_is_trained_and_reported(run, tmp_path, capsys):
     """Its points share a process; the results go there and back without the task's code."""
     (run.root / "arena.py").write_text(

@@ -128,7 +128,7 @@ def marsrl(folder, *words, **environment):
     return subprocess.run(
         [sys.executable, "-m", "marsrl", *words],
         cwd=folder,
-        env=os.environ | {"MARSRL_CACHE": str(folder / "cache"), "COLUMNS": "80"} | environment,
+        env=os.environ | {"COLUMNS": "80"} | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -223,7 +223,6 @@ def test_names_are_text_on_the_console(capsys):
         assert text in out
 
 
-@pytest.mark.slow
 def test_every_command_runs(tmp_path):
     commands = [
         ["envs"],

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from compiled import once
 from environments import Scripted
 from faults import record
 from marsrl.errors import UserError
@@ -17,7 +18,6 @@ from marsrl.runs.folder import RunFolder
 from marsrl.runs.monitor import Silent
 from marsrl.runs.runner import resume, train
 
-pytestmark = pytest.mark.slow
 CONFIG = dataclasses.replace(record.CONFIG, anneal_lr=True, keep_checkpoints=9)
 ENV = record.ENV
 STEPS = CONFIG.num_updates * CONFIG.steps_per_update
@@ -29,6 +29,12 @@ class Listening(Silent):
 
     def message(self, text):
         self.heard.append(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    with once():
+        yield
 
 
 @pytest.fixture(scope="module")

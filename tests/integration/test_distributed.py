@@ -26,7 +26,6 @@ from marsrl.learner.program import Program
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import RunFolder
 
-pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parents[1]
 CLUSTERS = ("SLURM_", "OMPI_", "KUBERNETES_")
 UPDATES = 4
@@ -46,8 +45,6 @@ from marsrl.learner.program import Program
 
 num_devices, dies_at = map(int, sys.argv[1:3])
 sharding.use_cpu_cores = lambda most: jax.config.update("jax_num_cpu_devices", num_devices)
-jax.config.update("jax_disable_most_optimizations", True)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 distributed.LOST_AFTER = 10
 step, calls = Program.step, []
 
@@ -67,10 +64,7 @@ def start(args, devices=1, dies_at=0, cwd=None) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, str(devices), str(dies_at), *map(str, args)],
         env={name: x for name, x in os.environ.items() if not name.startswith(CLUSTERS)}
-        | {
-            "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
-            "MARSRL_CACHE": str(CACHE[0]),
-        },
+        | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -114,15 +108,6 @@ def words(options) -> list[str]:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
-
-
-CACHE: list[Path] = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Programs are compiled once for all the tests here."""
-    CACHE[:] = [tmp_path_factory.mktemp("cache")]
 
 
 @pytest.fixture(scope="module")

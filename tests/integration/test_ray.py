@@ -16,7 +16,7 @@ from marsrl.bench.suite import Suite
 from marsrl.errors import UserError
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray has its own
+pytestmark = pytest.mark.filterwarnings("default")  # Ray has its own
 
 SUITE = Suite(
     "tiny",
@@ -48,9 +48,6 @@ def cluster(alone, tmp_path, monkeypatch):
     import ray
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("MARSRL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     settings = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=settings | {"include_dashboard": False})

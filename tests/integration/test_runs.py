@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,19 +17,20 @@ import numpy as np
 import pytest
 
 import marsrl
+from compiled import once, program
 from environments import Furnished, Scripted
 from faults import record
 from marsrl.errors import UserError
 from marsrl.learner import program as program_module
 from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.objectives import Objective, TrustRegion, mars, symmetric
+from marsrl.runs import runner
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train, train_together
 
-pytestmark = pytest.mark.slow
 CONFIG = dataclasses.replace(
     record.CONFIG, total_steps=6 * 32, num_evaluations=6, keep_checkpoints=2
 )
@@ -37,7 +39,7 @@ LAST = CONFIG.num_updates
 
 
 def saved_state(path: Path, update: int = LAST):
-    return Checkpoints(path / "checkpoints").restore(update, Program(CONFIG, ENV).template)
+    return Checkpoints(path / "checkpoints").restore(update, program(CONFIG, ENV).template)
 
 
 def rows(path: Path) -> list[dict]:
@@ -54,6 +56,12 @@ def assert_same(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(words(x), words(y)), a, b)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    with once():
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing interrupted."""
@@ -64,7 +72,6 @@ def whole(tmp_path_factory):
 CRASHING = """
 import os, signal, sys, threading
 import jax
-jax.config.update("jax_disable_most_optimizations", True)
 from pathlib import Path
 from test_runs import CONFIG, ENV
 from marsrl.runs import checkpoint
@@ -103,7 +110,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, moment):
     tests = Path(__file__).parents[1]
     source = Path(marsrl.__file__).parents[1]
     paths = f"{source}:{tests}:{tests / 'integration'}"
-    env = {"PYTHONPATH": paths, "PATH": "/usr/bin:/bin"}
+    env = os.environ | {"PYTHONPATH": paths}
     command = [sys.executable, "-c", CRASHING, moment, str(path)]
     process = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert process.returncode == -signal.SIGKILL, process.stderr
@@ -114,9 +121,8 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, moment):
 
 
 def test_evaluated_logged_and_saved_parameters_are_the_same(whole):
-    program = Program(CONFIG, ENV)
     actor = saved_state(whole.path).learner.weights.actor
-    stats = program.evaluate(actor)
+    stats = program(CONFIG, ENV).evaluate(actor)
     logged = [row for row in rows(whole.path) if row["kind"] == "eval"]
     last = [row["returns"] for row in logged if row["step"] == LAST * CONFIG.steps_per_update]
     np.testing.assert_array_equal(np.asarray(stats.episode_return), np.float32(last))
@@ -124,9 +130,9 @@ def test_evaluated_logged_and_saved_parameters_are_the_same(whole):
 
 
 def test_the_last_parameters_are_scored_on_many_episodes(whole):
-    program = Program(CONFIG, ENV)
     actor = saved_state(whole.path).learner.weights.actor
-    played = [program.evaluate(actor, 1 + i).episode_return for i in range(FINAL_BATCHES)]
+    evaluate = program(CONFIG, ENV).evaluate
+    played = [evaluate(actor, 1 + i).episode_return for i in range(FINAL_BATCHES)]
     last = [row for row in rows(whole.path) if row["kind"] == "last"]
     assert [row["seed"] for row in last] == list(CONFIG.seeds)
     assert {row["step"] for row in last} == {LAST * CONFIG.steps_per_update}
@@ -220,7 +226,7 @@ def test_a_diverged_seed_stops_and_keeps_its_last_good_state(tmp_path):
         after = [r for r in rows(result.path) if r["seed"] == seed and r["step"] >= step]
         assert not [r for r in after if r["kind"] in ("train", "eval")]
     checkpoints = Checkpoints(result.path / "checkpoints")
-    state = checkpoints.restore(checkpoints.steps()[-1], Program(config, Poisoned()).template)
+    state = checkpoints.restore(checkpoints.steps()[-1], program(config, Poisoned()).template)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.weights))
 
 
@@ -264,6 +270,7 @@ def test_one_environment_and_one_agent(tmp_path):
 
 def test_a_run_that_does_not_fit_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(program_module, "free_memory", lambda mesh: 1000)
+    monkeypatch.setattr(runner, "Program", Program)
     with pytest.raises(UserError, match="lower num_envs"):
         train(CONFIG, tmp_path / "large", env=ENV)
     assert list(tmp_path.iterdir()) == []
@@ -293,10 +300,9 @@ def test_runs_that_train_together_are_as_if_each_were_alone(tmp_path, whole):
     assert {row["eps"] for row in rows(paths[1]) if row["kind"] == "train"} == {2.0}
     # each folder is a run like any other: its own configuration, checkpoints and policy
     assert RunFolder(paths[1]).config() == wide
-    program = Program(wide, ENV)
-    state = Checkpoints(paths[1] / "checkpoints").restore(LAST, program.template)
+    state = Checkpoints(paths[1] / "checkpoints").restore(LAST, program(wide, ENV).template)
     (last,) = [r["returns"] for r in rows(paths[1])[-3:] if r["kind"] == "eval"] or [None]
-    played = program.evaluate(state.learner.weights.actor).episode_return[0]
+    played = program(wide, ENV).evaluate(state.learner.weights.actor).episode_return[0]
     if last is not None:
         np.testing.assert_array_equal(played, np.float32(last))
     assert load_policy(paths[1], env=ENV).step > 0

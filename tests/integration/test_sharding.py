@@ -11,8 +11,6 @@ import pytest
 
 from marsrl.errors import UserError
 
-pytestmark = pytest.mark.slow
-
 # In a process of its own, since the number of devices is fixed when JAX starts.
 PROGRAM = """
 import json, sys
@@ -20,7 +18,6 @@ import jax
 import numpy as np
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_disable_most_optimizations", True)
 sys.path.insert(0, "tests")
 from environments import Furnished, Scripted, small_config
 from marsrl.envs.flat import flat
@@ -38,7 +35,7 @@ if kind == "own":
 if kind == "gru":
     settings |= {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running",
                  "value_norm": True, "kl_stop": 1.0}
-for devices in (1, 2, 4, 8):
+for devices in map(int, sys.argv[2:]):
     config = small_config(devices=devices, **settings)
     program = Program(config, env)
     state, curve = program.init(), []
@@ -59,11 +56,16 @@ for devices in (1, 2, 4, 8):
 """
 
 
-@pytest.fixture(scope="module", params=["ff", "gru", "own"])
+DEVICES = {"ff": (1, 4), "gru": (1, 2, 4, 8), "own": (1, 8)}
+LAYOUTS = {1: [1, 1], 2: [2, 1], 4: [2, 2], 8: [2, 4]}
+"""Seeds are spread first, then environments."""
+
+
+@pytest.fixture(scope="module", params=DEVICES)
 def runs(request):
-    """What 1, 2, 4 and 8 devices made of the same configuration."""
+    """What numbers of devices made of the same configuration."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, request.param],
+        [sys.executable, "-c", PROGRAM, request.param, *map(str, DEVICES[request.param])],
         capture_output=True,
         text=True,
         check=True,
@@ -71,17 +73,19 @@ def runs(request):
         cwd=Path(__file__).parents[2],
         env=os.environ,
     )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    made = [json.loads(line) for line in done.stdout.splitlines()]
+    return dict(zip(DEVICES[request.param], made, strict=True))
 
 
 def test_seeds_are_spread_first_then_environments(runs):
-    assert [run["layout"] for run in runs] == [[1, 1], [2, 1], [2, 2], [2, 4]]
-    assert [run["spread"] for run in runs] == [1, 2, 4, 8]
+    for devices, run in runs.items():
+        assert run["layout"] == LAYOUTS[devices]
+        assert run["spread"] == devices
 
 
 def test_the_learning_curve_does_not_depend_on_the_number_of_devices(runs):
-    first = runs[0]
-    for run in runs[1:]:
+    first, *others = runs.values()
+    for run in others:
         assert run["clocks"] == first["clocks"]
         for name in ("episodes", "losses", "evaluation"):
             np.testing.assert_allclose(run[name], first[name], rtol=1e-4, atol=1e-5, err_msg=name)
@@ -91,7 +95,7 @@ def test_the_learning_curve_does_not_depend_on_the_number_of_devices(runs):
 
 def test_something_was_learnt_and_replayed_exactly(runs):
     """Else equal curves would prove little."""
-    for run in runs:
+    for run in runs.values():
         assert run["replay"] < 1e-5
         assert np.ptp(np.array(run["losses"])[:, 0]) > 0
         assert np.array(run["episodes"])[:, 1].min() > 0

@@ -14,7 +14,6 @@ from marsrl.takeaway import export as module
 from marsrl.takeaway.export import RECORDED, export
 from marsrl.takeaway.recorded import record
 
-pytestmark = pytest.mark.slow
 TASKS = {
     "paxmen/4ag": {"actor_norm": "running"},
     "mpe/simple_spread_v3-3ag": {"share_parameters": False, "core": "ff"},
@@ -50,8 +49,7 @@ runpy.run_path("taken/play.py", run_name="__main__")
 """
 
 
-def test_from_a_run_to_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+def test_from_a_run_to_a_folder(tmp_path):
     pytest.importorskip("onnxruntime")
     config = small_config(total_steps=48, num_evaluations=1, eval_episodes=2, seeds=(0,))
     marsrl.train(config, tmp_path / "run")

@@ -11,7 +11,6 @@ from marsrl.envs.registry import make
 from marsrl.learner.algorithm import make_algorithm
 from marsrl.presets import preset
 
-pytestmark = pytest.mark.slow
 UPDATES, SETTLED = 100, 50
 """Updates that the test trains, and of which the last are to be at the target."""
 

@@ -28,7 +28,9 @@ PLAIN = {"COLUMNS": "100", "PYTHONWARNINGS": "error", "JAX_DISABLE_MOST_OPTIMIZA
 
 def run(*command, cwd, **environment):
     """A command that sees nothing of this checkout."""
-    variables = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+    variables = {
+        name: os.environ[name] for name in ("HOME", "PATH", "MARSRL_CACHE") if name in os.environ
+    }
     result = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
@@ -100,7 +102,6 @@ def bare(dist, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_the_first_run_works_from_the_wheel(bare, tmp_path):
     python, marsrl = bare / "bin" / "python", bare / "bin" / "marsrl"
     where = run(python, "-c", "import marsrl; print(marsrl.__file__)", cwd=tmp_path)
@@ -115,10 +116,7 @@ def test_the_first_run_works_from_the_wheel(bare, tmp_path):
         if command == "train":
             words += shlex.split(TINY)
         # jumanji warns as it is imported, which is not for this test to say
-        said[command] = run(
-            marsrl, command, *words, cwd=tmp_path, PYTHONWARNINGS="default",
-            MARSRL_CACHE=str(tmp_path / "cache"),
-        )  # fmt: skip
+        said[command] = run(marsrl, command, *words, cwd=tmp_path, PYTHONWARNINGS="default")
     assert list(said) == ["--version", "envs", "train", "evaluate", "render", "doctor", "resume"]
     assert said["--version"] == f"marsrl {VERSION}\n"
     assert "lbf/8x8-2p-2f-coop" in said["envs"]
@@ -128,7 +126,6 @@ def test_the_first_run_works_from_the_wheel(bare, tmp_path):
         assert (tmp_path / "runs" / "first" / made).stat().st_size > 0
 
 
-@pytest.mark.slow
 def test_suites_are_found_in_the_wheel(bare, tmp_path):
     command = ("bench", "plan", "nano", "--no-measure")
     assert "240 runs" in run(bare / "bin" / "marsrl", *command, cwd=tmp_path)

@@ -16,7 +16,6 @@ from marsrl.objectives import TrustRegion, make_objective
 from marsrl.types import Box, MultiDiscrete
 from probes.environments import Probe
 
-pytestmark = pytest.mark.slow
 OBJECTIVES = ("mars", "maspo", "mappo")
 
 

@@ -223,7 +223,6 @@ def ended(path, kind):
     raise AssertionError(f"{path} has no end")
 
 
-@pytest.mark.slow
 def test_wandb_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     proto = pytest.importorskip("wandb.proto.wandb_internal_pb2")

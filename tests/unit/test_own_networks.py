@@ -129,7 +129,6 @@ def run(tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
 def test_a_run_with_an_own_network_needs_trust(run, tmp_path, monkeypatch):
     for use in (load_policy, lambda path: resume(path, env=ENV)):
         with pytest.raises(UserError, match=r"network 'own_networks:make'.*--trust"):
@@ -151,7 +150,6 @@ def test_a_run_with_an_own_network_needs_trust(run, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.slow
 def test_a_run_with_an_own_network_goes_on_bit_for_bit(run, tmp_path):
     """From its checkpoint after one of two updates; see the runs' own tests for more."""
     copy = tmp_path / "copy"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 
 def configure_jax(cores: int | None = None) -> None:
@@ -13,6 +16,28 @@ def configure_jax(cores: int | None = None) -> None:
     from marsrl.devices import sharding
 
     sharding.use_cpu_cores(cores)
-    cache = os.environ.get("MARSRL_CACHE", Path.home() / ".cache" / "marsrl")
+    cache = Path(os.environ.get("MARSRL_CACHE", Path.home() / ".cache" / "marsrl"))
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many are small
+    _mend(cache)
+
+
+def _mend(cache: Path) -> None:
+    """Removes programs that cannot be read, instead of a warning at each start from now on.
+
+    A kill or a full disk leaves half of one. JAX warns, compiles, and never replaces a file that
+    is there; what is removed when it warns, it writes anew.
+    """
+    show = warnings.showwarning
+
+    def heed(message: Warning | str, *args: Any, **more: Any) -> None:
+        name = re.match(
+            r"Error reading persistent compilation cache entry for '(\w+)'", str(message)
+        )
+        if name is None:
+            show(message, *args, **more)
+            return
+        for program in cache.glob(f"{name[1]}-*"):
+            program.unlink(missing_ok=True)
+
+    warnings.showwarning = heed

@@ -35,12 +35,12 @@ def check_env(env: Environment, *, seed: int = 0, num_steps: int | None = None) 
     Three parts, each built on the one before, so that the first with failures reports all of its
     own and ends the check. The first two are those of `check_interface`; the third is play:
 
-    Both functions give the same result for the same arguments; `reset` the same alone as vmapped,
-    and `step` the same called plainly as compiled and vmapped, up to rounding. Then a few episodes
-    of random legal actions: rewards and end flags of a start, finite numbers, masks, shared
-    rewards, both kinds of ending, the horizon. `draw`, if there is one, gives pictures.
+    Both functions give the same result for the same arguments, and alone the same as vmapped, up to
+    rounding. Then a few episodes of random legal actions: rewards and end flags of a start, finite
+    numbers, masks, shared rewards, both kinds of ending, the horizon. `draw`, if there is one,
+    gives pictures.
 
-    It compiles `reset`, alone and vmapped, and `step`, vmapped; the rest costs next to nothing.
+    It compiles `reset` and `step`, each alone and vmapped; the rest costs next to nothing.
 
     Args:
         env: any environment.

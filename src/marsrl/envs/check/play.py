@@ -47,12 +47,11 @@ def _in_calls(
     env: Environment, keys: Key, start: Moment, advance: Callable[..., tuple[Array, Moment]]
 ) -> Iterator[str]:
     """Failures in calls that are made in different ways, and in pictures."""
-    yield from _unlike("reset", _first(start), "vmapped than alone", jax.jit(env.reset), keys[0])
+    yield from _unlike("reset", _first(start), jax.jit(env.reset), keys[0])
     played = attempt("step, compiled and vmapped,", advance, keys, 1, start)
     step_key, _ = _keys(keys[0], 1)
     state, action = _first((start[0], played[0]))
-    how = "compiled and vmapped than called plainly"
-    yield from _unlike("step", _first(played[1]), how, env.step, step_key, state, action)
+    yield from _unlike("step", _first(played[1]), jax.jit(env.step), step_key, state, action)
     yield from in_picture(env, [_first(start[0]), _first(played[1][0])])
 
 
@@ -135,15 +134,17 @@ def _first(batch: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], batch)
 
 
-def _unlike(
-    what: str, batched: Any, how: str, function: Callable[..., Any], *args: Any
-) -> Iterator[str]:
-    """Where two calls for one episode differ from each other, or else from the vmapped one."""
+def _unlike(what: str, batched: Any, function: Callable[..., Any], *args: Any) -> Iterator[str]:
+    """Where two calls for one episode differ from each other, or else from the vmapped one.
+
+    Compiled, as every program here calls it: called plainly, each of hundreds of operations would
+    be compiled by itself, which took twice as long as all the rest of the check.
+    """
     alone, again = (attempt(what, function, *args) for _ in range(2))
     if names := _differences(alone, again):
         yield f"{what}: another {names} when called again with the same arguments"
     elif names := _differences(alone, batched, _RTOL, _ATOL):
-        yield f"{what}: another {names} {how}; expected that only the arguments matter"
+        yield f"{what}: another {names} vmapped than alone; expected that only the arguments matter"
 
 
 def _differences(a: Any, b: Any, rtol: float = 0.0, atol: float = 0.0) -> str:
