@@ -38,8 +38,10 @@ def pytest_configure(config):
 # --- which tests are slow ------------------------------------------------------------------------
 
 SLOW = Path(__file__).with_name("slow.txt")
-"""The functions of which a case takes longer than LONG, as `make test ARGS=--note-slow` found."""
-LONG = 0.3
+"""The functions of which a case takes longer than LONG, and the files with a fixture that takes
+longer than LONG_SETUP, for another test would have to pay: `make test ARGS=--note-slow` finds them.
+"""
+LONG, LONG_SETUP = 0.2, 5.0
 """Seconds."""
 
 
@@ -52,11 +54,15 @@ def function_of(nodeid):
     return nodeid.partition("[")[0]
 
 
+def file_of(nodeid):
+    return nodeid.partition("::")[0]
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` is heeded
 def pytest_collection_modifyitems(items):
     slow = set(SLOW.read_text().splitlines())
     for item in items:
-        if function_of(item.nodeid) in slow:
+        if {function_of(item.nodeid), file_of(item.nodeid)} & slow:
             item.add_marker(pytest.mark.slow)
 
 
@@ -64,15 +70,19 @@ class Times:
     """How long the cases of each function took, in whichever process."""
 
     def __init__(self):
-        self.seconds = {}
+        self.seconds, self.files = {}, set()
 
     def pytest_runtest_logreport(self, report):
         name = function_of(report.nodeid)
         taken = self.seconds.setdefault(name, {})
         taken[report.nodeid] = taken.get(report.nodeid, 0.0) + report.duration
+        if report.when == "setup" and report.duration > LONG_SETUP:
+            self.files.add(file_of(report.nodeid))
 
     def pytest_sessionfinish(self):
-        slow = (
-            name for name, cases in self.seconds.items() if sum(cases.values()) > LONG * len(cases)
-        )
+        slow = self.files | {
+            name
+            for name, cases in self.seconds.items()
+            if sum(cases.values()) > LONG * len(cases) and file_of(name) not in self.files
+        }
         SLOW.write_text("".join(f"{name}\n" for name in sorted(slow)))
