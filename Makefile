@@ -13,11 +13,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-test-fast: $(VENV)/.installed-test  ## those that take moments, three of four; within a minute
+test-fast: $(VENV)/.installed-test  ## those that take moments, two of three
 	$(BIN)/pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
-faults: $(VENV)/.installed-test  ## every kill, every damage, every task's rules; about an hour
-	FAULTS=all $(BIN)/pytest -n auto --dist loadfile tests/faults tests/envs/test_tasks.py $(ARGS)
+faults: $(VENV)/.installed-test  ## every kill and every damage of docs/reliability.md; about an hour
+	FAULTS=all $(BIN)/pytest -n auto --dist loadfile tests/faults $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

@@ -140,7 +140,7 @@ def train(args: Args) -> list[float]:
             for chosen in torch.randperm(len(steps)).split(args.minibatch):
                 terms = loss(steps[chosen])
                 optimizer.zero_grad()
-                sum(terms[name] for name in terms.keys() if name.startswith("loss_")).backward()  # noqa: SIM118
+                sum(terms[name] for name in terms.keys() if name.startswith("loss_")).backward()  # noqa: SIM118 (no dict)
                 nn.utils.clip_grad_norm_(loss.parameters(), 0.5)
                 optimizer.step()
         ends = steps["next", "episode_reward"][steps["next", "done"]]

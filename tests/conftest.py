@@ -38,8 +38,8 @@ def pytest_configure(config):
 # --- which tests are slow ------------------------------------------------------------------------
 
 SLOW = Path(__file__).with_name("slow.txt")
-"""The functions of which a case takes longer than LONG, and the files with a fixture that takes
-longer than LONG_SETUP, for another test would have to pay: `make test ARGS=--note-slow` finds them.
+"""What `make test ARGS=--note-slow` found: functions of which a case takes longer than LONG, and
+files with a fixture that takes longer than LONG_SETUP, which the next of their tests would pay for.
 """
 LONG, LONG_SETUP = 0.2, 5.0
 """Seconds."""

@@ -270,7 +270,7 @@ def test_one_environment_and_one_agent(tmp_path):
 
 def test_a_run_that_does_not_fit_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(program_module, "free_memory", lambda mesh: 1000)
-    monkeypatch.setattr(runner, "Program", Program)
+    monkeypatch.setattr(runner, "Program", Program)  # one that has yet to ask for memory
     with pytest.raises(UserError, match="lower num_envs"):
         train(CONFIG, tmp_path / "large", env=ENV)
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import warnings
@@ -22,6 +23,7 @@ def configure_jax(cores: int | None = None) -> None:
     _mend(cache)
 
 
+@functools.cache  # once, however many commands a process runs
 def _mend(cache: Path) -> None:
     """Removes programs that cannot be read, instead of a warning at each start from now on.
 

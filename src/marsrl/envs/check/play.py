@@ -138,7 +138,7 @@ def _unlike(what: str, batched: Any, function: Callable[..., Any], *args: Any) -
     """Where two calls for one episode differ from each other, or else from the vmapped one.
 
     Compiled, as every program here calls it: called plainly, each of hundreds of operations would
-    be compiled by itself, which took twice as long as all the rest of the check.
+    be compiled by itself, which took from a quarter of the time of all the rest to as much.
     """
     alone, again = (attempt(what, function, *args) for _ in range(2))
     if names := _differences(alone, again):
