@@ -10,6 +10,7 @@ import pytest
 
 from marsrl.config import Config
 from marsrl.envs.base import Environment
+from marsrl.envs.flat import Flat, flat
 from marsrl.learner.program import Program
 from marsrl.objectives import Objective
 from marsrl.runs import runner
@@ -22,14 +23,15 @@ def program(
     others: Sequence[Config] = (),
 ) -> Program:
     """As `Program`, but compiled, and one for all equal arguments."""
-    return _program(config, env, objective, tuple(others))
+    inside = env.env if isinstance(env, Flat) else env  # two of `Flat` are never equal
+    return _program(config, inside, objective, tuple(others))
 
 
 @functools.lru_cache(maxsize=8)
 def _program(
     config: Config, env: Environment, objective: Objective | None, others: tuple[Config, ...]
 ) -> Program:
-    made = Program(config, env, objective, others)
+    made = Program(config, flat(env), objective, others)
     memory = made.compile()
     made.compile = lambda: memory
     return made

@@ -12,7 +12,7 @@ from marsrl.presets import preset
 from marsrl.reading import read_json, read_toml
 from marsrl.runs.records import from_file
 from marsrl.toml import line_of, to_toml
-from marsrl.trust import check_trusted
+from marsrl.trust import KINDS, check_trusted
 
 _UNSET = "none"  # TOML has no word for it
 _LONGEST = 10_000  # seeds of a range
@@ -42,9 +42,9 @@ def read_config(
     is_toml = path.suffix == ".toml"
     values = read_toml(path) if is_toml else _of_run(path)
     if not is_toml:
-        for name in ("task", "objective"):
-            if name not in given and isinstance(values.get(name), str):
-                check_trusted(name, values[name], path, trust)
+        for kind in KINDS:
+            if kind not in given and isinstance(values.get(kind), str):
+                check_trusted(kind, values[kind], path, trust)
 
     def refuse(name: str, message: str) -> UserError:
         line = line_of([(name,)], path.read_text()) if is_toml else None

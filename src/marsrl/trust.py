@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from marsrl.config import Config
 from marsrl.errors import UserError, shown
 from marsrl.loading import HOST_LIBRARIES, is_code
 
 VARIABLE = "MARSRL_TRUST"
 """Environment variable; 1 trusts every file."""
+KINDS = ("task", "objective", "network")
+"""The settings of a configuration that can name code."""
 
 
 def check_trusted(kind: str, name: str, source: Path, trust: bool) -> None:
     """Refuses a name out of a file that means code of somebody's, unless it is trusted.
 
     Args:
-        kind: what messages call it: task, objective or network.
+        kind: one of `KINDS`.
         name: as the file has it.
         source: the file.
         trust: whether a person has said so in this call.
@@ -24,7 +27,7 @@ def check_trusted(kind: str, name: str, source: Path, trust: bool) -> None:
     Raises:
         UserError: with the name, the file and the way out.
     """
-    if trust or os.environ.get(VARIABLE) == "1" or not is_foreign(name):
+    if trust or os.environ.get(VARIABLE) == "1" or not is_foreign(kind, name):
         return
     raise UserError(
         f"{source} names the {kind} {shown(name)}, which is code that would run here; if you trust "
@@ -32,9 +35,18 @@ def check_trusted(kind: str, name: str, source: Path, trust: bool) -> None:
     )
 
 
-def is_foreign(name: str) -> bool:
-    """Whether a name means somebody's code, and no environment of JaxMARL."""
+def check_config_trusted(config: Config, source: Path, trust: bool) -> None:
+    """`check_trusted` for all that a configuration names."""
+    for kind in KINDS:
+        check_trusted(kind, getattr(config, kind) or "", source, trust)
+
+
+def is_foreign(kind: str, name: str) -> bool:
+    """Whether the name of a task, objective or network means somebody's code.
+
+    A task `jaxmarl:NAME` is an environment of JaxMARL; nothing else of that name is.
+    """
     library, colon, _ = name.partition(":")
-    if library in HOST_LIBRARIES and colon:
-        return True
-    return is_code(name) and library != "jaxmarl"
+    if kind == "task" and library in ("jaxmarl", *HOST_LIBRARIES):
+        return bool(colon) and library != "jaxmarl"
+    return is_code(name)

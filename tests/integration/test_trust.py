@@ -102,8 +102,12 @@ def test_what_is_named_in_the_call_runs_and_writes_nothing(marker, tmp_path):
 
 def test_names_of_the_library_need_no_trust(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    for name in ("paxmen/4ag", "jaxmarl:overcooked", "lab/of-a-package", "mars"):
+    for name in ("paxmen/4ag", "jaxmarl:overcooked", "lab/of-a-package"):
         check_trusted("task", name, tmp_path, trust=False)
+    check_trusted("objective", "mars", tmp_path, trust=False)
+    for kind in ("objective", "network"):  # would be a jaxmarl.py of this folder
+        with pytest.raises(UserError, match=f"{kind} 'jaxmarl:make'.*--trust"):
+            check_trusted(kind, "jaxmarl:make", tmp_path, trust=False)
     monkeypatch.setenv(VARIABLE, "0")
     with pytest.raises(UserError, match="m:f"):
         check_trusted("task", "m:f", tmp_path, trust=False)

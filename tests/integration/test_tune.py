@@ -1,6 +1,7 @@
 """Searches for settings: with pretended runs, some of them killed, and one with real ones."""
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -387,9 +388,21 @@ def test_without_optuna_one_line_says_what_to_type(monkeypatch, tmp_path):
     assert not (tmp_path / "search").exists()
 
 
-def test_code_that_a_folder_names_is_not_run_unasked(tmp_path):
-    adopt(pretend_tune.tuning(), tmp_path / "search")
-    with pytest.raises(UserError, match=r"tuning.json names the task 'mine:env'.*--trust"):
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, "the task 'mine:env'"),
+        ({"task": "paxmen/4ag", "objective": "mine:boom"}, "the objective 'mine:boom'"),
+        ({"task": "paxmen/4ag", "network": "mine:net"}, "the network 'mine:net'"),
+    ],
+)
+def test_code_that_a_folder_names_is_not_run_unasked(tmp_path, changes, named):
+    tuning = pretend_tune.tuning()
+    (study,) = tuning.studies
+    configs = tuple(dataclasses.replace(config, **changes) for config in study.configs)
+    study = dataclasses.replace(study, configs=configs)
+    adopt(dataclasses.replace(tuning, studies=(study,)), tmp_path / "search")
+    with pytest.raises(UserError, match=rf"tuning.json names {named}.*--trust"):
         Tune(str(tmp_path / "search"))()
 
 

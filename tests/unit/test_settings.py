@@ -8,6 +8,7 @@ from marsrl.errors import UserError
 from marsrl.presets import preset
 from marsrl.runs.folder import RunFolder
 from marsrl.settings import read_config, seeds, write_config
+from marsrl.trust import KINDS
 
 ORIGIN = {"versions": {}, "git": None, "machine": {}}
 LBF = "lbf/8x8-2p-2f-coop"
@@ -84,14 +85,18 @@ def test_a_runs_config(tmp_path):
         read_config(path)
 
 
-def test_a_runs_code_needs_trust_and_ones_own_does_not(tmp_path):
-    RunFolder.create(tmp_path / "run", Config(objective="mine:boom"), ORIGIN)
-    with pytest.raises(UserError, match=r"objective 'mine:boom'.*--trust"):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_runs_code_needs_trust_and_ones_own_does_not(tmp_path, kind):
+    RunFolder.create(tmp_path / "run", Config(**{kind: "mine:boom"}), ORIGIN)
+    with pytest.raises(UserError, match=rf"{kind} 'mine:boom'.*--trust"):
         read_config(tmp_path / "run")
-    assert read_config(tmp_path / "run", trust=True).objective == "mine:boom"
-    assert read_config(tmp_path / "run", given={"objective"}).objective == "mine:boom"
-    own = written(tmp_path / "c.toml", 'objective = "mine:boom"')
-    assert read_config(own).objective == "mine:boom"
+    own = written(tmp_path / "c.toml", f'{kind} = "mine:boom"')
+    for config in (
+        read_config(tmp_path / "run", trust=True),
+        read_config(tmp_path / "run", given={kind}),
+        read_config(own),
+    ):
+        assert getattr(config, kind) == "mine:boom"
 
 
 @pytest.mark.parametrize(

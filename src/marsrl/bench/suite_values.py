@@ -197,7 +197,11 @@ def bounds_tables(values: Any) -> dict[str, dict[str, float]]:
                 check_name("bounds", task)
                 if task in TASKS:
                     raise UserError(f"{where}: the bounds of the benchmark's tasks are its own")
-                if not (is_foreign(task) or task.startswith("jaxmarl:") or "/" in task.strip("/")):
+                if not (
+                    is_foreign("task", task)
+                    or task.startswith("jaxmarl:")
+                    or "/" in task.strip("/")
+                ):
                     raise UserError(
                         f"{where}: {shown(task)} is no task; expected module:factory, "
                         "path/file.py:factory, jaxmarl:NAME, pettingzoo:MODULE, gymnasium:ID, or a "

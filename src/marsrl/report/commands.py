@@ -57,7 +57,7 @@ class Compare:
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
     trust: Trust = False
-    """Run a task or objective module:factory that a config.json names."""
+    """Run a task, objective or network module:factory that a config.json names."""
 
     def __call__(self) -> None:
         """Trains what is missing; writes results, figures and page, and says who is ahead."""

@@ -41,7 +41,7 @@ class Train:
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
     trust: Trust = False
-    """Run a task or objective module:factory that a config.json names."""
+    """Run a task, objective or network module:factory that a config.json names."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
     def __call__(self) -> None:
@@ -62,7 +62,7 @@ class ConfigCommand:
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
     trust: Trust = False
-    """Take a task or objective module:factory out of a config.json."""
+    """Take a task, objective or network module:factory out of a config.json."""
 
     def __call__(self) -> None:
         """Prints."""

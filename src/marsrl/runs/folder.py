@@ -19,7 +19,7 @@ from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
 from marsrl.runs.machine import Row, describe_machine
 from marsrl.runs.records import DamagedError, from_file, to_file, unchecked
-from marsrl.trust import is_foreign
+from marsrl.trust import KINDS, is_foreign
 
 CONFIG = "config.json"
 STATUS = "status.json"
@@ -298,6 +298,6 @@ def _object(path: Path) -> Row:
 
 def resume_command(folder: Path, config: Config, *options: str) -> str:
     """What goes on with a run, for somebody who trusts the code that it names, if it names any."""
-    foreign = any(map(is_foreign, (config.task, config.objective, config.network or "")))
+    foreign = any(is_foreign(kind, getattr(config, kind) or "") for kind in KINDS)
     words = ["marsrl", "resume", str(folder), *options, *(["--trust"] if foreign else [])]
     return join(words)

@@ -20,7 +20,7 @@ from marsrl.extras import require
 from marsrl.presets import preset
 from marsrl.report.wording import count
 from marsrl.runs.folder import default_folder
-from marsrl.trust import check_trusted
+from marsrl.trust import check_config_trusted
 from marsrl.tune.launch import Ended, check_tasks, search
 from marsrl.tune.plan import FILE, Pruner, Sampler, Study, Tuning, adopt, is_search, read_tuning
 from marsrl.tune.results import BEST, write_results
@@ -76,7 +76,7 @@ class Tune:
     report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Only write table, figures and best settings of FOLDER again."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Run code that FOLDER names: a task or objective module:factory."""
+    """Run code that FOLDER names: a task, objective or network module:factory."""
     given: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
 
     def __call__(self) -> None:
@@ -106,8 +106,7 @@ class Tune:
             )
         if not self.report:
             for config in (config for study in tuning.studies for config in study.configs):
-                check_trusted("task", config.task, folder / FILE, self.trust)
-                check_trusted("objective", config.objective, folder / FILE, self.trust)
+                check_config_trusted(config, folder / FILE, self.trust)
             if self.trials is not None:
                 tuning = dataclasses.replace(tuning, trials=self.trials)
                 tuning.check()
