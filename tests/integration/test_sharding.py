@@ -24,6 +24,7 @@ from marsrl.envs.flat import flat
 from marsrl.learner.metrics import merged
 from marsrl.learner.program import Program
 
+LOGGED = ("actor/grad_norm", "ratio/max", "entropy", "actor/loss", "critic/value", "update/passes")
 kind = sys.argv[1]
 about = dict(num_agents=3, death=(2, 5, 10**6), groups=("a", "b", "a"))
 env = flat(Furnished(**about)) if kind == "ff" else Scripted(**about)
@@ -34,7 +35,7 @@ if kind == "own":
     settings |= {"network": "own_networks:make"}
 if kind == "gru":
     settings |= {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running",
-                 "value_norm": True, "kl_stop": 1.0}
+                 "value_norm": True, "kl_stop": 4e-6}
 for devices in (1, 2, 4, 8):
     config = small_config(devices=devices, **settings)
     program = Program(config, env)
@@ -49,7 +50,8 @@ for devices in (1, 2, 4, 8):
         "params": [np.asarray(x).ravel().tolist() for x in jax.tree.leaves(state.learner.weights)],
         "clocks": np.asarray(state.rollout.vector.env.t).tolist(),
         "episodes": [[m["episode/return"].tolist(), m["episode/count"].tolist()] for m in curve],
-        "losses": [[m["actor/grad_norm"].tolist(), m["ratio/max"].tolist()] for m in curve],
+        "losses": [[m[name].tolist() for name in LOGGED if name in m] for m in curve],
+        "kl": [m["approx_kl"].tolist() for m in curve],
         "replay": max(float(m["replay_error/max"].max()) for m in curve),
         "evaluation": np.asarray(program.evaluate(actor).episode_return).tolist(),
     }))
@@ -82,6 +84,7 @@ def test_the_learning_curve_does_not_depend_on_the_number_of_devices(runs):
         assert run["clocks"] == first["clocks"]
         for name in ("episodes", "losses", "evaluation"):
             np.testing.assert_allclose(run[name], first[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(run["kl"], first["kl"], rtol=1e-4, atol=1e-9)
         for ours, theirs in zip(run["params"], first["params"], strict=True):
             np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
@@ -92,6 +95,12 @@ def test_something_was_learnt_and_replayed_exactly(runs):
         assert run["replay"] < 1e-5
         assert np.ptp(np.array(run["losses"])[:, 0]) > 0
         assert np.array(run["episodes"])[:, 1].min() > 0
+
+
+def test_some_updates_stopped_early(runs):
+    """Some agents are dead, and more of them on some devices."""
+    passes = [np.array(losses[-1]) for losses in runs[0]["losses"] if len(losses) == 6]
+    assert not passes or 0 < np.mean(np.array(passes) < 1) < 1
 
 
 def test_a_run_that_does_not_fit_is_refused_with_the_number(monkeypatch):

@@ -11,7 +11,7 @@ import optax
 
 from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
 from marsrl.learner.experience import Batch
-from marsrl.learner.metrics import Metrics, one, one_if_known
+from marsrl.learner.metrics import Metrics, mean_over, one
 from marsrl.learner.moments import Moments
 from marsrl.learner.networks import ActorCritic, Networks, Weights
 from marsrl.learner.values import owned_values
@@ -36,6 +36,10 @@ class Losses:
     advantage_floor: float
     value_clip: float | None
     huber_delta: float | None
+
+
+_OF_ALL_LIVE = frozenset({"approx_kl", "ratio/outside", "ratio/collapsed", "gradient/dead"})
+"""Diagnostics that are means over all live samples, so that those of parts can be added up."""
 
 
 class Statistics(NamedTuple):
@@ -136,9 +140,10 @@ def _actor_loss(
     entropy = masked_mean(dist.entropy(), mask)
     actor_loss = -masked_mean(surrogate, mask) - ent_coef * entropy
     measured = diagnostics(log_ratio, advantage, slope, mask, objective.region)
+    live = mask.sum().astype(log_ratio.dtype)
     metrics: Metrics = {
-        "actor/loss": one(actor_loss),
-        "entropy": one(entropy),
+        "actor/loss": mean_over(live, actor_loss),
+        "entropy": mean_over(live, entropy),
         "advantage/std": one(stats.advantage_std.mean()),
         "log_ratio/max": jnp.max(jnp.where(mask, jnp.abs(log_ratio), 0.0)),
     }
@@ -148,7 +153,7 @@ def _actor_loss(
         elif name.endswith("/max"):
             metrics[name] = jnp.where(jnp.isnan(x), -jnp.inf, x)
         else:
-            metrics[name] = one_if_known(x)
+            metrics[name] = mean_over(live if name in _OF_ALL_LIVE else 1.0, x)
     return stats.actor_share * actor_loss, metrics
 
 
@@ -166,11 +171,11 @@ def _critic_loss(
         limit = losses.value_clip * unit
         clipped = steps.value + jnp.clip(value - steps.value, -limit, limit)
         error = jnp.maximum(error, _value_error(losses, (clipped - steps.target) / unit))
-    critic_loss = masked_mean(error, owned)
+    critic_loss, number = masked_mean(error, owned), owned.sum().astype(error.dtype)
     metrics: Metrics = {
-        "critic/loss": one(critic_loss),
+        "critic/loss": mean_over(number, critic_loss),
         "critic/explained_variance": one(stats.explained_variance),
-        "critic/value": one(masked_mean(steps.value, owned)),
+        "critic/value": mean_over(number, masked_mean(steps.value, owned)),
     }
     return stats.critic_share * critic_loss, metrics
 

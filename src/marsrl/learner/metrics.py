@@ -33,10 +33,10 @@ def one(x: Array) -> Tally:
     return Tally(x, jnp.ones_like(x))
 
 
-def one_if_known(x: Array) -> Tally:
-    """A value as the mean of itself, but of nothing where it is NaN because nothing was there."""
-    known = ~jnp.isnan(x)
-    return Tally(jnp.where(known, x, 0.0), known.astype(x.dtype))
+def mean_over(number: Array | float, x: Array) -> Tally:
+    """A value as the mean of so many; of nothing where it is NaN because nothing was there."""
+    number = jnp.where(jnp.isnan(x), 0.0, number)
+    return Tally(jnp.where(number > 0, x * number, 0.0), number)
 
 
 def nothing(like: Metrics) -> Metrics:

@@ -140,8 +140,8 @@ def update(
         axes: mesh axes over which the environments are spread: gradients are averaged over them.
 
     Returns:
-        The changed learner, and the metrics over all minibatches (and devices, each with its part
-        of a minibatch), plus `eps`, the upper width in force; `update_kl` and its spread, see
+        The changed learner, and the metrics over all minibatches (those that are no means over
+        samples over the parts that devices have of them), plus `eps`, the upper width in force; `update_kl` and its spread, see
         `movement`; and `replay_error/max`: the largest |log_ratio| of the very first minibatch,
         which is 0 but for rounding if the replay is right.
     """
