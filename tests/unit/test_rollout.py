@@ -1,11 +1,13 @@
 """What the real rollout computes, against whole episodes written down without playing them."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import Clock, Scripted, prepare, small_config
+from environments import NEVER, Clock, Scripted, prepare, small_config
 
 LONG = {"num_envs": 3, "rollout_length": 12, "num_minibatches": 1}  # more than two episodes
 SHORT = {"num_envs": 3, "rollout_length": 2, "num_minibatches": 1}  # less than one
@@ -80,7 +82,8 @@ def final_values(networks, experience, known, value):
         np.asarray(networks.critic_input(*views))
         for views in ((steps.obs, steps.global_state), (steps.final_obs, steps.final_state))
     )
-    rows = acted.reshape((-1, acted.shape[-1]))
+    live = steps.agent_mask if acted.ndim == 4 else steps.agent_mask.any(-1)
+    rows = acted[np.asarray(live)]  # what the dead see is like nothing
     strange = (
         ((final < rows.min(0)) | (final > rows.max(0))).any(-1).reshape((*final.shape[:2], -1))
     )
@@ -129,6 +132,33 @@ def test_advantages_are_those_of_whole_episodes(played):
         np.testing.assert_allclose(experience.steps.value, value, atol=1e-5)
         np.testing.assert_allclose(experience.steps.advantage, advantage, atol=1e-4)
         np.testing.assert_allclose(experience.steps.target, advantage + value, atol=1e-4)
+
+
+@dataclass(frozen=True)
+class Blinding(Scripted):
+    """`Scripted` with a clock in view, and what the dead see instead."""
+
+    unseen: float = 0.0
+
+    def at(self, clock):
+        now = super().at(clock)
+        obs = now.obs.at[:, 2].set(clock.t)
+        return now._replace(obs=jnp.where(now.agent_mask[:, None], obs, self.unseen))
+
+
+def test_what_the_dead_see_does_not_change_what_a_final_observation_is_worth():
+    config, made = small_config(**LONG, critic="obs", core="ff"), []
+    for unseen in (0.0, 99.0):
+        death = (2, 4, NEVER)
+        start = prepare(
+            config, Blinding(num_agents=3, death=death, shared_reward=False, unseen=unseen)
+        )
+        _, experience, _ = jax.jit(start.play)(start.rollout)
+        steps = jax.tree.map(np.asarray, experience.steps)
+        assert steps.transition.truncated[..., 2].any()
+        made.append(steps.advantage[..., 2])  # of the one that never dies
+    assert np.ptp(made[0]) > 0
+    np.testing.assert_array_equal(*made)
 
 
 def joined(rounds):

@@ -21,7 +21,7 @@ from marsrl.learner.metrics import Metrics, nothing, one, summed
 from marsrl.learner.moments import Moments, merge
 from marsrl.learner.networks import ActorCritic, Networks, Weights
 from marsrl.learner.schedule import Schedule
-from marsrl.learner.values import owned_values
+from marsrl.learner.values import living, owned_values
 from marsrl.objectives import U_MAX, Objective
 from marsrl.types import Array, Key
 
@@ -271,8 +271,7 @@ def with_inputs(
     def taken(each: Weights, x: Array) -> Weights:
         if not isinstance(each.inputs, Moments):
             return each
-        mask = agent_mask if x.ndim == 4 else agent_mask.any(-1)  # of agents, or of the team
-        return each._replace(inputs=merge(each.inputs, x, mask[..., None], axes))
+        return each._replace(inputs=merge(each.inputs, x, living(x, agent_mask), axes))
 
     actor, critic = weights
     return ActorCritic(

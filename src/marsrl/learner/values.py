@@ -85,7 +85,7 @@ class _ActedOn(NamedTuple):
     """What the steps of a rollout, on all devices, were like.
 
     Attributes:
-        inputs: (2, F) least and greatest of what the critic reads.
+        inputs: (2, F) least and greatest of what the critic reads of those that live.
         values: (2, V) likewise of the values that belong to someone.
         mean: (V,) of those values.
     """
@@ -97,15 +97,19 @@ class _ActedOn(NamedTuple):
 
 def _acted_on(networks: Networks, transition: Transition, value: Array, axes: Axes) -> _ActedOn:
     x = networks.critic_input(transition.obs, transition.global_state)
-    x = x.reshape((-1, x.shape[-1]))
     owned = owned_values(networks, transition.agent_mask)
-    low, high = (jnp.where(owned, value, limit) for limit in (jnp.inf, -jnp.inf))
-    least = x.min(0), low.min((0, 1))
-    greatest = x.max(0), high.max((0, 1))
+    bounds = _bounds(x, living(x, transition.agent_mask)), _bounds(value, owned)
+    least, greatest = zip(*bounds, strict=True)
     bounds = jax.lax.pmin(least, axes), jax.lax.pmax(greatest, axes)
     inputs, values = (jnp.stack(pair) for pair in zip(*bounds, strict=True))
     mean = masked_mean(value, owned, axes, over=(0, 1))
     return _ActedOn(inputs, values, mean)
+
+
+def _bounds(x: Array, owned: Array) -> tuple[Array, Array]:
+    """Least and greatest of what belongs to someone, over all axes but the last."""
+    over = tuple(range(x.ndim - 1))
+    return jnp.where(owned, x, jnp.inf).min(over), jnp.where(owned, x, -jnp.inf).max(over)
 
 
 def _bootstrapped(
@@ -150,6 +154,12 @@ def _bootstrapped(
 
     left = transition.truncated.any(-1)
     return jax.lax.while_loop(lambda state: state[1].any(), some, (next_value, left))[0]
+
+
+def living(x: Array, agent_mask: Array) -> Array:
+    """(..., [N,] 1) bool: inputs (..., [N,] F) of agents or the team are of some that live."""
+    mask = agent_mask if x.ndim > agent_mask.ndim else agent_mask.any(-1)
+    return mask[..., None]
 
 
 def owned_values(networks: Networks, agent_mask: Array) -> Array:
