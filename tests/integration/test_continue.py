@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from compiled import once
 from environments import Scripted
 from faults import record
-from marsrl.errors import UserError
+from marsrl.errors import Interrupted, UserError
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.monitor import Silent
@@ -65,8 +66,55 @@ def test_a_finished_run_goes_on_to_a_later_end(source, tmp_path):
     assert noted == [{"from": CONFIG.total_steps, "to": 2 * STEPS, "at": STEPS}]
     # whole checkpoints say the same, so that the folder is sound
     resume(path, env=ENV)
-    with pytest.raises(UserError, match=f"total_steps = {STEPS}, expected more than {2 * STEPS}"):
+    with pytest.raises(UserError, match=f"total_steps = {STEPS}, expected {2 * STEPS} at least"):
         resume(path, env=ENV, total_steps=STEPS)
+
+
+class Stopping(Silent):
+    """A signal after so many steps."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def progress(self, step, rows):
+        if step == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_run_that_is_to_end_where_it_was_stopped_is_evaluated_there(tmp_path):
+    path, reached = tmp_path / "run", CONFIG.steps_per_update
+    with pytest.raises(Interrupted):
+        train(CONFIG, path, Stopping(reached), ENV)
+    assert [row["kind"] for row in RunFolder(path).rows()] == ["eval"] * 2  # none of the update
+    result = resume(path, env=ENV, total_steps=reached)
+    steps = {kind: set() for kind in ("eval", "train", "last", "final")}
+    for row in RunFolder(path).rows():
+        steps[row["kind"]].add(row["step"])
+    assert steps["eval"] == {0, reached}
+    assert steps["train"] == steps["last"] == {reached}
+    assert set(Checkpoints(path / "checkpoints").scores()) == {0, 1}
+    assert RunFolder(path).status()["status"] == "finished"
+    assert set(result.final_return) == set(CONFIG.seeds)
+    # and it goes on from there as if it had been meant to from the start
+    resume(path, env=ENV, total_steps=STEPS)
+    train(dataclasses.replace(CONFIG, num_evaluations=5), tmp_path / "whole", env=ENV)
+    mine, whole = (Checkpoints(p / "checkpoints") for p in (path, tmp_path / "whole"))
+    last = CONFIG.num_updates
+    for name, leaf in whole.part(last, ("learner", "weights")).items():
+        np.testing.assert_array_equal(mine.part(last, ("learner", "weights"))[name], leaf)
+    assert mine.scores() == whole.scores()
+
+
+def test_a_run_that_cannot_go_on_stays_as_it_was(source, tmp_path):
+    path = shutil.copytree(source, tmp_path / "copy")
+    before = {name: (path / name).read_bytes() for name in ("config.json", "status.json")}
+    with pytest.raises(UserError, match=r"num_agents|checkpoint"):
+        resume(path, env=Scripted(num_agents=3), total_steps=2 * STEPS)
+    for file in path.glob("checkpoints/*/checksums.json"):
+        file.write_text("{}")
+    with pytest.raises(UserError, match="checksums"):
+        resume(path, env=ENV, total_steps=2 * STEPS)
+    assert {name: (path / name).read_bytes() for name in before} == before
 
 
 def test_a_run_starts_from_a_seed_of_another(source, tmp_path):

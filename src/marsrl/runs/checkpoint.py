@@ -165,7 +165,10 @@ class Checkpoints:
             raise CheckpointError(fault)
         try:
             with _plain(self.path(update)) as path, _checkpointer() as orbax:
-                tree: Any = orbax.restore(path / _STATE)
+                metadata: Any = orbax.metadata(path / _STATE).item_metadata
+                # without a target, orbax wants the very devices that it was trained on
+                target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), metadata.tree)
+                tree: Any = orbax.restore(path / _STATE, args=ocp.args.StandardRestore(target))
             for name in where:
                 tree = tree[name]
         except Exception as error:  # orbax raises many kinds; each means the same to the caller
@@ -229,7 +232,8 @@ class CheckpointWriter(Checkpoints):
         """Saves the state after `update`, then deletes the checkpoints that need not be kept.
 
         Args:
-            update: of which there is no checkpoint yet.
+            update: of which there is no checkpoint yet, or one that was not evaluated, which it
+                replaces.
             state: arrays.
             scores: the evaluation return of each seed that has not diverged; None if it was not
                 evaluated: such a checkpoint is to go on from, and is deleted once there is a newer
@@ -260,8 +264,12 @@ class CheckpointWriter(Checkpoints):
         (partial / _CHECKSUMS).write_bytes(to_file({"files": digests} | about))
         for path in (*partial.rglob("*"), partial):
             sync(path)
+        replaced = self.folder / f"{update}.replaced{TEMPORARY}"
+        if self.path(update).exists():
+            self.path(update).rename(replaced)
         partial.rename(self.path(update))
         sync(self.folder)
+        remove(replaced)
         self._prune()
 
     def _prune(self) -> None:

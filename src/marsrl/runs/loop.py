@@ -6,6 +6,7 @@ Where several processes train together, each of them runs this loop and sees the
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -49,6 +50,7 @@ class Loop:
         self.seconds |= members[0].folder.seconds()
         self.seconds["compile"] += compile_seconds
         self.step = 0
+        self._restored = False
         self._first_step = self._last_logged = 0
         self._first_seconds = self._last_seconds = self.seconds["train"]
 
@@ -60,8 +62,9 @@ class Loop:
                 self._write_status("running")
                 self._score(self._train(update, state, waiting))
         except BaseException:
-            with contextlib.suppress(OSError, UserError):  # the reason to end is the better one
-                self._write_status("stopped")
+            if self._restored:  # else the status that is there says more
+                with contextlib.suppress(OSError, UserError):  # the reason to end is the better one
+                    self._write_status("stopped")
             raise
         finally:
             self.monitor.stop()
@@ -74,6 +77,9 @@ class Loop:
         restored = [member.restore(self.program.template) for member in self.members]
         update, state, waiting = restored[0]
         self.step = self._steps(update)
+        self._restored = True
+        for member in self.members:
+            member.note_length(self.step)
         if state is None:
             return update, self._begin(), waiting
         if self.program.algorithm.env.on_host:
@@ -104,7 +110,10 @@ class Loop:
         self._first_step = self.step
         self._last_logged = self._steps(update - sum(map(pending.num_updates, waiting)))
         self.monitor.start(config, self.step)
-        if not self.members[0].checkpoints.steps():
+        if update in self.evaluations and not from_first(partial(self._is_evaluated, update)):
+            if waiting:  # a signal stopped it here, before this was to be its end
+                self._log(state, pending.joined(waiting))
+                waiting = []
             self._evaluate(state, update)
         while update < config.num_updates and not self._all_diverged:
             self._stop_if_asked(state, update, waiting)
@@ -122,6 +131,9 @@ class Loop:
             if update in self.evaluations:
                 self._evaluate(state, update)
         return state
+
+    def _is_evaluated(self, update: int) -> bool:
+        return update in self.members[0].checkpoints.scores()
 
     def _updates_at_once(self, update: int) -> int:
         """Updates until the next row or evaluation, but no more than make a call of a second."""
@@ -154,7 +166,8 @@ class Loop:
         seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
         diverged, values = gather(state.diverged), merged(metrics)
         done = (self.step - self._last_logged) * len(diverged)
-        rate = done / (self.seconds["train"] - self._last_seconds)
+        trained = self.seconds["train"] - self._last_seconds
+        rate = done / trained if trained else math.nan
         self._last_logged, self._last_seconds = self.step, self.seconds["train"]
         logged = [
             member.log(self.step, seconds, rate, diverged, metrics, values)

@@ -118,6 +118,14 @@ class Member:
         self.not_finite = {int(seed): text for seed, text in about.get("not_finite", {}).items()}
         return update, state, pending.unpack(self.checkpoints.file(update, pending.FILE))
 
+    def note_length(self, step: int) -> None:
+        """Writes down that a run which has reached a step is to train further than it was."""
+        from_first(lambda: self._note_length(step))
+
+    def _note_length(self, step: int) -> None:
+        if self.folder.config() != self.config:
+            self.folder.extend(self.config, step)
+
     def _check_nothing_lost(self) -> None:
         """Refuses to begin where there must have been a checkpoint."""
         reached, updates = self.folder.reached(), self.checkpoints.updates()

@@ -214,7 +214,7 @@ def _writing(path: Path) -> Iterator[Lock]:
 
 
 def _extended(folder: RunFolder, config: Config, total_steps: int) -> Config:
-    """The configuration of a run that is to train up to so many steps, which its folder notes."""
+    """The configuration of a run that is to train up to so many steps."""
     reached = from_first(folder.reached)
     longer = replace(config, total_steps=total_steps)
     distance = config.num_updates / config.num_evaluations
@@ -222,11 +222,9 @@ def _extended(folder: RunFolder, config: Config, total_steps: int) -> Config:
     longer = replace(longer, num_evaluations=min(evaluations, longer.num_updates))
     if longer.num_updates * longer.steps_per_update < reached:
         raise UserError(
-            f"total_steps = {total_steps}, expected more than {reached}, which {folder.path} has "
+            f"total_steps = {total_steps}, expected {reached} at least, which {folder.path} has "
             "trained already"
         )
-    if longer != config:
-        from_first(partial(folder.extend, longer, reached))
     return longer
 
 
