@@ -208,6 +208,10 @@ class Config:
                 f"blocks of environments evenly; the nearest that can is {nearest}",
                 "devices",
             )
+        for name in ("advantage_per_agent", "advantage_floor"):
+            value = getattr(self, name)
+            used = self.normalize_advantage or not value
+            _require(name, value, used, f"{value.__class__()!r} without normalize_advantage")
         _require("ent_coef_end", self.ent_coef_end, (self.ent_coef_end or 0) >= 0, "0 or greater")
 
     def _check_seeds(self) -> None:

@@ -234,8 +234,8 @@ def _width(low: Bound, high: Bound) -> np.ndarray:
 
 def _within(low: Bound, high: Bound, share: Array) -> Array:
     """The points (..., A) that lie `share`, 0 to 1, of the way from `low` to `high`."""
-    start, width = (jnp.asarray(x, share.dtype) for x in (low, _width(low, high)))
-    return start + width * share
+    start, end, width = (jnp.asarray(x, share.dtype) for x in (low, high, _width(low, high)))
+    return jnp.clip(start + width * share, start, end)  # rounding may lead out of it
 
 
 ActionParams = tuple[Array, ...]

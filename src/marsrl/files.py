@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,9 +16,30 @@ TEMPORARY = ".tmp"
 """How the name of a file or folder ends that is not complete yet."""
 
 
+_LONGEST = 100  # characters of a name in that of a temporary file
+
+
 def temporary(path: Path) -> Path:
     """A name beside a path that no other process, of any host, takes for its own."""
-    return path.with_name(f".{path.name[:100]}.{uuid4().hex}{TEMPORARY}")
+    return path.with_name(f".{path.name[:_LONGEST]}.{uuid4().hex}{TEMPORARY}")
+
+
+def is_temporary(other: Path, path: Path) -> bool:
+    """Whether a name is one that `temporary` has made for this path, and not for another."""
+    if len(path.name) > _LONGEST:
+        return False  # it may be another's that begins alike
+    pattern = re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(TEMPORARY)
+    return re.fullmatch(pattern, other.name) is not None
+
+
+def check_named(path: Path) -> None:
+    """Refuses a place that cannot be written beside and renamed, such as the current folder.
+
+    Raises:
+        UserError: it has no name of its own.
+    """
+    if path.name in ("", ".."):
+        raise UserError(f"{path} has no name of its own; expected one, such as {path / 'mine'}")
 
 
 def write_beside(path: Path, content: bytes) -> None:

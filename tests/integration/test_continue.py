@@ -15,8 +15,9 @@ from environments import Scripted
 from faults import record
 from marsrl.errors import Interrupted, UserError
 from marsrl.runs.checkpoint import Checkpoints
-from marsrl.runs.folder import RunFolder
+from marsrl.runs.folder import EPISODE, RunFolder
 from marsrl.runs.monitor import Silent
+from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train
 
 CONFIG = dataclasses.replace(record.CONFIG, anneal_lr=True, keep_checkpoints=9)
@@ -115,6 +116,22 @@ def test_a_run_that_cannot_go_on_stays_as_it_was(source, tmp_path):
     with pytest.raises(UserError, match="checksums"):
         resume(path, env=ENV, total_steps=2 * STEPS)
     assert {name: (path / name).read_bytes() for name in before} == before
+
+
+def test_a_checkpoint_is_named_by_a_number_or_its_digits(source):
+    for name in (STEPS, str(STEPS)):
+        assert load_policy(source, checkpoint=name, env=ENV).step == STEPS
+    for name in ("²", 7):
+        with pytest.raises(UserError, match=f"no checkpoint '{name}'; expected best, latest or"):
+            load_policy(source, checkpoint=name, env=ENV)
+
+
+def test_pictures_are_set_aside_with_what_they_show(source, tmp_path):
+    path = shutil.copytree(source, tmp_path / "copy")
+    (path / EPISODE).touch()
+    aside = RunFolder(path).set_aside()
+    assert not (path / EPISODE).exists()
+    assert (aside / EPISODE).exists()
 
 
 def test_a_run_starts_from_a_seed_of_another(source, tmp_path):

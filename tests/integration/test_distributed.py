@@ -169,6 +169,10 @@ def test_one_process_reads_what_two_have_written(run):
     assert (machine["num_processes"], machine["num_devices"]) == (2, 2)
     policy = marsrl.load_policy(run(), checkpoint="latest", trust=True)
     assert policy.step == UPDATES * 32
+    parts = Checkpoints(run() / "checkpoints").part(UPDATES, ("learner", "weights"))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(policy.actor):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        np.testing.assert_array_equal(parts[f"actor/{name}"][0], leaf)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -217,6 +221,7 @@ def test_a_folder_that_is_not_shared_is_refused(tmp_path):
         ({"coordinator": "a:1"}, "need --distributed with all of"),
         ({"distributed": True, "num_processes": 2}, "need --distributed with all of"),
         ({"coordinator": "a", "process_id": 0}, "coordinator = 'a', expected HOST:PORT"),
+        ({"coordinator": "a:65536", "process_id": 0}, "the port from 1 to 65535"),
         ({"coordinator": "a:1", "process_id": 2}, "process_id is 2, expected 0 to 1"),
         ({"coordinator": "a:1", "process_id": 0, "join_timeout": 0}, "join_timeout is 0"),
     ],

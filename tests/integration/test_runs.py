@@ -309,6 +309,15 @@ def test_runs_that_train_together_are_as_if_each_were_alone(tmp_path, whole):
     resume(paths[1], env=ENV)
 
 
+def test_runs_that_train_together_may_have_an_objective_that_is_passed(tmp_path, whole):
+    others = dataclasses.replace(CONFIG, actor_lr=5e-3, seeds=(5,))
+    own = dataclasses.replace(mars(CONFIG.eps), name="2-sided")
+    paths = [tmp_path / "as-before", tmp_path / "fast"]
+    train_together([CONFIG, others], paths, env=ENV, objective=own)
+    assert_close(rows(paths[0]), rows(whole.path))
+    assert RunFolder(paths[1]).config().objective == "passed:_2_sided"
+
+
 def test_runs_that_cannot_train_together_are_refused_before_anything_is_written(tmp_path):
     paths = [tmp_path / "a", tmp_path / "b"]
     for changes, said in (

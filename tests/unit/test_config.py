@@ -42,6 +42,15 @@ def test_sizes_that_do_not_divide(changes, named):
         assert part in message
 
 
+@pytest.mark.parametrize("changes", [{"advantage_per_agent": True}, {"advantage_floor": 0.1}])
+def test_settings_that_would_do_nothing(changes):
+    ((name, value),) = changes.items()
+    assert Config(**changes)
+    message = refusal(lambda: Config(normalize_advantage=False, **changes))
+    assert f"{name} = {value} must be " in message
+    assert "without normalize_advantage" in message
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -331,6 +331,18 @@ def test_bounds_of_each_dimension_are_those_of_separate_boxes():
     np.testing.assert_allclose(dist.env_action(raw), actions, rtol=1e-5)
 
 
+def test_no_action_lies_outside_of_its_box_by_a_rounding_error():
+    ends = [(low / 10, high / 10) for low in range(-30, 30, 3) for high in range(low + 1, 31, 2)]
+    low, high = (tuple(end) for end in zip(*ends, strict=True))
+    space, there = Box(len(ends), low, high), jnp.ones((2, len(ends)), bool)
+    mean = jnp.full(there.shape, 20.0) * jnp.array([[-1.0], [1.0]])
+    dist = distribution(space, (mean, jnp.zeros(there.shape)), there)
+    action = np.asarray(dist.env_action(dist.mode()))
+    assert (np.float32(low) <= action).all()
+    assert (action <= np.float32(high)).all()
+    np.testing.assert_allclose(action, [low, high], rtol=1e-6, atol=1e-6)
+
+
 def test_random_actions_fill_a_box_with_bounds_of_each_dimension():
     low, high = np.array([-1.0, 0.0, 2.0]), np.array([1.0, 5.0, 2.5])
     space = Box(3, tuple(low), tuple(high))

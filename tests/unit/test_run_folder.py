@@ -8,6 +8,7 @@ import pytest
 
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.files import temporary
 from marsrl.runs.checkpoint import best_update, kept_updates
 from marsrl.runs.folder import RunFolder, resume_command
 
@@ -34,9 +35,18 @@ def test_an_empty_folder_is_used(tmp_path):
 
 
 def test_what_somebody_left_who_was_killed_while_making_it_goes(tmp_path):
-    (tmp_path / ".run.0123.tmp").mkdir()
+    temporary(tmp_path / "run").mkdir()
+    others = temporary(tmp_path / "run.5")  # who are making it just now
+    others.mkdir()
     RunFolder.create(tmp_path / "run", CONFIG, ORIGIN)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {path.name for path in tmp_path.iterdir()} == {"run", others.name}
+
+
+@pytest.mark.parametrize("path", [".", "..", "/"])
+def test_a_place_without_a_name_is_refused(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="has no name of its own; expected one, such as"):
+        RunFolder.check_free(Path(path))
 
 
 def test_a_folder_with_something_in_it_or_a_file_is_refused(run, tmp_path):

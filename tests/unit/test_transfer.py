@@ -45,6 +45,21 @@ def test_a_team_of_the_same_kind_is_taken_as_it_is(share):
     assert "fresh" not in said
 
 
+def test_what_only_one_of_the_two_standardises_is_said():
+    spec = Scripted(BOX, 3, groups=GROUPS[3]).spec
+    source, mine = (
+        jax.tree.map(np.asarray, random_weights(networks_of(small_config(**changes), spec), 0))
+        for changes in ({"actor_norm": "running", "value_norm": True}, {})
+    )
+    for theirs, begins in ((source, mine), (mine, source)):
+        start = Source(Path("there"), 0, 0, by_name(theirs), True)
+        _, said = transferred(jax.tree.map(lambda x: x[None], begins), start, True, None)
+        assert "one of the two standardises it: actor/inputs, critic/outputs" in said
+    start = Source(Path("there"), 0, 0, by_name(source), True)
+    _, said = transferred(jax.tree.map(lambda x: x[None], source), start, True, None)
+    assert "standardises" not in said
+
+
 def test_groups_begin_with_what_all_shared_and_agents_with_their_ids():
     source, _, after, said = taken((True, 3), ("groups", 3))
     assert "fresh" not in said

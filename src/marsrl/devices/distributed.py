@@ -60,8 +60,11 @@ class Processes:
                 "several processes need --distributed with all of --coordinator HOST:PORT, "
                 "--num-processes and --process-id, or alone where a cluster's environment has them"
             )
-        if self.coordinator and not re.fullmatch(r".+:[0-9]{1,5}", self.coordinator):
-            raise UserError(f"coordinator = {shown(self.coordinator)}, expected HOST:PORT")
+        if self.coordinator is not None:
+            found = re.fullmatch(r".+:([0-9]{1,5})", self.coordinator)
+            if not found or not 0 < int(found[1]) < 2**16:
+                text = f"coordinator = {shown(self.coordinator)}, expected HOST:PORT"
+                raise UserError(f"{text}, the port from 1 to 65535")
         if self.num_processes is not None:
             check_int("num_processes", self.num_processes, 1, most=100_000)
             check_int("process_id", self.process_id, 0, self.num_processes - 1)

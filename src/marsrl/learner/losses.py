@@ -26,7 +26,7 @@ class Losses:
     Attributes:
         normalize_advantage: per minibatch, over live agents.
         advantage_per_agent: each agent's by its own mean and deviation.
-        advantage_floor: least deviation, in units of the reward, that advantages are divided by.
+        advantage_floor: least deviation, in units of the scaled reward, to divide advantages by.
         value_clip: largest value change that the value loss rewards, in units of its targets.
         huber_delta: error, in units of its targets, beyond which the value loss is linear.
     """

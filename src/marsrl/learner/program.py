@@ -86,7 +86,7 @@ class Program:
                 were asked for.
         """
         for other in others:
-            check_shared(config, other)
+            check_shared(config, other, objective is not None)
         self.config = config
         self.env = env
         self.algorithm = make_algorithm(config, _TracedOnce(env), objective, axes=("envs",))
@@ -99,7 +99,8 @@ class Program:
         self._index = put(mesh, np.arange(config.num_envs), ENVS)
         inputs = [self.algorithm.hyperparameters] * len(config.seeds)
         for other in others:
-            inputs += [hyperparameters(other, other.make_objective())] * len(other.seeds)
+            theirs = hyperparameters(other, objective or other.make_objective())
+            inputs += [theirs] * len(other.seeds)
         self._inputs = jax.tree.map(lambda *x: put(mesh, np.asarray(x, np.float32), SEEDS), *inputs)
         init, steps, evaluate = self._init_one, self._step_one, self._evaluate_one
         self._init = spread(mesh, init, (SEEDS, ENVS), PLACEMENT, once=True)

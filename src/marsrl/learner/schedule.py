@@ -105,13 +105,18 @@ def hyperparameters(config: Config, objective: Objective) -> Hyperparameters:
     )
 
 
-def check_shared(config: Config, other: Config) -> None:
+def check_shared(config: Config, other: Config, passed: bool = False) -> None:
     """Refuses two configurations that cannot share a program.
+
+    Args:
+        config: the one.
+        other: the other.
+        passed: whether both have one objective that was passed as an object.
 
     Raises:
         UserError: names what they differ in.
     """
-    if config.objective not in OBJECTIVES:  # whose formula may hold eps itself
+    if not passed and config.objective not in OBJECTIVES:  # whose formula may hold eps itself
         raise UserError(f"{config.objective} has a program for each eps, and cannot share one")
     for name, mine in config.to_dict().items():
         theirs = getattr(other, name)

@@ -140,10 +140,10 @@ def update(
         axes: mesh axes over which the environments are spread: gradients are averaged over them.
 
     Returns:
-        The changed learner, and the metrics over all minibatches (those that are no means over
-        samples over the parts that devices have of them), plus `eps`, the upper width in force; `update_kl` and its spread, see
-        `movement`; and `replay_error/max`: the largest |log_ratio| of the very first minibatch,
-        which is 0 but for rounding if the replay is right.
+        The changed learner, and the metrics over all minibatches, or where they are no means over
+        samples, over the parts that devices have of these; plus `eps`, the upper width in force;
+        `update_kl` and its spread, see `movement`; and `replay_error/max`: the largest |log_ratio|
+        of the very first minibatch, which is 0 but for rounding if the replay is right.
     """
     transition, num_envs = experience.steps.transition, experience.steps.value.shape[1]
     owned = owned_values(networks, transition.agent_mask)

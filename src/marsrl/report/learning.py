@@ -9,6 +9,7 @@ import numpy as np
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import Run, lowest_once_diverged, read_run
+from marsrl.runs.folder import CURVE
 
 
 def learning_curve(run_dir: Path) -> Path:
@@ -37,7 +38,7 @@ def learning_curve(run_dir: Path) -> Path:
         figures.mark_divergence(ax, run.eval_step, run.eval_return[i], color)
     figures.dress(ax, _title(run), "return")
     figures.legend(ax)
-    return figures.save(figure, run.path / "learning_curve.png")
+    return figures.save(figure, run.path / CURVE)
 
 
 def _title(run: Run) -> str:

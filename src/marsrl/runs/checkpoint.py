@@ -94,7 +94,7 @@ class Checkpoints:
             with contextlib.suppress(CheckpointError):
                 scores = self.about(update).get("scores")
                 if isinstance(scores, dict):
-                    found[update] = {int(s): _number(x) for s, x in scores.items() if s.isdigit()}
+                    found[update] = {int(s): _number(x) for s, x in scores.items() if s.isdecimal()}
         return found
 
     def file(self, update: int, name: str) -> bytes | None:

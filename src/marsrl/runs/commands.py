@@ -18,7 +18,7 @@ from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.devices.distributed import Processes, from_first
 from marsrl.errors import UserError, check_int, reason
-from marsrl.runs.folder import default_folder
+from marsrl.runs.folder import EPISODE, RunFolder, default_folder
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
 from marsrl.settings import write_config
 
@@ -264,11 +264,17 @@ def _draw(result: Result, policy: Policy) -> None:
         _console.say(f"seed {seed}: return {known} (best checkpoint, 10x the episodes)")
     with _only_said("learning curve"):
         _console.say(f"learning curve: {learning_curve(result.path)}")
-    gif = result.path / "episode.gif"
-    if isinstance(policy.env, Drawable) and not gif.exists():
+    gif = result.path / EPISODE
+    if isinstance(policy.env, Drawable) and not _is_of(gif, result.path):
         with _only_said("trained team"):
             render(policy, gif)
             _console.say(f"trained team: {gif}")
+
+
+def _is_of(picture: Path, run: Path) -> bool:
+    """Whether a picture was drawn after the last checkpoint."""
+    checkpoints = RunFolder(run).checkpoints
+    return picture.exists() and picture.stat().st_mtime_ns >= checkpoints.stat().st_mtime_ns
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from marsrl.config import Config
 from marsrl.errors import UserError
-from marsrl.files import TEMPORARY, remove, sync, temporary, write_beside
+from marsrl.files import TEMPORARY, check_named, is_temporary, remove, sync, temporary, write_beside
 from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
 from marsrl.runs.machine import Row, describe_machine
@@ -24,6 +24,8 @@ from marsrl.trust import KINDS, is_foreign
 CONFIG = "config.json"
 STATUS = "status.json"
 METRICS = "metrics.jsonl"
+PICTURES = CURVE, EPISODE = "learning_curve.png", "episode.gif"
+"""What is drawn of a run at its end."""
 
 
 class RunFolder:
@@ -46,6 +48,7 @@ class RunFolder:
         Raises:
             UserError: something is there, or it cannot be written.
         """
+        check_named(path)
         try:
             if path.is_dir() and not any(path.iterdir()):
                 return
@@ -82,7 +85,7 @@ class RunFolder:
             beside.rename(path)
             sync(path.parent)
             for other in path.parent.iterdir():  # of those who were killed here
-                if other.name.startswith(f".{path.name}.") and other.name.endswith(TEMPORARY):
+                if is_temporary(other, path):
                     shutil.rmtree(other, ignore_errors=True)
         except OSError as error:
             shutil.rmtree(beside, ignore_errors=True)
@@ -187,7 +190,8 @@ class RunFolder:
 
     def set_aside(self) -> Path | None:
         """Moves what the run has come to into a folder inside it; None if there is nothing."""
-        old = [p for p in (self.log.path, self.checkpoints, self.path / STATUS) if p.exists()]
+        parts = (self.log.path, self.checkpoints, *(self.path / x for x in (STATUS, *PICTURES)))
+        old = [part for part in parts if part.exists()]
         if not old:
             return None
         number = 1

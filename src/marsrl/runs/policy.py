@@ -137,7 +137,7 @@ def _with_batch(tree: Any, batch: tuple[int, ...]) -> Any:
 def load_policy(
     run: str | Path,
     seed: int | None = None,
-    checkpoint: str = "best",
+    checkpoint: str | int = "best",
     env: Environment | None = None,
     trust: bool = False,
 ) -> Policy:
@@ -175,7 +175,7 @@ def load_policy(
         shapes = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
         layout = actors.layout_of(env.spec, shapes[1])
     networks = networks_of(config, layout.spec)
-    update, seed, actor = _restore(folder, config, networks, seed, checkpoint)
+    update, seed, actor = _restore(folder, config, networks, seed, str(checkpoint))
     step = update * config.steps_per_update
     return Policy(networks, actor, layout, config, seed, step, make_env)
 
@@ -220,7 +220,7 @@ def _restore(
             return update, mine, actors.unpack(content, template, config.seeds.index(mine))
         except CheckpointError as error:
             there = from_first(lambda update=update: checkpoints.path(update).exists())
-            if checkpoint.isdigit() and there:
+            if checkpoint.isdecimal() and there:
                 raise
             if there:  # or the run, which goes on, has deleted it
                 warnings.warn(f"{error}; the next best is used", stacklevel=4)
@@ -252,7 +252,7 @@ def _find(
         return saved[-1]
     if checkpoint == "best" and (best := best_update(scores, seed)) is not None:
         return best
-    if checkpoint.isdigit() and int(checkpoint) in steps:
+    if checkpoint.isdecimal() and int(checkpoint) in steps:
         return int(checkpoint) // steps_per_update
     raise UserError(
         f"no checkpoint {checkpoint!r}; expected best, latest or one of "

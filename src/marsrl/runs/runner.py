@@ -179,7 +179,7 @@ _PASSED = "passed:"
 def _recorded(config: Config, objective: Objective | None) -> Config:
     """The configuration as the records of a run have it."""
     if objective is not None:
-        name = re.sub(r"\W", "_", objective.name)
+        name = re.sub(r"\W|^(?=\d|$)", "_", objective.name)  # an identifier
         own = {"eps": objective.region.widths[1], "eps_low": None, "eps_high": None}
         config = replace(config, objective=f"{_PASSED}{name}", **own)
     return config.settled()

@@ -13,7 +13,7 @@ from marsrl.commandline import RunPath
 from marsrl.console import PlainConsole
 from marsrl.errors import UserError
 from marsrl.presets import preset
-from marsrl.runs.folder import RunFolder, resume_command
+from marsrl.runs.folder import PICTURES, RunFolder, resume_command
 from marsrl.runs.listing import Overview, age, find_runs, overview
 from marsrl.runs.lock import writer_of
 
@@ -62,7 +62,7 @@ class Show:
         what = "best checkpoint" if one.final else "latest evaluation"
         for seed, value in sorted(one.returns.items()):
             _console.say(f"seed {seed}: return {value:.2f} ({what})")
-        for picture in ("learning_curve.png", "episode.gif"):
+        for picture in PICTURES:
             if (self.run / picture).exists():
                 _console.say(f"picture: {self.run / picture}")
         values, usual = config.to_dict(), _preset(config.task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,7 +113,7 @@ def transferred(
     begins = groups if sharing == "groups" and source.sharing is True else None
 
     def take(path: tuple, leaf: np.ndarray) -> np.ndarray:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = _name(path)
         theirs, shape = source.leaves.get(name), leaf.shape[1:]
         of_agents = name.endswith(_OF_AGENTS)
         if len(shape) > 1:  # a bias fits too easily
@@ -135,15 +136,28 @@ def transferred(
         return taken
 
     taken = jax.tree_util.tree_map_with_path(take, weights)
-    number, whole = len(jax.tree.leaves(weights)), [n for n in fresh if "but for" not in n]
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(weights)]
+    number, whole = len(names), [n for n in fresh if "but for" not in n]
     if set(kernels) <= set(whole):
         raise UserError(
             f"nothing of {source.path} fits here: no kernel of its networks has the name and shape "
             "of one of these; compare width, core and critic"
         )
     stayed = f"; fresh: {', '.join(fresh)}" if fresh else ""
+    if other := sorted(_standardised(names) ^ _standardised(source.leaves)):
+        stayed += f"; of another scale, since one of the two standardises it: {', '.join(other)}"
     text = f"starts from seed {source.seed} of {source.path}, step {source.step:,}: "
     return taken, f"{text}{number - len(whole)} of {number} arrays taken{stayed}"
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _standardised(names: Iterable[str]) -> set[str]:
+    """What has moments among the weights, such as "actor/inputs" or "critic/outputs"."""
+    parts = (name.split("/") for name in names)
+    return {f"{network}/{what}" for network, what, *_ in parts if what in ("inputs", "outputs")}
 
 
 def _spread(shared: np.ndarray, groups: Groups, of_agents: bool) -> np.ndarray | None:

@@ -162,8 +162,8 @@ def _action(policy: Policy) -> Row:
         "num_dims": space.num_dims,
         "low": space.low,
         "high": space.high,
-        "sample": "low + (high - low) (t + 1) / 2 with t = tanh(mean + exp(log_std) e), e standard "
-        "normal; t = 0 where action_mask is False",
+        "sample": "low + (high - low) (t + 1) / 2, kept in [low, high] after rounding, with t = "
+        "tanh(mean + exp(log_std) e), e standard normal; t = 0 where action_mask is False",
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from marsrl.errors import UserError, check_choice, check_int, reason, shown
-from marsrl.files import temporary
+from marsrl.files import check_named, temporary
 from marsrl.runs.policy import Policy
 from marsrl.takeaway import Format, to_onnx, to_stablehlo, to_torch
 from marsrl.takeaway.contract import Row, contract_of
@@ -124,6 +124,7 @@ def replay(folder: Path) -> Row:
 
 
 def _check_free(out: Path) -> None:
+    check_named(out)
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() or out.is_symlink():

@@ -250,7 +250,8 @@ class _Actor(_Graph):
         low, high = (np.asarray(x, np.float64) for x in (space.low, space.high))
         share = self.op("Div", self.op("Add", unit, self.constant(1.0)), self.constant(2.0))
         part = self.op("Mul", share, self.constant(high - low))
-        self.op("Add", part, self.constant(low), output="action")
+        inner = self.op("Max", self.op("Add", part, self.constant(low)), self.constant(low))
+        self.op("Min", inner, self.constant(high), output="action")
 
     def _squashed(self, x: str, limit: float) -> str:
         scale = self.constant(limit)

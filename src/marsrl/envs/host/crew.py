@@ -141,7 +141,7 @@ def num_workers() -> int:
     asked = os.environ.get(VARIABLE)
     if asked is None:
         return num_cores()
-    number = int(asked) if asked.isdigit() else asked
+    number = int(asked) if asked.isdecimal() else asked
     check_int(VARIABLE, number, 1, most=1024)
     return int(number)
 

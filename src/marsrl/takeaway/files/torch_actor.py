@@ -153,8 +153,9 @@ class Actor(nn.Module):
         else:
             log_std = self.weights["spread_log_std"].expand_as(out)
         unit = torch.where(action_mask, torch.tanh(out), 0.0)
-        low, width = self.low.to(out.dtype), (self.high - self.low).to(out.dtype)
-        return {"action": low + width * (unit + 1.0) / 2.0, "mean": out, "log_std": log_std}
+        low, high, width = (x.to(out.dtype) for x in (self.low, self.high, self.high - self.low))
+        action = torch.clamp(low + width * (unit + 1.0) / 2.0, low, high)
+        return {"action": action, "mean": out, "log_std": log_std}
 
     def _dense(self, x: Tensor, name: str) -> Tensor:
         return self._product(x, f"{name}.kernel") + self._own(f"{name}.bias")
