@@ -67,7 +67,8 @@ def _config(args: list[str], **others: Any) -> Config:
     path, task = _option(args, "--config", ""), _option(args, "--task", "")
     if not path or {"-h", "--help"} & set(args):
         return preset(task or Config.task, **others)
-    given = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in args}
+    options = (word.partition("=")[0] for word in args if word.startswith("--"))
+    given = {option.lstrip("-").replace("-", "_") for option in options}
     return read_config(Path(path), given, task or None, trust="--trust" in args, **others)
 
 

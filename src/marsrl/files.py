@@ -16,17 +16,18 @@ TEMPORARY = ".tmp"
 """How the name of a file or folder ends that is not complete yet."""
 
 
-_LONGEST = 100  # characters of a name in that of a temporary file
+_LONGEST = 100  # bytes of a name in that of a temporary file
 
 
 def temporary(path: Path) -> Path:
     """A name beside a path that no other process, of any host, takes for its own."""
-    return path.with_name(f".{path.name[:_LONGEST]}.{uuid4().hex}{TEMPORARY}")
+    name = os.fsencode(path.name)[:_LONGEST].decode(errors="ignore")
+    return path.with_name(f".{name}.{uuid4().hex}{TEMPORARY}")
 
 
 def is_temporary(other: Path, path: Path) -> bool:
     """Whether a name is one that `temporary` has made for this path, and not for another."""
-    if len(path.name) > _LONGEST:
+    if len(os.fsencode(path.name)) > _LONGEST:
         return False  # it may be another's that begins alike
     pattern = re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(TEMPORARY)
     return re.fullmatch(pattern, other.name) is not None

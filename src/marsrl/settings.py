@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from marsrl.config import Config
 from marsrl.errors import UserError, near_misses, shown
+from marsrl.objectives import default_eps
 from marsrl.presets import preset
 from marsrl.reading import read_json, read_toml
 from marsrl.runs.records import from_file
@@ -88,6 +89,9 @@ def _of_run(path: Path) -> dict[str, Any]:
         content = from_file(path)["config"]
     if not isinstance(content, dict):
         raise UserError(f"{path} is no configuration: expected a table of settings")
+    # records have the objective's own width written down, which is not another's
+    if content.get("eps") == default_eps(str(content.get("objective", Config.objective))):
+        return content | {"eps": None}
     return content
 
 

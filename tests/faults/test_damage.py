@@ -18,6 +18,7 @@ from marsrl.report.runs import read_run
 from marsrl.runs import doctor
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.followers import MEMORY
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume
 
@@ -115,8 +116,9 @@ def test_repair_makes_a_damaged_file_right(whole, some, counted, tmp_path):
             continue
         try:
             doctor.repair(path)
-            assert doctor.examine(path) == []
+            assert all("lacks the final scores" in text for text in told(path))
             resume(path, env=ENV)
+            assert told(path) == []
         except Exception as error:
             raise AssertionError(f"{name} {damage}: {error!r}") from error
         assert rows(path) == rows(whole)
@@ -185,6 +187,40 @@ def test_an_impossible_edit_is_not_accepted(whole, tmp_path):
     edit(path, gamma=2)
     with pytest.raises(UserError, match="gamma"):
         doctor.accept(path)
+
+
+def told(path):
+    return [finding.text.replace(f"{path}", "RUN") for finding in doctor.examine(path)]
+
+
+def test_what_an_ended_run_must_have_is_missed(whole, tmp_path):
+    path = copy(whole, tmp_path / "run")
+    assert told(path) == []
+    reached = CONFIG.num_updates * CONFIG.steps_per_update
+    sound = path / "metrics.jsonl"
+    lines = sound.read_bytes().splitlines(keepends=True)
+    sound.write_bytes(b"".join(lines[:-1]))
+    last = json.loads(lines[-1])["seed"]
+    assert told(path) == [f"RUN/metrics.jsonl lacks the final scores of seeds {last}"]
+    sound.write_bytes(b"".join(lines))
+    (path / "checkpoints" / str(LAST)).rename(path / "checkpoints" / "2")
+    (text,) = told(path)
+    assert text.startswith(
+        f"it has ended at step {reached:,}, and its newest sound checkpoint is of"
+    )
+    shutil.rmtree(path / "checkpoints")
+    assert told(path) == [f"it has reached step {reached:,}, and no sound checkpoint is there"]
+
+
+def test_a_damaged_memory_of_followers_is_moved_aside(whole, tmp_path):
+    path = copy(whole, tmp_path / "run")
+    memory = path / MEMORY
+    memory.parent.mkdir(exist_ok=True)
+    memory.write_text('{"id": "x", "followers": [], "check": "0"}')
+    assert len(told(path)) == 1
+    mended, left = doctor.repair(path)
+    assert (len(mended), left) == (1, [])
+    assert not memory.exists()
 
 
 def test_an_emptied_log_comes_back_from_the_newest_checkpoint(whole, tmp_path):

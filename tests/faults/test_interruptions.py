@@ -16,7 +16,7 @@ import pytest
 
 import marsrl
 from faults.record import CONFIG, ENV, STOPPED, Stopper
-from faults.tiny import assert_same_run, copy, rows
+from faults.tiny import assert_same_run, copy, digest, rows
 from marsrl.errors import Interrupted, UserError
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
@@ -113,6 +113,19 @@ def test_lost_checkpoints_are_not_a_reason_to_begin_anew(whole, compiled, tmp_pa
     assert sorted(p.name for p in aside.iterdir()) == ["metrics.jsonl", "status.json"]
     shutil.rmtree(aside)
     assert_same_run(path, whole, compiled)
+
+
+def test_a_restart_that_is_refused_takes_nothing_apart(whole, compiled, tmp_path):
+    path = copy(whole, tmp_path / "run")
+    before = digest(path)
+    with pytest.raises(UserError, match="total_steps"):
+        resume(path, env=ENV, restart=True, total_steps=-5)
+    assert digest(path) == before
+    (path / "config.json").write_text("{")
+    before = digest(path)
+    with pytest.raises(UserError, match=r"config\.json"):
+        resume(path, env=ENV, restart=True)
+    assert digest(path) == before
 
 
 def test_checkpoints_that_are_all_damaged_are_named(whole, compiled, tmp_path):

@@ -51,6 +51,19 @@ def test_the_second_writer_is_refused_and_the_first_named(held, tmp_path):
     assert str(writer_of(tmp_path)) == ME
 
 
+def test_a_full_disk_leaves_nothing_held(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(UserError, match="No space left on device"):
+            Lock(tmp_path).take()
+    lock = Lock(tmp_path)
+    lock.take()
+    lock.release()
+
+
 def test_a_released_lock_leaves_no_file(held, tmp_path):
     held.release()
     assert list(tmp_path.iterdir()) == []

@@ -49,6 +49,13 @@ def test_a_place_without_a_name_is_refused(tmp_path, monkeypatch, path):
         RunFolder.check_free(Path(path))
 
 
+def test_a_link_to_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    with pytest.raises(UserError, match="link is a link; choose a folder in it"):
+        RunFolder.check_free(tmp_path / "link")
+
+
 def test_a_folder_with_something_in_it_or_a_file_is_refused(run, tmp_path):
     (tmp_path / "file").touch()
     for path in (run, tmp_path / "file"):
@@ -120,6 +127,11 @@ def test_the_newest_and_the_best_of_each_seed_are_kept_of_equals_the_newest():
     assert (best_update(scores, 3), best_update(scores, 5)) == (0, 0)
     assert best_update({4: {5: float("-inf")}, 6: {5: float("-inf")}}, 5) == 6
     assert best_update(scores, 7) is None
+
+
+def test_what_was_passed_is_passed_again_to_go_on():
+    command = resume_command(Path("run"), Config(objective="passed:mine"))
+    assert command == "marsrl.resume('run', objective=...) in Python, with the objective again"
 
 
 def test_what_goes_on_with_a_run_trusts_the_code_that_it_names():

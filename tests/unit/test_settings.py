@@ -1,5 +1,7 @@
 """Configurations in files, and what they are over and under."""
 
+import dataclasses
+
 import pytest
 
 from marsrl.cli import _config
@@ -25,6 +27,22 @@ def test_a_file_is_over_the_preset_of_its_task(tmp_path):
     expected = preset(LBF, total_steps=1_000_000, seeds=(0, 1, 2, 7), task_settings={"fov": 3})
     assert config == expected
     assert config.core == preset(LBF).core != Config.core
+
+
+def test_the_width_of_another_objective_is_not_taken_out_of_a_run(tmp_path):
+    run = tmp_path / "run"
+    RunFolder.create(run, Config(objective="mars").settled(), ORIGIN)
+    config = _config(["train", "--config", str(run), "--objective", "mappo"])
+    assert dataclasses.replace(config, objective="mappo").settled().eps == 0.2
+    assert config.settled() == Config(objective="mars").settled()
+    RunFolder.create(tmp_path / "wide", Config(objective="mars", eps=2.0), ORIGIN)
+    assert read_config(tmp_path / "wide").eps == 2.0
+
+
+def test_the_value_of_an_option_is_no_option(tmp_path):
+    RunFolder.create(tmp_path / "run", Config(network="mine:boom"), ORIGIN)
+    with pytest.raises(UserError, match=r"network 'mine:boom'.*--trust"):
+        _config(["train", "--config", str(tmp_path / "run"), "--out", "network"])
 
 
 def test_the_task_of_the_command_line_has_its_own_preset(tmp_path):

@@ -17,7 +17,10 @@ def configure_jax(cores: int | None = None) -> None:
     from marsrl.devices import sharding
 
     sharding.use_cpu_cores(cores)
-    cache = Path(os.environ.get("MARSRL_CACHE", Path.home() / ".cache" / "marsrl"))
+    given = os.environ.get("MARSRL_CACHE")
+    cache = Path(given or os.path.expanduser("~/.cache/marsrl"))  # noqa: PTH111 (it never fails)
+    if not given and not cache.is_absolute():  # nobody's home
+        return
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many are small
     _mend(cache)

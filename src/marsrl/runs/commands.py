@@ -136,7 +136,8 @@ class Evaluate:
 
         @jax.jit  # closed over, not static: somebody's environment may be unhashable
         def play(actor: Any, keys: Any) -> Any:
-            return evaluate(policy.networks, actor, policy.env, keys, self.greedy)
+            longest = policy.config.eval_longest
+            return evaluate(policy.networks, actor, policy.env, keys, self.greedy, longest)
 
         with opened(policy.env):
             returns = np.asarray(play(policy.actor, keys).episode_return)
@@ -267,6 +268,7 @@ def _draw(result: Result, policy: Policy) -> None:
     gif = result.path / EPISODE
     if isinstance(policy.env, Drawable) and not _is_of(gif, result.path):
         with _only_said("trained team"):
+            gif.unlink(missing_ok=True)  # of an older team
             render(policy, gif)
             _console.say(f"trained team: {gif}")
 

@@ -6,6 +6,7 @@ unfinished.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,8 @@ from typing import NamedTuple
 from marsrl.errors import UserError
 from marsrl.files import remove, write_beside
 from marsrl.runs.checkpoint import Checkpoints, leftovers
-from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder, outward_links
+from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder, outward_links, resume_command
+from marsrl.runs.followers import MEMORY
 from marsrl.runs.lock import Lock, writer_of
 from marsrl.runs.log import read_lines
 from marsrl.runs.records import DamagedError, Row, from_file, to_line, unchecked
@@ -58,13 +60,15 @@ def examine(path: Path) -> list[Finding]:
     faults = {update: checkpoints.fault(update) for update in checkpoints.complete()}
     newest = max((update for update, fault in faults.items() if not fault), default=None)
     about = {} if newest is None else checkpoints.about(newest)
-    return [
+    of_files = [
         *_leftovers(folder),
         *_config(folder, about),
         *_status(folder, newest, about),
         *_log(folder, checkpoints, newest),
         *_checkpoints(checkpoints, faults, newest),
+        *_followers(folder),
     ]
+    return of_files or _end(folder, newest)
 
 
 def repair(path: Path) -> tuple[list[Finding], list[Finding]]:
@@ -82,8 +86,9 @@ def repair(path: Path) -> tuple[list[Finding], list[Finding]]:
         mended = []
         for finding in found:
             if finding.mend:
-                finding.mend()
-                mended.append(finding)
+                with contextlib.suppress(UserError):  # it is then still found below
+                    finding.mend()
+                    mended.append(finding)
     finally:
         lock.release()
     return mended, examine(path)
@@ -215,6 +220,47 @@ def _checkpoints(
         if update not in faults:
             found.append(Finding(f"{checkpoints.path(update)} has no checksums.json", use))
     return found
+
+
+def _end(folder: RunFolder, newest: int | None) -> list[Finding]:
+    """What a run that has come so far, and whose files are sound, must have and has not."""
+    config, status, reached = folder.config(), folder.status(), folder.reached()
+    again = resume_command(folder.path, config)
+    if newest is None:
+        if not reached:
+            return []
+        restart = resume_command(folder.path, config, "--restart")
+        text = f"it has reached step {reached:,}, and no sound checkpoint is there"
+        return [Finding(text, f"to begin anew, with what is there set aside: {restart}")]
+    if status.get("status") != "finished":
+        return []
+    step = newest * config.steps_per_update
+    if step < reached:
+        text = f"it has ended at step {reached:,}, and its newest sound checkpoint is of {step:,}"
+        return [Finding(text, f"trains from there again: {again}")]
+    seeds = status.get("seeds")
+    ended = {str(seed) for seed in config.seeds if _has_ended(seeds, seed)}
+    told = {(row["kind"], str(row["seed"])) for row in folder.rows()}
+    lacks = [seed for seed in sorted(ended) if not {("last", seed), ("final", seed)} <= told]
+    text = f"{folder.log.path} lacks the final scores of seeds {', '.join(lacks)}"
+    return [Finding(text, f"plays them again: {again}")] if lacks else []
+
+
+def _followers(folder: RunFolder) -> list[Finding]:
+    path = folder.path / MEMORY
+    try:
+        if path.exists():
+            from_file(path)
+        return []
+    except DamagedError as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        remedy = f"moves it to {aside.name}; name the followers again with --log"
+        return [Finding(str(error), remedy, lambda: path.replace(aside) and None)]
+
+
+def _has_ended(seeds: object, seed: int) -> bool:
+    of_seed = seeds.get(str(seed)) if isinstance(seeds, dict) else None
+    return isinstance(of_seed, dict) and of_seed.get("status") == "finished"
 
 
 def _key(row: Row) -> tuple[object, ...]:

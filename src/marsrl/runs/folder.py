@@ -24,6 +24,8 @@ from marsrl.trust import KINDS, is_foreign
 CONFIG = "config.json"
 STATUS = "status.json"
 METRICS = "metrics.jsonl"
+PASSED = "passed:"
+"""What the records of a run call an objective that was passed as an object begins with."""
 PICTURES = CURVE, EPISODE = "learning_curve.png", "episode.gif"
 """What is drawn of a run at its end."""
 
@@ -50,10 +52,12 @@ class RunFolder:
         """
         check_named(path)
         try:
-            if path.is_dir() and not any(path.iterdir()):
-                return
-            if path.exists() or path.is_symlink():
+            empty = path.is_dir() and not any(path.iterdir())
+            if (path.exists() or path.is_symlink()) and not empty:
                 raise FileExistsError
+            if empty and (path.is_symlink() or path.is_mount()):  # nothing can be renamed to it
+                kind = "a link" if path.is_symlink() else "where something is mounted"
+                raise UserError(f"{path} is {kind}; choose a folder in it, such as {path / 'mine'}")
             place = next(p for p in path.absolute().parents if p.exists())
         except OSError as error:
             raise _cannot_create(path, error) from error
@@ -302,6 +306,8 @@ def _object(path: Path) -> Row:
 
 def resume_command(folder: Path, config: Config, *options: str) -> str:
     """What goes on with a run, for somebody who trusts the code that it names, if it names any."""
+    if config.objective.startswith(PASSED):
+        return f"marsrl.resume({str(folder)!r}, objective=...) in Python, with the objective again"
     foreign = any(is_foreign(kind, getattr(config, kind) or "") for kind in KINDS)
     words = ["marsrl", "resume", str(folder), *options, *(["--trust"] if foreign else [])]
     return join(words)

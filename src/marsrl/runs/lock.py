@@ -102,7 +102,7 @@ class Lock:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(self._me._asdict()).encode(), 0)
                 return descriptor
-            except UserError:
+            except BaseException:  # a full disk, too
                 os.close(descriptor)
                 raise
 

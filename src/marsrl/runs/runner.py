@@ -23,7 +23,7 @@ from marsrl.envs.registry import make
 from marsrl.errors import UserError
 from marsrl.learner.program import Program
 from marsrl.objectives import Objective
-from marsrl.runs.folder import Onlooker, RunFolder
+from marsrl.runs.folder import PASSED, Onlooker, RunFolder
 from marsrl.runs.followers import Follower, choose, following
 from marsrl.runs.lock import Lock
 from marsrl.runs.loop import Loop
@@ -155,25 +155,22 @@ def resume(
     from_first(lambda: list(choose(followers or ())))
     with _writing(path) as lock:
         monitor = _monitor(monitor)
-        if restart and (aside := from_first(lambda: str(folder.set_aside() or ""))):
-            monitor.message(f"begins anew; what was there is now in {aside}")
-        from_first(folder.check_resumable)
+        if not restart:
+            from_first(folder.check_resumable)
         config = folder.config()
         if expected is not None and config.settled() != expected.settled():
             raise UserError(f"{path} was started with another configuration; choose another folder")
         _check_code(path, config, env, objective, trust or expected is not None)
         if total_steps is not None:
-            config = _extended(folder, config, total_steps)
+            config = _extended(config, total_steps, 0 if restart else from_first(folder.reached))
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
         seconds = _compile(program, monitor)
+        if restart and (aside := from_first(lambda: str(folder.set_aside() or ""))):
+            monitor.message(f"begins anew; what was there is now in {aside}")
         (result,) = _run(program, [config], [path], monitor, seconds, [lock], followers)
         return result
-
-
-_PASSED = "passed:"
-"""What the records of a run call an objective that was passed as an object begins with."""
 
 
 def _recorded(config: Config, objective: Objective | None) -> Config:
@@ -181,7 +178,7 @@ def _recorded(config: Config, objective: Objective | None) -> Config:
     if objective is not None:
         name = re.sub(r"\W|^(?=\d|$)", "_", objective.name)  # an identifier
         own = {"eps": objective.region.widths[1], "eps_low": None, "eps_high": None}
-        config = replace(config, objective=f"{_PASSED}{name}", **own)
+        config = replace(config, objective=f"{PASSED}{name}", **own)
     return config.settled()
 
 
@@ -192,10 +189,10 @@ def _check_code(
     source = path / "config.json"
     if env is None:
         check_trusted("task", config.task, source, trust)
-    if objective is None and config.objective.startswith(_PASSED):
+    if objective is None and config.objective.startswith(PASSED):
         raise UserError(
             f"{path} was trained with an objective that was passed as an object, "
-            f"{config.objective.removeprefix(_PASSED)}; pass it again: resume(objective=...)"
+            f"{config.objective.removeprefix(PASSED)}; pass it again: resume(objective=...)"
         )
     if objective is None:
         check_trusted("objective", config.objective, source, trust)
@@ -213,17 +210,15 @@ def _writing(path: Path) -> Iterator[Lock]:
         lock.release()
 
 
-def _extended(folder: RunFolder, config: Config, total_steps: int) -> Config:
-    """The configuration of a run that is to train up to so many steps."""
-    reached = from_first(folder.reached)
+def _extended(config: Config, total_steps: int, reached: int) -> Config:
+    """The configuration of a run that has reached a step and is to train up to so many."""
     longer = replace(config, total_steps=total_steps)
     distance = config.num_updates / config.num_evaluations
     evaluations = max(1, round(longer.num_updates / distance))
     longer = replace(longer, num_evaluations=min(evaluations, longer.num_updates))
     if longer.num_updates * longer.steps_per_update < reached:
         raise UserError(
-            f"total_steps = {total_steps}, expected {reached} at least, which {folder.path} has "
-            "trained already"
+            f"total_steps = {total_steps}, expected {reached} at least, which are trained already"
         )
     return longer
 

@@ -23,7 +23,7 @@ from marsrl.runs.records import Row, from_file, to_file
 
 FOLDER = "logs"
 """Of a run folder, for what followers write."""
-_FILE = "followers.json"
+MEMORY = f"{FOLDER}/followers.json"
 _LONGEST_ID = 64
 _CLASSES = {
     "tensorboard": "TensorBoard",
@@ -98,6 +98,7 @@ class Followers:
         self, followers: dict[str, Follower], run: Followed | None, say: Callable[[str], None]
     ) -> None:
         self._followers = dict(followers)
+        self._started = False
         self._run = run
         self._say = say
 
@@ -106,6 +107,7 @@ class Followers:
         run = self._run
         if run is None:
             return
+        self._started = True
 
         def start(name: str, follower: Follower) -> None:
             if where := follower.start(run, rows):
@@ -118,7 +120,9 @@ class Followers:
         self._tell(lambda _, follower: follower.append(rows))
 
     def close(self) -> None:
-        """Ends each."""
+        """Ends each, if they have begun."""
+        if not self._started:
+            return
         self._tell(lambda _, follower: follower.close())
 
     def _tell(self, do: Callable[[str, Follower], None]) -> None:
@@ -148,7 +152,10 @@ def choose(followers: Sequence[str | Follower]) -> dict[str, Follower]:
         if isinstance(follower, str):
             chosen[follower] = _make(follower)
         else:
-            chosen[type(follower).__name__] = follower
+            name, same = type(follower).__name__, 2
+            while name in chosen:
+                name, same = f"{type(follower).__name__}-{same}", same + 1
+            chosen[name] = follower
     return chosen
 
 
@@ -219,7 +226,7 @@ def _memory(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / FOLDER / _FILE
+    path = folder / MEMORY
     if not path.exists():
         return {"id": "", "followers": []}
     memory = from_file(path)
@@ -229,7 +236,7 @@ def _memory(folder: Path) -> dict[str, Any]:
 
 
 def _remember(folder: Path, names: Sequence[str]) -> None:
-    path = folder / FOLDER / _FILE
+    path = folder / MEMORY
     path.parent.mkdir(exist_ok=True)
     readable = re.sub(r"[^\w.-]+", "-", folder.absolute().name)[:_LONGEST_ID]
     run_id = _memory(folder)["id"] or f"{readable}-{uuid4().hex[:8]}"
