@@ -458,3 +458,16 @@ def test_a_wider_region_lets_a_sample_go_further(name):
     ]
     assert np.all(np.diff(slopes, axis=0) >= 0)
     assert np.all(slopes[-1] > slopes[0])
+
+
+def test_the_clip_has_its_whole_slope_exactly_at_an_edge():
+    """Where the lesser of two equal numbers has one of libraries' own making."""
+    region, advantage = TrustRegion.additive(0.2), jnp.float32([1.5, -2.0])
+    # log-ratios whose float32 ratio is an edge's
+    for edge in (region.lower, region.upper):
+        near = np.float32(np.log(edge)) + np.arange(-40, 41, dtype=np.float32) * 1.2e-8
+        u = near[np.asarray(jnp.exp(jnp.float32(near))) == np.float32(edge)][:1]
+        assert len(u)
+        slope = jax.grad(lambda u, a: objectives.clipped(u, a, region).sum())
+        for a in advantage:
+            np.testing.assert_allclose(slope(jnp.float32(u), a), np.float32(edge) * a, rtol=1e-6)

@@ -68,9 +68,10 @@ def clipped(log_ratio: Array, advantage: Array, region: TrustRegion) -> Array:
     u, beyond = _split(log_ratio)
     r = xp.exp(u)
     unclipped = r * advantage
-    value = xp.minimum(unclipped, xp.clip(r, region.lower, region.upper) * advantage)
-    slope = xp.where(value < unclipped, 0.0, unclipped)
-    return value + slope * beyond
+    stopped = xp.clip(r, region.lower, region.upper) * advantage
+    left = stopped < unclipped  # not the lesser of the two: libraries differ on its slope in a tie
+    slope = xp.where(left, 0.0, unclipped)
+    return xp.where(left, stopped, unclipped) + slope * beyond
 
 
 def rolled_back(log_ratio: Array, advantage: Array, region: TrustRegion) -> Array:
