@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import NEVER, Pictured, Scripted
+from environments import NEVER, Furnished, Pictured, Scripted, small_config
 from marsrl.bench.rows import EPISODE_COLUMNS
 from marsrl.config import Config
 from marsrl.envs.check import NonconformingEnvironment, check_env
 from marsrl.envs.check.play import _listed
-from marsrl.envs.vector import EpisodeStats
+from marsrl.envs.vector import EpisodeStats, VectorEnv, opened, vectorize
 from marsrl.errors import UserError
 from marsrl.learner.algorithm import episode_metrics
+from marsrl.learner.program import Program
 from marsrl.runs.member import score_rows
 from marsrl.runs.runner import train
 from marsrl.types import RESERVED_METRICS, Box, Discrete, MultiDiscrete
@@ -306,6 +307,32 @@ def test_shapes(env, sentence):
     found = failures(env)
     assert len(found) == 1
     assert found[0].startswith(sentence)
+
+
+class NamedLikeOurs(Scripted):
+    """Has for itself what environments outside of JAX have for the library."""
+
+    notes = "hello"
+    on_host = True
+    task = 3
+
+    def vectorized(self):
+        raise ArithmeticError
+
+    def check(self, action):
+        raise ArithmeticError
+
+    def close(self):
+        raise ArithmeticError
+
+
+def test_what_an_environment_has_for_itself_is_not_called():
+    env = NamedLikeOurs()
+    assert check_env(env) == check_env(Scripted())
+    assert type(vectorize(env)) is VectorEnv
+    with opened(env):
+        pass
+    Program(small_config(), env).close()
 
 
 class Leaking(Scripted):
