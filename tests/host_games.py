@@ -160,6 +160,31 @@ class Simple(ParallelEnv):
         return dict.fromkeys((*self.agents, *self.possible_agents), value)
 
 
+class Counting(Simple):
+    """One sees the step, the episode's length and its seed; lengths differ."""
+
+    max_cycles = 15
+
+    def observation_space(self, agent):
+        return spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+    def reset(self, seed=None, options=None):
+        self.t, self.agents = 0, list(self.possible_agents)
+        self.episode = 3 + seed % 12, seed % 1000
+        return self._seen(), {}
+
+    def step(self, actions):
+        self.t += 1
+        over = self.t == self.episode[0]
+        results = [self._of_all(x) for x in (1.0, over, False)]
+        seen = self._seen()
+        self.agents = [] if over else self.agents
+        return seen, *results, {}
+
+    def _seen(self):
+        return self._of_all(np.array([self.t, *self.episode], np.float32))
+
+
 class Joining(Simple):
     agents_by_step = (("a",), ("a", "b"), ("a", "b"))
 
@@ -325,6 +350,16 @@ class Exiting(Failing):
 
             os._exit(7)
         return super().step(actions)
+
+
+class Leaving(Simple):
+    """`b` leaves in the first step, and is not paid."""
+
+    agents_by_step = (("a", "b"), ("a",), ("a",))
+
+    def step(self, actions):
+        seen, rewards, *others = super().step(actions)
+        return seen, {"a": rewards["a"]}, *others
 
 
 class Robots(Simple):

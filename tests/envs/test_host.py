@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 import marsrl
-from environments import prepare, small_config
-from host_games import Climb, ClimbInJax, Dials, Robots, Signals, Stateless
+from environments import prepare, small_config, untrained_policy
+from host_games import Climb, ClimbInJax, Dials, Leaving, Robots, Signals, Simple, Stateless
 from marsrl import system
 from marsrl.envs.check import check_env
 from marsrl.envs.host import crew
@@ -36,8 +36,10 @@ from marsrl.runs.commands import Evaluate
 from marsrl.runs.monitor import Silent
 from marsrl.runs.render import render
 from marsrl.runs.runner import resume, train
+from marsrl.takeaway.recorded import BATCH, record
 
 CLIMB = "pettingzoo:host_games:Climb"
+COUNTING = "pettingzoo:host_games:Counting"
 SIGNALS = "pettingzoo:host_games:Signals"
 STATELESS = "pettingzoo:host_games:Stateless"
 
@@ -467,6 +469,26 @@ def test_the_team_acts_and_is_evaluated(run, capsys):
     render(policy, run / "episode.gif")
     with Image.open(run / "episode.gif") as picture:
         assert picture.size == (8, 6)
+
+
+def test_what_is_recorded_of_an_exported_team_are_whole_episodes_of_each_environment(processes):
+    policy = untrained_policy(make(COUNTING), small_config(core="ff"))
+    recorded = record(policy, 30 * BATCH)
+    assert recorded.source.startswith("played")
+    (step, *episode), first = np.moveaxis(recorded.seen.obs[:, :, 0], -1, 0), recorded.seen.first
+    np.testing.assert_array_equal(step == 0, first)
+    assert (first.sum(0) > 1).all()
+    goes_on = ~first[1:]
+    np.testing.assert_array_equal(step[1:][goes_on], step[:-1][goes_on] + 1)
+    assert all((of[1:] == of[:-1])[goes_on].all() for of in episode)
+    np.testing.assert_array_equal(step[:-1][~goes_on] + 1, episode[0][:-1][~goes_on])
+    assert processes
+    assert all(p.process.returncode == 0 for p in processes)
+
+
+def test_a_fault_while_a_team_is_recorded_is_told():
+    policy = untrained_policy(make("pettingzoo:host_games:Failing"), small_config(core="ff"))
+    assert "thirty is too much" in record(policy, 40 * BATCH).source
 
 
 def test_an_environment_that_cannot_draw_is_not_rendered():
