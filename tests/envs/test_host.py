@@ -22,12 +22,13 @@ from environments import prepare, small_config, untrained_policy
 from host_games import Climb, ClimbInJax, Dials, Leaving, Robots, Signals, Simple, Stateless
 from marsrl import system
 from marsrl.envs.check import check_env
+from marsrl.envs.export import to_jaxmarl
 from marsrl.envs.host import crew
 from marsrl.envs.host.film import filmed
 from marsrl.envs.host.game import Game, outputs
 from marsrl.envs.host.layout import read_layout
 from marsrl.envs.registry import make
-from marsrl.envs.vector import opened, split_each
+from marsrl.envs.vector import VectorEnv, opened, split_each
 from marsrl.errors import UserError
 from marsrl.learner.evaluate import play, random_policy
 from marsrl.learner.program import Program
@@ -157,6 +158,49 @@ def test_a_state_cannot_be_used_twice():
         jax.block_until_ready(step(key, state, still + 1))
         with pytest.raises(UserError, match="used a second time"):
             env.check()
+
+
+def test_a_state_from_before_a_new_start_cannot_be_used():
+    env = make(COUNTING)
+    key, still = jax.random.key(0), jnp.zeros(2, jnp.int32)
+    with opened(env):
+        state, _ = env.reset(key)
+        jax.block_until_ready(env.reset(key))
+        jax.block_until_ready(env.step(key, state, still))
+        with pytest.raises(UserError, match="used a second time"):
+            env.check()
+
+
+def test_a_state_from_before_random_steps_cannot_be_used():
+    env = make(COUNTING).vectorized()
+    keys = jax.random.split(jax.random.key(0), 3)
+    with opened(env):
+        before = env.reset(keys)
+        jax.block_until_ready(env.stagger(keys, before, 1))
+        still, pool = jnp.zeros((3, 2), jnp.int32), env.empty_pool(keys, 1)
+        jax.block_until_ready(env.step(keys, before, still, pool))
+        with pytest.raises(UserError, match="used a second time"):
+            env.check()
+
+
+def test_random_steps_are_played_once_from_a_start():
+    env = make(COUNTING).vectorized()
+    keys = jax.random.split(jax.random.key(0), 3)
+    with opened(env):
+        before = env.reset(keys)
+        for _ in range(2):
+            jax.block_until_ready(env.stagger(keys, before, 1))
+        with pytest.raises(UserError, match="used a second time"):
+            env.check()
+
+
+def test_where_an_environment_outside_of_jax_cannot_serve_is_said():
+    env = make(COUNTING)
+    with pytest.raises(UserError, match=r"Counting is played outside of JAX.*vectorize"):
+        VectorEnv(env)
+    pytest.importorskip("jaxmarl")
+    with pytest.raises(UserError, match=r"pettingzoo:host_games:Counting.*to_pettingzoo"):
+        to_jaxmarl(env)
 
 
 # --- One game, without processes ------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 
 from marsrl.envs.base import Environment
 from marsrl.envs.flat import flat
+from marsrl.envs.vector import OnHost
 from marsrl.errors import UserError
 from marsrl.extras import require
 from marsrl.types import Box, Discrete, Key, MultiDiscrete, Space, TimeStep
@@ -155,9 +156,16 @@ class PettingZooMethods:
             raise UserError(f"{self.metadata['name']} has no draw method, so it cannot be rendered")
         return self.env.draw(self._state, "")  # pyright: ignore[reportAttributeAccessIssue]
 
+    def close(self) -> None:
+        """Ends the processes of an environment outside of JAX."""
+        if isinstance(self.env, OnHost):
+            self.env.close()
+
     def _take(self, result: tuple[Any, TimeStep]) -> None:
         state, time_step = result
         self._moment = state, jax.device_get(time_step)
+        if isinstance(self.env, OnHost):
+            self.env.check()
 
     def _next_key(self) -> Key:
         self._key, key = jax.random.split(self._key)
