@@ -136,10 +136,7 @@ class VectorEnv:
         none = jnp.zeros(key.shape, jnp.int32)
 
         def blank(leaf: jax.ShapeDtypeStruct) -> Array:
-            shape = (*key.shape, size, *leaf.shape[1:])
-            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                return jnp.broadcast_to(key.reshape((-1,) + (1,) * (len(shape) - 1)), shape)
-            return jnp.zeros(shape, leaf.dtype)
+            return jnp.zeros((*key.shape, size, *leaf.shape[1:]), leaf.dtype)
 
         return Pool(key, jax.tree.map(blank, starts), none, none)
 
