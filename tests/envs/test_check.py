@@ -294,6 +294,14 @@ def untraceable(state, time_step, key):
             "step: metrics['won'] is (2,) float32, expected () float32 or int32 or bool",
         ),
         (
+            Broken(reset_change=replaced(metrics=lambda *_: {"won": jnp.int32(0)})),
+            "step: metrics['won'] is float32, expected int32 as in reset; both must have one type",
+        ),
+        (
+            Broken(reset_change=replaced(metrics=lambda *_: {"won": jnp.bool_(False)})),
+            "step: metrics['won'] is float32, expected bool as in reset; both must have one type",
+        ),
+        (
             Broken(step_change=lambda state, time_step, key: ((state, 0), time_step)),
             "step changes the structure of the state from PyTreeDef",
         ),
@@ -307,6 +315,44 @@ def test_shapes(env, sentence):
     found = failures(env)
     assert len(found) == 1
     assert found[0].startswith(sentence)
+
+
+def test_a_metric_may_be_a_plain_number_at_the_start():
+    check_env(Broken(reset_change=replaced(metrics=lambda *_: {"won": 0})))
+
+
+@dataclass(frozen=True)
+class BrokenDictionaries(Furnished):
+    """`Furnished`, whose dictionaries are put through `change` in every step."""
+
+    change: object = None
+
+    def step(self, key, state, action):
+        state, time_step = super().step(key, state, action)
+        return state, time_step._replace(obs=self.change(time_step.obs))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda obs: obs | {"view": obs["view"].astype(jnp.float32)},
+            "step: obs['view'] is (2, 9, 4, 2) float32, expected (2, 9, 4, 2) uint8 as in reset",
+        ),
+        (
+            lambda obs: {"body": obs["body"], "zoom": obs["view"]},
+            "step: obs['view'] is missing, expected (2, 9, 4, 2) uint8 as in reset\n"
+            "step: obs['zoom'] is (2, 9, 4, 2) uint8, expected none as in reset",
+        ),
+        (
+            lambda obs: obs | {"view": obs["view"].transpose(0, 2, 1, 3)},
+            "step: obs['view'] is (2, 4, 9, 2) uint8, expected (2, 9, 4, 2) uint8 as in reset",
+        ),
+    ],
+    ids=["type", "name", "order"],
+)
+def test_a_dictionary_is_made_of_the_same_in_every_step(change, sentence):
+    assert "\n".join(failures(BrokenDictionaries(change=change))) == sentence
 
 
 class NamedLikeOurs(Scripted):
@@ -343,8 +389,13 @@ class Leaking(Scripted):
         return super().step(key, state, action)
 
 
-def test_a_leaked_tracer():
-    assert failures(Leaking()) == (
+class LeakingDictionaries(Leaking, Furnished):
+    pass
+
+
+@pytest.mark.parametrize("env", [Leaking(), LeakingDictionaries()])
+def test_a_leaked_tracer(env):
+    assert failures(env) == (
         "it keeps a traced value in self.last; expected all that changes in the state",
     )
 
