@@ -362,6 +362,11 @@ class Leaving(Simple):
         return seen, {"a": rewards["a"]}, *others
 
 
+class Immense(Simple):
+    def action_space(self, agent):
+        return spaces.Box(-3e38, 3e38, (1,), np.float32)
+
+
 class Robots(Simple):
     """Continuous: `a` has one dimension from 0 to 1, `b` a square from -2 to 4; seen in bytes."""
 

@@ -144,6 +144,7 @@ def with_spec(**changes):
             with_spec(action=Box(1, ((0.0,),))),
             "spec.action is Box(num_dims=1, low=((0.0,),), high=",
         ),
+        (with_spec(action=Box(2, -3e38, 3e38)), "spec.action is Box(num_dims=2, low=-3e+38, high"),
         (with_spec(action=Box(1, -(10**400))), "spec.action is Box(num_dims=1, low=-10000"),
         (
             with_spec(action=Box(1, float("nan"))),

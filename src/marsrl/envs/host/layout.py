@@ -242,8 +242,13 @@ def _actions(task: str, agent: Any, space: Any) -> Actions:
             "MultiBinary or Box"
         )
     bounds = np.stack([space.low, space.high]).reshape(2, -1)
-    if not np.isfinite(bounds).all() or not bounds.size:
-        raise UserError(f"{task}: agent {agent} has actions {shown(space)}, expected finite bounds")
+    bounds, largest = bounds.astype(np.float64), np.finfo(np.float32).max
+    known = bounds.size and (np.abs(bounds) < largest).all()
+    if not known or not (bounds[1] - bounds[0] < largest).all():
+        raise UserError(
+            f"{task}: agent {agent} has actions {shown(space)}, expected finite bounds that are "
+            "less than 3.4e38 apart"
+        )
     low, high = (tuple(map(float, x)) for x in bounds)
     return Actions(*form, low=low, high=high)
 
