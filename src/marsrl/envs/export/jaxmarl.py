@@ -12,6 +12,7 @@ import numpy as np
 
 from marsrl.envs.adapters.jaxmarl.library import library
 from marsrl.envs.base import Environment
+from marsrl.envs.export.seen import numbers_of
 from marsrl.envs.flat import flat
 from marsrl.envs.vector import OnHost
 from marsrl.errors import UserError
@@ -86,7 +87,8 @@ class JaxMARLMethods:
             bounds = np.asarray(spec.action.low), np.asarray(spec.action.high)
             action = spaces.Box(*bounds, (spec.action.num_dims,))
         self.action_spaces = dict.fromkeys(self.agents, action)
-        obs = spaces.Box(-np.inf, np.inf, spec.obs_shape)
+        seen, _ = numbers_of(env)
+        obs = spaces.Box(seen.low, seen.high, spec.obs_shape, seen.dtype)
         self.observation_spaces = dict.fromkeys(self.agents, obs)
 
     @property
