@@ -352,6 +352,24 @@ class Exiting(Failing):
         return super().step(actions)
 
 
+class Overflowing(Simple):
+    """Says that it shows bytes, and shows something else."""
+
+    def observation_space(self, agent):
+        return spaces.Box(0, 255, (1,), np.uint8)
+
+    def step(self, actions):
+        return (self._of_all(np.array([300.0])), *super().step(actions)[1:])
+
+
+class Unpaid(Simple):
+    """Forgets the reward of `b`, who is still there."""
+
+    def step(self, actions):
+        seen, rewards, *others = super().step(actions)
+        return seen, {"a": rewards["a"]}, *others
+
+
 class Leaving(Simple):
     """`b` leaves in the first step, and is not paid."""
 
@@ -365,6 +383,11 @@ class Leaving(Simple):
 class Immense(Simple):
     def action_space(self, agent):
         return spaces.Box(-3e38, 3e38, (1,), np.float32)
+
+
+class Blind(Simple):
+    def observation_space(self, agent):
+        return spaces.Dict({"action_mask": spaces.MultiBinary(2)})
 
 
 class Robots(Simple):

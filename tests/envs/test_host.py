@@ -234,6 +234,29 @@ def test_boxes_get_numbers_of_their_own_kind():
     assert "rounded" in "".join(make("pettingzoo:host_games:Dials").notes)
 
 
+@pytest.mark.parametrize(
+    ("shown", "kept"), [([0.5], None), ([-7], None), ([np.nan], None), ([255.0], 255), ([True], 1)]
+)
+def test_bytes_hold_what_is_shown(monkeypatch, shown, kept):
+    made, now = game(robots := Robots())
+    seen = {agent: np.array(shown) for agent in robots.possible_agents}
+    monkeypatch.setattr(Robots, "step", lambda self, _: (seen, *Simple.step(self, {})[1:]))
+    action = np.zeros((2, 4), np.float32)
+    if kept is None:
+        with pytest.raises(UserError, match="at step 1, expected whole numbers from 0 to 255"):
+            made.step(action, now)
+    else:
+        made.step(action, now)
+        assert now["obs"].tolist() == [[kept]] * 2
+
+
+def test_who_has_left_need_not_be_paid():
+    made, now = game(Leaving())
+    made.step(np.zeros(2, np.int32), now)
+    assert now["agent_mask"].tolist() == [True, False]
+    assert now["reward"].tolist() == [1.0, 0.0]
+
+
 def test_a_horizon_of_ones_own_truncates():
     made, now = game(Climb(max_cycles=100), horizon=2)
     still = np.zeros(2, np.int32)

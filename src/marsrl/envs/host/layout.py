@@ -204,6 +204,11 @@ def reader(task: str, agent: Any, space: Any) -> Reader:
     if not has_mask:
         return _plain_reader(spaces, task, agent, space)
     rest = {name: part for name, part in space.spaces.items() if name != "action_mask"}
+    if not rest:
+        raise UserError(
+            f"{task}: agent {agent} observes its action_mask alone, expected an observation beside "
+            "it"
+        )
     if set(rest) == {"observation"}:
         plain = _plain_reader(spaces, task, agent, rest["observation"])
         return plain._replace(read=lambda x: plain.read(x["observation"]), has_mask=True)
