@@ -102,6 +102,10 @@ class Games(Protocol):
         """Plays actions (E, N)."""
         ...
 
+    def close(self) -> None:
+        """Ends what they hold."""
+        ...
+
 
 class Cover:
     """Agents on a ring cover places on it: paid is the share of the places that have an agent.
@@ -151,6 +155,9 @@ class Cover:
         self._counted = self._counted | done
         return outcome
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class TaskOfMarsrl:
     """A task of marsrl: tensors in and out."""
@@ -159,9 +166,9 @@ class TaskOfMarsrl:
         import jax
 
         import marsrl
-        from marsrl.envs.vector import VectorEnv, split_each
+        from marsrl.envs.vector import split_each, vectorize
 
-        env = VectorEnv(marsrl.make(task))
+        self._env = env = vectorize(marsrl.make(task))
         keys = split_each(jax.random.split(jax.random.key(seed), num_envs), 4)
         start = env.stagger(keys[0], env.reset(keys[1]), 4)
         self._now = start, keys[2], env.empty_pool(keys[3], 4)
@@ -184,7 +191,13 @@ class TaskOfMarsrl:
         self._now, at, episodes = self._step(self._now, action.int().numpy())
         told = (at.global_state, at.reward.mean(-1), at.terminated, at.done)
         episode_return = tensor(episodes.episode_return).where(tensor(episodes.ended), torch.nan)
-        return Outcome(*map(tensor, told), episode_return)
+        outcome = Outcome(*map(tensor, told), episode_return)
+        self._env.check()  # of PettingZoo and Gymnasium: compiled programs cannot raise
+        return outcome
+
+    def close(self) -> None:
+        """Ends the processes that play environments of PettingZoo and Gymnasium."""
+        self._env.close()
 
 
 def tensor(array: Any) -> Tensor:
@@ -327,6 +340,7 @@ def train(args: Args) -> tuple[Team, list[float]]:
                 f"{(i + 1) * steps.action[..., 0].numel():11,} steps  return {returns[-1]:.2f}",
                 flush=True,
             )
+    games.close()
     return team, returns
 
 

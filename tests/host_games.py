@@ -160,6 +160,31 @@ class Simple(ParallelEnv):
         return dict.fromkeys((*self.agents, *self.possible_agents), value)
 
 
+class Counting(Simple):
+    """One sees the step, the episode's length and its seed; lengths differ."""
+
+    max_cycles = 15
+
+    def observation_space(self, agent):
+        return spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+    def reset(self, seed=None, options=None):
+        self.t, self.agents = 0, list(self.possible_agents)
+        self.episode = 3 + seed % 12, seed % 1000
+        return self._seen(), {}
+
+    def step(self, actions):
+        self.t += 1
+        over = self.t == self.episode[0]
+        results = [self._of_all(x) for x in (1.0, over, False)]
+        seen = self._seen()
+        self.agents = [] if over else self.agents
+        return seen, *results, {}
+
+    def _seen(self):
+        return self._of_all(np.array([self.t, *self.episode], np.float32))
+
+
 class Joining(Simple):
     agents_by_step = (("a",), ("a", "b"), ("a", "b"))
 
@@ -325,6 +350,44 @@ class Exiting(Failing):
 
             os._exit(7)
         return super().step(actions)
+
+
+class Overflowing(Simple):
+    """Says that it shows bytes, and shows something else."""
+
+    def observation_space(self, agent):
+        return spaces.Box(0, 255, (1,), np.uint8)
+
+    def step(self, actions):
+        return (self._of_all(np.array([300.0])), *super().step(actions)[1:])
+
+
+class Unpaid(Simple):
+    """Forgets the reward of `b`, who is still there."""
+
+    def step(self, actions):
+        seen, rewards, *others = super().step(actions)
+        return seen, {"a": rewards["a"]}, *others
+
+
+class Leaving(Simple):
+    """`b` leaves in the first step, and is not paid."""
+
+    agents_by_step = (("a", "b"), ("a",), ("a",))
+
+    def step(self, actions):
+        seen, rewards, *others = super().step(actions)
+        return seen, {"a": rewards["a"]}, *others
+
+
+class Immense(Simple):
+    def action_space(self, agent):
+        return spaces.Box(-3e38, 3e38, (1,), np.float32)
+
+
+class Blind(Simple):
+    def observation_space(self, agent):
+        return spaces.Dict({"action_mask": spaces.MultiBinary(2)})
 
 
 class Robots(Simple):

@@ -195,6 +195,24 @@ class TestTorch:
         assert team.ids.shape == (4, 4)
         assert len(returns) == 2
 
+    def test_an_environment_of_pettingzoo_is_paid_for_whole_episodes(self, ppo, monkeypatch):
+        """Every step of which pays one, and whose length is seen."""
+        pytest.importorskip("pettingzoo")
+        monkeypatch.setenv("MARSRL_WORKERS", "1")
+        games = ppo.make_games(ppo.Args(task="pettingzoo:host_games:Counting", num_envs=2))
+        known_ever = 0
+        try:
+            for _ in range(32):
+                length = games.seen().obs[:, 0, 1]
+                outcome = games.step(torch.zeros(2, 2))
+                known = outcome.episode_return.isfinite()
+                assert (outcome.episode_return == length)[known].all()
+                assert not known[~outcome.done].any()
+                known_ever += int(known.sum())
+        finally:
+            games.close()
+        assert known_ever > 1
+
 
 class TestJaxmarl:
     """A trainer in JAX around an environment of JaxMARL."""

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from environments import NEVER, Pictured, Scripted
+from environments import NEVER, Furnished, Pictured, Scripted, small_config
 from marsrl.bench.rows import EPISODE_COLUMNS
 from marsrl.config import Config
 from marsrl.envs.check import NonconformingEnvironment, check_env
 from marsrl.envs.check.play import _listed
-from marsrl.envs.vector import EpisodeStats
+from marsrl.envs.vector import EpisodeStats, VectorEnv, opened, vectorize
 from marsrl.errors import UserError
 from marsrl.learner.algorithm import episode_metrics
+from marsrl.learner.program import Program
 from marsrl.runs.member import score_rows
 from marsrl.runs.runner import train
 from marsrl.types import RESERVED_METRICS, Box, Discrete, MultiDiscrete
@@ -143,6 +144,7 @@ def with_spec(**changes):
             with_spec(action=Box(1, ((0.0,),))),
             "spec.action is Box(num_dims=1, low=((0.0,),), high=",
         ),
+        (with_spec(action=Box(2, -3e38, 3e38)), "spec.action is Box(num_dims=2, low=-3e+38, high"),
         (with_spec(action=Box(1, -(10**400))), "spec.action is Box(num_dims=1, low=-10000"),
         (
             with_spec(action=Box(1, float("nan"))),
@@ -293,6 +295,14 @@ def untraceable(state, time_step, key):
             "step: metrics['won'] is (2,) float32, expected () float32 or int32 or bool",
         ),
         (
+            Broken(reset_change=replaced(metrics=lambda *_: {"won": jnp.int32(0)})),
+            "step: metrics['won'] is float32, expected int32 as in reset; both must have one type",
+        ),
+        (
+            Broken(reset_change=replaced(metrics=lambda *_: {"won": jnp.bool_(False)})),
+            "step: metrics['won'] is float32, expected bool as in reset; both must have one type",
+        ),
+        (
             Broken(step_change=lambda state, time_step, key: ((state, 0), time_step)),
             "step changes the structure of the state from PyTreeDef",
         ),
@@ -308,6 +318,70 @@ def test_shapes(env, sentence):
     assert found[0].startswith(sentence)
 
 
+def test_a_metric_may_be_a_plain_number_at_the_start():
+    check_env(Broken(reset_change=replaced(metrics=lambda *_: {"won": 0})))
+
+
+@dataclass(frozen=True)
+class BrokenDictionaries(Furnished):
+    """`Furnished`, whose dictionaries are put through `change` in every step."""
+
+    change: object = None
+
+    def step(self, key, state, action):
+        state, time_step = super().step(key, state, action)
+        return state, time_step._replace(obs=self.change(time_step.obs))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda obs: obs | {"view": obs["view"].astype(jnp.float32)},
+            "step: obs['view'] is (2, 9, 4, 2) float32, expected (2, 9, 4, 2) uint8 as in reset",
+        ),
+        (
+            lambda obs: {"body": obs["body"], "zoom": obs["view"]},
+            "step: obs['view'] is missing, expected (2, 9, 4, 2) uint8 as in reset\n"
+            "step: obs['zoom'] is (2, 9, 4, 2) uint8, expected none as in reset",
+        ),
+        (
+            lambda obs: obs | {"view": obs["view"].transpose(0, 2, 1, 3)},
+            "step: obs['view'] is (2, 4, 9, 2) uint8, expected (2, 9, 4, 2) uint8 as in reset",
+        ),
+    ],
+    ids=["type", "name", "order"],
+)
+def test_a_dictionary_is_made_of_the_same_in_every_step(change, sentence):
+    assert "\n".join(failures(BrokenDictionaries(change=change))) == sentence
+
+
+class NamedLikeOurs(Scripted):
+    """Has for itself what environments outside of JAX have for the library."""
+
+    notes = "hello"
+    on_host = True
+    task = 3
+
+    def vectorized(self):
+        raise ArithmeticError
+
+    def check(self, action):
+        raise ArithmeticError
+
+    def close(self):
+        raise ArithmeticError
+
+
+def test_what_an_environment_has_for_itself_is_not_called():
+    env = NamedLikeOurs()
+    assert check_env(env) == check_env(Scripted())
+    assert type(vectorize(env)) is VectorEnv
+    with opened(env):
+        pass
+    Program(small_config(), env).close()
+
+
 class Leaking(Scripted):
     """Remembers on itself what it traced."""
 
@@ -316,8 +390,13 @@ class Leaking(Scripted):
         return super().step(key, state, action)
 
 
-def test_a_leaked_tracer():
-    assert failures(Leaking()) == (
+class LeakingDictionaries(Leaking, Furnished):
+    pass
+
+
+@pytest.mark.parametrize("env", [Leaking(), LeakingDictionaries()])
+def test_a_leaked_tracer(env):
+    assert failures(env) == (
         "it keeps a traced value in self.last; expected all that changes in the state",
     )
 

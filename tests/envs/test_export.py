@@ -232,6 +232,34 @@ def test_dictionaries_are_rows_there_too():
     assert to_pettingzoo(furnished).observation_space("agent_0").shape == size
 
 
+@dataclass(frozen=True)
+class Typed(Scripted):
+    """`Scripted` with observations and a state of another type."""
+
+    dtype: str = "uint8"
+
+    def at(self, clock):
+        now = super().at(clock)
+        obs, state = ((abs(x) * 100).astype(self.dtype) for x in (now.obs, now.global_state))
+        return now._replace(obs=obs, global_state=state)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [("uint8", 0, 255), ("bool", 0, 1), ("int32", -(2**31), 2**31 - 1), ("float32", None, None)],
+)
+def test_spaces_are_of_the_type_that_is_seen(dtype, low, high):
+    env, inside = to_pettingzoo(Typed(dtype=dtype)), to_jaxmarl(Typed(dtype=dtype))
+    obs, _ = env.reset(seed=0)
+    space = env.observation_space("agent_0")
+    assert space.contains(obs["agent_0"])
+    assert env.state_space.contains(env.state())
+    theirs = inside.observation_space("agent_0")
+    assert space.dtype == env.state_space.dtype == theirs.dtype == np.dtype(dtype)
+    if low is not None:
+        assert (space.low.min(), space.high.max()) == (theirs.low, theirs.high) == (low, high)
+
+
 # --- PettingZoo -----------------------------------------------------------------------------------
 
 ENVIRONMENTS = {

@@ -18,16 +18,17 @@ import pytest
 from PIL import Image
 
 import marsrl
-from environments import prepare, small_config
-from host_games import Climb, ClimbInJax, Dials, Robots, Signals, Stateless
+from environments import prepare, small_config, untrained_policy
+from host_games import Climb, ClimbInJax, Dials, Leaving, Robots, Signals, Simple, Stateless
 from marsrl import system
 from marsrl.envs.check import check_env
+from marsrl.envs.export import to_jaxmarl
 from marsrl.envs.host import crew
 from marsrl.envs.host.film import filmed
 from marsrl.envs.host.game import Game, outputs
 from marsrl.envs.host.layout import read_layout
 from marsrl.envs.registry import make
-from marsrl.envs.vector import opened, split_each
+from marsrl.envs.vector import VectorEnv, opened, split_each
 from marsrl.errors import UserError
 from marsrl.learner.evaluate import play, random_policy
 from marsrl.learner.program import Program
@@ -36,8 +37,10 @@ from marsrl.runs.commands import Evaluate
 from marsrl.runs.monitor import Silent
 from marsrl.runs.render import render
 from marsrl.runs.runner import resume, train
+from marsrl.takeaway.recorded import BATCH, record
 
 CLIMB = "pettingzoo:host_games:Climb"
+COUNTING = "pettingzoo:host_games:Counting"
 SIGNALS = "pettingzoo:host_games:Signals"
 STATELESS = "pettingzoo:host_games:Stateless"
 
@@ -157,6 +160,49 @@ def test_a_state_cannot_be_used_twice():
             env.check()
 
 
+def test_a_state_from_before_a_new_start_cannot_be_used():
+    env = make(COUNTING)
+    key, still = jax.random.key(0), jnp.zeros(2, jnp.int32)
+    with opened(env):
+        state, _ = env.reset(key)
+        jax.block_until_ready(env.reset(key))
+        jax.block_until_ready(env.step(key, state, still))
+        with pytest.raises(UserError, match="used a second time"):
+            env.check()
+
+
+def test_a_state_from_before_random_steps_cannot_be_used():
+    env = make(COUNTING).vectorized()
+    keys = jax.random.split(jax.random.key(0), 3)
+    with opened(env):
+        before = env.reset(keys)
+        jax.block_until_ready(env.stagger(keys, before, 1))
+        still, pool = jnp.zeros((3, 2), jnp.int32), env.empty_pool(keys, 1)
+        jax.block_until_ready(env.step(keys, before, still, pool))
+        with pytest.raises(UserError, match="used a second time"):
+            env.check()
+
+
+def test_random_steps_are_played_once_from_a_start():
+    env = make(COUNTING).vectorized()
+    keys = jax.random.split(jax.random.key(0), 3)
+    with opened(env):
+        before = env.reset(keys)
+        for _ in range(2):
+            jax.block_until_ready(env.stagger(keys, before, 1))
+        with pytest.raises(UserError, match="used a second time"):
+            env.check()
+
+
+def test_where_an_environment_outside_of_jax_cannot_serve_is_said():
+    env = make(COUNTING)
+    with pytest.raises(UserError, match=r"Counting is played outside of JAX.*vectorize"):
+        VectorEnv(env)
+    pytest.importorskip("jaxmarl")
+    with pytest.raises(UserError, match=r"pettingzoo:host_games:Counting.*to_pettingzoo"):
+        to_jaxmarl(env)
+
+
 # --- One game, without processes ------------------------------------------------------------------
 
 
@@ -186,6 +232,29 @@ def test_boxes_get_numbers_of_their_own_kind():
     assert dials.actions["a"].tolist() == [0, 3]
     assert dials.actions["b"].tolist() == [0.1, 0.7]
     assert "rounded" in "".join(make("pettingzoo:host_games:Dials").notes)
+
+
+@pytest.mark.parametrize(
+    ("shown", "kept"), [([0.5], None), ([-7], None), ([np.nan], None), ([255.0], 255), ([True], 1)]
+)
+def test_bytes_hold_what_is_shown(monkeypatch, shown, kept):
+    made, now = game(robots := Robots())
+    seen = {agent: np.array(shown) for agent in robots.possible_agents}
+    monkeypatch.setattr(Robots, "step", lambda self, _: (seen, *Simple.step(self, {})[1:]))
+    action = np.zeros((2, 4), np.float32)
+    if kept is None:
+        with pytest.raises(UserError, match="at step 1, expected whole numbers from 0 to 255"):
+            made.step(action, now)
+    else:
+        made.step(action, now)
+        assert now["obs"].tolist() == [[kept]] * 2
+
+
+def test_who_has_left_need_not_be_paid():
+    made, now = game(Leaving())
+    made.step(np.zeros(2, np.int32), now)
+    assert now["agent_mask"].tolist() == [True, False]
+    assert now["reward"].tolist() == [1.0, 0.0]
 
 
 def test_a_horizon_of_ones_own_truncates():
@@ -288,6 +357,10 @@ def test_a_wrong_mask_of_choices(mask, expected, monkeypatch):
         "Mixed": "some agents have discrete actions and some continuous",
         "Parameterised": r"actions Tuple\(.*\), expected Discrete, MultiDiscrete, MultiB",
         "Unbounded": "expected finite bounds",
+        "Immense": "expected finite bounds that are less than 3.4e38 apart",
+        "Overflowing": "agent a observes 300 at step 1, expected whole numbers from 0 to 255",
+        "Unpaid": "no reward of agent b at step 1, expected one of every agent that has acted",
+        "Blind": "agent a observes its action_mask alone, expected an observation beside it",
         "Growing": "which no array of one size can hold",
         "Stateless": r"state\(\) raised ArithmeticError: gone at step 2; .*observations",
         "Forbidding": "the action mask of agent a has no legal action at step 0",
@@ -467,6 +540,26 @@ def test_the_team_acts_and_is_evaluated(run, capsys):
     render(policy, run / "episode.gif")
     with Image.open(run / "episode.gif") as picture:
         assert picture.size == (8, 6)
+
+
+def test_what_is_recorded_of_an_exported_team_are_whole_episodes_of_each_environment(processes):
+    policy = untrained_policy(make(COUNTING), small_config(core="ff"))
+    recorded = record(policy, 30 * BATCH)
+    assert recorded.source.startswith("played")
+    (step, *episode), first = np.moveaxis(recorded.seen.obs[:, :, 0], -1, 0), recorded.seen.first
+    np.testing.assert_array_equal(step == 0, first)
+    assert (first.sum(0) > 1).all()
+    goes_on = ~first[1:]
+    np.testing.assert_array_equal(step[1:][goes_on], step[:-1][goes_on] + 1)
+    assert all((of[1:] == of[:-1])[goes_on].all() for of in episode)
+    np.testing.assert_array_equal(step[:-1][~goes_on] + 1, episode[0][:-1][~goes_on])
+    assert processes
+    assert all(p.process.returncode == 0 for p in processes)
+
+
+def test_a_fault_while_a_team_is_recorded_is_told():
+    policy = untrained_policy(make("pettingzoo:host_games:Failing"), small_config(core="ff"))
+    assert "thirty is too much" in record(policy, 40 * BATCH).source
 
 
 def test_an_environment_that_cannot_draw_is_not_rendered():

@@ -7,6 +7,8 @@ import json
 import shutil
 import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -104,6 +106,36 @@ def test_a_run_that_is_to_end_where_it_was_stopped_is_evaluated_there(tmp_path):
     for name, leaf in whole.part(last, ("learner", "weights")).items():
         np.testing.assert_array_equal(mine.part(last, ("learner", "weights"))[name], leaf)
     assert mine.scores() == whole.scores()
+
+
+class Odd(Scripted):
+    """Its state holds an array of size 0, and a key of another kind than JAX's own."""
+
+    def reset(self, key):
+        clock, time_step = super().reset(key)
+        odd = {"none": jnp.zeros((0, 2)), "key": jax.random.key(3, impl="rbg")}
+        return (clock, odd), time_step
+
+    def step(self, key, state, action):
+        clock, time_step = super().step(key, state[0], action)
+        return (clock, state[1]), time_step
+
+
+def test_a_state_with_an_array_of_size_0_and_a_strange_key_is_trained_and_resumed(tmp_path):
+    config, reached = dataclasses.replace(CONFIG, stagger=True), CONFIG.steps_per_update
+    env = Odd()
+    train(config, tmp_path / "whole", env=env)
+    path = tmp_path / "stopped"
+    with pytest.raises(Interrupted):
+        train(config, path, Stopping(reached), env)
+    resume(path, env=env)
+    mine, whole = (Checkpoints(p / "checkpoints") for p in (path, tmp_path / "whole"))
+    assert mine.scores() == whole.scores()
+    leaves = whole.part(CONFIG.num_updates, ())
+    assert any("key" in name for name in leaves)
+    assert not any("none" in name for name in leaves)
+    for name, leaf in mine.part(CONFIG.num_updates, ()).items():
+        np.testing.assert_array_equal(leaf, leaves[name], err_msg=name)
 
 
 def test_a_run_that_cannot_go_on_stays_as_it_was(source, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import marsrl
-from environments import Scripted, small_config, untrained_policy
+from environments import Furnished, Scripted, small_config, untrained_policy
 from marsrl.errors import UserError
 from marsrl.runs import actors
 from marsrl.runs.checkpoint import CheckpointError
@@ -132,6 +132,15 @@ def test_an_environment_that_has_changed_is_noticed():
     made = untrained_policy(SPACES["discrete"], small_config())
     with pytest.raises(UserError, match="num_agents is 3, expected 2"):
         _ = dataclasses.replace(made, make_env=partial(Scripted, num_agents=3)).env
+
+
+def test_an_environment_whose_dictionaries_have_changed_is_noticed():
+    policy = untrained_policy(Furnished(), small_config())
+    parts = tuple((f"other/{name}", shape) for name, shape in policy.layout.spec.obs_parts)
+    spec = dataclasses.replace(policy.layout.spec, obs_parts=parts)
+    changed = dataclasses.replace(policy, layout=policy.layout._replace(spec=spec))
+    with pytest.raises(UserError, match=r"obs_parts is \(\('body/angles'.*expected \(\('other/"):
+        _ = changed.env
 
 
 def test_the_environment_may_be_asked_for_first_while_a_program_is_traced(policy):

@@ -114,6 +114,16 @@ def test_no_start_is_used_twice(pool_size):
     assert np.isin(begun, pool[0].start).all()
 
 
+def test_a_pool_holds_keys_of_the_kind_that_the_state_has():
+    env = Scripted()
+    odd = SimpleNamespace(
+        spec=env.spec, reset=lambda key: (jax.random.key(3, impl="rbg"), env.reset(key)[1])
+    )
+    pool = VectorEnv(odd).empty_pool(jax.random.split(jax.random.key(0), 3), 2)
+    assert str(pool.starts[0].dtype) == "key<rbg>"
+    assert pool.starts[0].shape == (3, 2)
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_starts_are_not_drawn_at_every_step(seeds):
     env, scope = Scripted(), jax.named_scope("drawing")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from marsrl.compiler import take
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
-from marsrl.errors import LONGEST_STAGGER
+from marsrl.errors import LONGEST_STAGGER, UserError
 from marsrl.types import Array, Key, TimeStep
 
 
@@ -72,6 +72,33 @@ class EpisodeStats(NamedTuple):
     metrics: dict[str, Array]
 
 
+class OnHost:
+    """An environment outside of JAX, of which the library asks more than of others.
+
+    It is these alone that are asked: an environment of one's own may have such names for something
+    else.
+
+    Attributes:
+        task: what messages call it.
+        notes: what was converted, a sentence each.
+    """
+
+    task: str
+    notes: tuple[str, ...]
+
+    def vectorized(self) -> VectorEnv:
+        """Copies of it for training."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises what has gone wrong; compiled programs cannot raise it."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends what it holds."""
+        raise NotImplementedError
+
+
 class VectorEnv:
     """Copies of an environment, stepped together.
 
@@ -90,6 +117,16 @@ class VectorEnv:
     on_host = False
 
     def __init__(self, env: Environment) -> None:
+        """Takes an environment in JAX.
+
+        Raises:
+            UserError: it is outside of JAX.
+        """
+        if isinstance(env, OnHost) and not self.on_host:
+            raise UserError(
+                f"{env.task} is played outside of JAX, expected an environment in JAX; copies of "
+                "it are made by marsrl.envs.vector.vectorize"
+            )
         self.env = env
         self.spec = env.spec
 
@@ -99,10 +136,7 @@ class VectorEnv:
         none = jnp.zeros(key.shape, jnp.int32)
 
         def blank(leaf: jax.ShapeDtypeStruct) -> Array:
-            shape = (*key.shape, size, *leaf.shape[1:])
-            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                return jnp.broadcast_to(key.reshape((-1,) + (1,) * (len(shape) - 1)), shape)
-            return jnp.zeros(shape, leaf.dtype)
+            return jnp.zeros((*key.shape, size, *leaf.shape[1:]), leaf.dtype)
 
         return Pool(key, jax.tree.map(blank, starts), none, none)
 
@@ -221,23 +255,21 @@ class VectorEnv:
 
 
 def vectorize(env: Environment) -> VectorEnv:
-    """Copies of an environment for training: its own `vectorized()`, or plainly a `VectorEnv`."""
-    own = getattr(env, "vectorized", None)
-    return VectorEnv(env) if own is None else own()
+    """Copies of an environment for training, in JAX or outside of it."""
+    return env.vectorized() if isinstance(env, OnHost) else VectorEnv(env)
 
 
 @contextmanager
 def opened(env: Any) -> Iterator[None]:
     """Ends with the context what an environment outside of JAX holds, and raises its own fault."""
+    held = env if isinstance(env, OnHost | VectorEnv) else None
     try:
         yield
-        getattr(env, "check", _nothing)()
+        if held is not None:
+            held.check()
     finally:
-        getattr(env, "close", _nothing)()
-
-
-def _nothing() -> None:
-    pass
+        if held is not None:
+            held.close()
 
 
 def split_each(key: Key, num: int) -> tuple[Key, ...]:

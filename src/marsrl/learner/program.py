@@ -27,7 +27,7 @@ from marsrl.devices.sharding import (
     spread,
 )
 from marsrl.envs.base import Environment
-from marsrl.envs.vector import EpisodeStats
+from marsrl.envs.vector import EpisodeStats, OnHost
 from marsrl.errors import UserError
 from marsrl.learner.algorithm import TrainState, make_algorithm
 from marsrl.learner.metrics import Metrics
@@ -48,8 +48,6 @@ class _TracedOnce:
 
     def __init__(self, env: Environment) -> None:
         self.spec = env.spec
-        if (vectorized := getattr(env, "vectorized", None)) is not None:
-            self.vectorized = vectorized
         self.reset = jax.jit(env.reset)
         self.step = jax.jit(env.step)
 
@@ -89,7 +87,8 @@ class Program:
             check_shared(config, other, objective is not None)
         self.config = config
         self.env = env
-        self.algorithm = make_algorithm(config, _TracedOnce(env), objective, axes=("envs",))
+        traced = env if isinstance(env, OnHost) else _TracedOnce(env)
+        self.algorithm = make_algorithm(config, traced, objective, axes=("envs",))
         seeds = [seed for each in (config, *others) for seed in each.seeds]
         layout = dataclasses.replace(config.layout, num_seeds=len(seeds))
         if self.algorithm.env.on_host:

@@ -142,7 +142,10 @@ class Checkpoints:
                 )
                 if fault:
                     raise CheckpointError(fault)
-                return orbax.restore(path / _STATE, args=ocp.args.StandardRestore(template))
+                kept = orbax.restore(
+                    path / _STATE, args=ocp.args.StandardRestore(_without_empty(template))
+                )
+                return _with_empty(kept, template)
         except UserError:
             raise
         except Exception as error:  # orbax raises many kinds; each means the same to the caller
@@ -199,7 +202,7 @@ class Checkpoints:
         self, orbax: ocp.Checkpointer, path: Path, update: int, template: PyTree
     ) -> str | None:
         metadata: Any = orbax.metadata(path / _STATE).item_metadata
-        saved, expected = _describe(metadata.tree), _describe(template)
+        saved, expected = _describe(metadata.tree), _describe(_without_empty(template))
         for name in sorted(saved.keys() | expected.keys()):
             if saved.get(name) != expected.get(name):
                 return (
@@ -248,7 +251,7 @@ class CheckpointWriter(Checkpoints):
         from_first(lambda: _make_empty(partial))
         try:
             with _plain(partial) as path, _checkpointer() as orbax:
-                orbax.save(path / _STATE, args=ocp.args.StandardSave(state))
+                orbax.save(path / _STATE, args=ocp.args.StandardSave(_without_empty(state)))
         except Exception as error:  # orbax raises many kinds; each means the same to the caller
             raise UserError(f"cannot write the checkpoint {partial}: {reason(error)}") from error
         named = scores and {
@@ -383,6 +386,20 @@ def _describe(tree: PyTree) -> dict[str, str]:
         jax.tree_util.keystr(path, simple=True, separator="/"): describe(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def _without_empty(tree: PyTree) -> PyTree:
+    """The tree with None for arrays of size 0, which orbax cannot write and nothing can change."""
+    return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
+
+
+def _with_empty(kept: PyTree, template: PyTree) -> PyTree:
+    """The inverse of `_without_empty`; the template has arrays, or shapes and placements."""
+
+    def filled(leaf: Any, found: Any) -> Any:
+        return found if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+
+    return jax.tree.map(filled, template, kept)
 
 
 def _read(path: Path) -> bytes:

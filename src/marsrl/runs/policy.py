@@ -64,7 +64,7 @@ class Policy:
         with jax.ensure_compile_time_eval():  # it may be asked for first while a program is traced
             env = self.make_env()
         groups = ("groups",) if self.config.share_parameters == "groups" else ()
-        for name in ("num_agents", "obs_shape", "action", *groups):
+        for name in ("num_agents", "obs_shape", "obs_parts", "action", *groups):
             now, then = getattr(env.spec, name), getattr(spec, name)
             if now != then:
                 raise UserError(

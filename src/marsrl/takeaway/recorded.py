@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marsrl.envs.base import Environment
-from marsrl.envs.vector import VectorEnv, split_each
+from marsrl.envs.vector import VectorEnv, opened, split_each, vectorize
 from marsrl.errors import UserError
 from marsrl.learner.moments import Moments
 from marsrl.runs.policy import Policy
@@ -61,7 +60,7 @@ def record(policy: Policy, steps: int, seed: int = 0) -> Recorded:
     """
     try:
         seen, source = play(policy, steps, seed), "played in the environment with sampled actions"
-    except UserError as error:  # not installed, or not trusted
+    except UserError as error:  # not installed, not trusted, or it fails
         seen, source = draw(policy, steps, seed), f"drawn at random: {error}"
     return Recorded(seen, expected(policy, seen), source)
 
@@ -70,16 +69,15 @@ def play(policy: Policy, steps: int, seed: int = 0) -> Seen:
     """Plays with sampled actions; arguments as `record`.
 
     Raises:
-        UserError: the environment cannot be made here.
+        UserError: the environment cannot be made here, or fails outside of JAX.
     """
-    env = policy.env
+    vector = vectorize(policy.env)
     keys = jax.random.split(jax.random.key(seed), BATCH)
-    return jax.device_get(_play(policy, env, -(-steps // BATCH))(keys))
+    with opened(vector):
+        return jax.device_get(_play(policy, vector, -(-steps // BATCH))(keys))
 
 
-def _play(policy: Policy, env: Environment, length: int) -> Any:
-    vector = VectorEnv(env)
-
+def _play(policy: Policy, vector: VectorEnv, length: int) -> Any:
     def step(playing: tuple, _: None) -> tuple[tuple, Seen]:
         keys, state, carry, pool = playing
         keys, action_keys, env_keys = split_each(keys, 3)

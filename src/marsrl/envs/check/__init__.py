@@ -10,7 +10,7 @@ from marsrl.envs.check.members import Note, Raised, attempt, in_members
 from marsrl.envs.check.play import in_play
 from marsrl.envs.check.shapes import in_shapes
 from marsrl.envs.flat import flat
-from marsrl.envs.vector import opened
+from marsrl.envs.vector import OnHost, opened
 from marsrl.errors import UserError, check_int
 
 __all__ = ["NonconformingEnvironment", "check_env", "check_interface"]
@@ -80,7 +80,7 @@ def _check(
 ) -> tuple[str, ...]:
     """Runs one part after the other; returns the notes of all."""
     name = type(env).__name__
-    notes: list[str] = list(getattr(env, "notes", ()))
+    notes: list[str] = list(env.notes if isinstance(env, OnHost) else ())
     try:
         env = attempt("spec", flat, env)
         for find in parts:

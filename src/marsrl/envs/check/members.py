@@ -66,8 +66,8 @@ def in_spec(spec: EnvSpec) -> Iterator[str]:
         "action": (
             _is_space,
             "Discrete with an action, MultiDiscrete with a tuple of such numbers, or Box with a "
-            "dimension and finite low < high, each a number or a tuple of as many as there are "
-            "dimensions",
+            "dimension and finite low < high, less than 3.4e38 apart, each a number or a tuple of "
+            "as many as there are dimensions",
         ),
         "max_steps": (_is_size, "a positive int"),
         "shared_reward": (lambda x: isinstance(x, bool), "a bool"),
@@ -144,7 +144,8 @@ def _is_space(x: Any) -> bool:
         return False
     if not all(_is_bound(bound, x.num_dims) for bound in (x.low, x.high)):
         return False
-    return bool((np.asarray(x.low, float) < np.asarray(x.high, float)).all())
+    width = np.asarray(x.high, float) - np.asarray(x.low, float)
+    return bool(((width > 0) & (width < _LARGEST)).all())
 
 
 def _is_bound(x: Any, num_dims: int) -> bool:

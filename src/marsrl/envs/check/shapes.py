@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from marsrl.envs.base import Environment
 from marsrl.envs.check.members import Note, attempt
+from marsrl.envs.flat import Flat
 from marsrl.types import Box, EnvSpec, TimeStep
 
 _METRICS = ("float32", "int32", "bool")
@@ -37,7 +38,10 @@ def in_shapes(env: Environment) -> Iterator[str]:
         yield Note(f"{field} is {dtype}: networks read it as float32{share}")
     if _is_result(after):
         yield from _changes(start[0], after[0])
-    for name, value in getattr(env, "__dict__", {}).items():
+        yield from _in_types_of_metrics(start[1].metrics, after[1].metrics)
+    if isinstance(env, Flat):
+        yield from _in_dictionaries(env.env, key, start[0], action)
+    for name, value in getattr(env.env if isinstance(env, Flat) else env, "__dict__", {}).items():
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
             yield f"it keeps a traced value in self.{name}; expected all that changes in the state"
 
@@ -57,6 +61,52 @@ def _read_dtypes(start: Any, after: Any) -> dict[str, str]:
         if len(dtypes) == 1 and dtypes <= set(_READ):
             found[field] = dtypes.pop()
     return found
+
+
+def _in_types_of_metrics(start: Any, after: Any) -> Iterator[str]:
+    """Metrics whose type `step` changes; a number of Python in `reset` may become a float."""
+    if not isinstance(start, dict) or not isinstance(after, dict):
+        return
+    for name in sorted(start.keys() & after.keys()):
+        x, y = start[name], after[name]
+        if not isinstance(x, jax.ShapeDtypeStruct) or not isinstance(y, jax.ShapeDtypeStruct):
+            continue
+        widened = x.weak_type and (x.dtype.name, y.dtype.name) == ("int32", "float32")
+        if x.dtype != y.dtype and not widened:
+            yield (
+                f"step: metrics[{name!r}] is {y.dtype.name}, expected {x.dtype.name} as in reset; "
+                "both must have one type"
+            )
+
+
+def _in_dictionaries(env: Environment, key: Any, state: Any, action: Any) -> Iterator[str]:
+    """Where dictionaries of `step` are not made of what those of `reset` are made of.
+
+    In a row of float32 it would not be seen: another order, or bytes that are divided by 255 in one
+    of them only.
+
+    Args:
+        env: whose time steps have the dictionaries.
+        key: abstract, as all arguments.
+        state: of a start.
+        action: of all agents.
+    """
+    start = jax.eval_shape(env.reset, key)[1]
+    after = jax.eval_shape(env.step, key, state, action)[1]
+    for field in ("obs", "global_state"):
+        if not isinstance(getattr(start, field), dict):
+            continue
+        then, now = (_described(getattr(time_step, field)) for time_step in (start, after))
+        for name in sorted(then.keys() | now.keys()):
+            found, expected = now.get(name, "missing"), then.get(name, "none")
+            if found != expected:
+                yield f"step: {field}{name} is {found}, expected {expected} as in reset"
+
+
+def _described(tree: Any) -> dict[str, str]:
+    """Name, such as `['view']`, -> shape and type of each array."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): _show(leaf) for path, leaf in leaves}
 
 
 def _types(result: Any) -> str:

@@ -12,7 +12,10 @@ import numpy as np
 
 from marsrl.envs.adapters.jaxmarl.library import library
 from marsrl.envs.base import Environment
+from marsrl.envs.export.seen import numbers_of
 from marsrl.envs.flat import flat
+from marsrl.envs.vector import OnHost
+from marsrl.errors import UserError
 from marsrl.types import Array, Box, Discrete, Key, MultiDiscrete, TimeStep
 
 if TYPE_CHECKING:
@@ -28,8 +31,13 @@ def to_jaxmarl(env: Environment) -> MultiAgentEnv:
     computes a whole reset at every step. `step_env` does not reset.
 
     Raises:
-        UserError: jaxmarl is not installed.
+        UserError: jaxmarl is not installed, or the environment is outside of JAX.
     """
+    if isinstance(env, OnHost):
+        raise UserError(
+            f"{env.task} is played outside of JAX, where JaxMARL's resets at every step would end "
+            "each episode; expected an environment in JAX, or use to_pettingzoo"
+        )
     base = library().environments.MultiAgentEnv
     return type("JaxMARLEnv", (JaxMARLMethods, base), {})(flat(env))
 
@@ -79,7 +87,8 @@ class JaxMARLMethods:
             bounds = np.asarray(spec.action.low), np.asarray(spec.action.high)
             action = spaces.Box(*bounds, (spec.action.num_dims,))
         self.action_spaces = dict.fromkeys(self.agents, action)
-        obs = spaces.Box(-np.inf, np.inf, spec.obs_shape)
+        seen, _ = numbers_of(env)
+        obs = spaces.Box(seen.low, seen.high, spec.obs_shape, seen.dtype)
         self.observation_spaces = dict.fromkeys(self.agents, obs)
 
     @property

@@ -10,7 +10,9 @@ import jax
 import numpy as np
 
 from marsrl.envs.base import Environment
+from marsrl.envs.export.seen import Numbers, numbers_of
 from marsrl.envs.flat import flat
+from marsrl.envs.vector import OnHost
 from marsrl.errors import UserError
 from marsrl.extras import require
 from marsrl.types import Box, Discrete, Key, MultiDiscrete, Space, TimeStep
@@ -40,9 +42,10 @@ def to_pettingzoo(env: Environment, seed: int | None = None) -> ParallelEnv:
 class PettingZooMethods:
     """What `to_pettingzoo` adds to PettingZoo's base class, which is imported on use only.
 
-    - Observations are plain `Box` arrays. The legal actions are in `infos[agent]["action_mask"]`,
-      (A,) int8, for discrete actions, or a tuple of such, one for each of several choices; the
-      environment's metrics are in `infos` too.
+    - Observations are plain `Box` arrays of the environment's own type: float32 without bounds,
+      or whole numbers, such as bytes from 0 to 255, or bool.
+    - The legal actions are in `infos[agent]["action_mask"]`, (A,) int8, for discrete actions, or a
+      tuple of such, one for each of several choices; the environment's metrics are in `infos` too.
     - `terminations` are True where the episode terminated, and for an agent that died;
       `truncations` where the clock ran out. Such agents leave `agents`, for the rest of the
       episode. Agents that are masked at the start never appear.
@@ -67,10 +70,10 @@ class PettingZooMethods:
         self.render_mode = "rgb_array" if drawable else None
         self.possible_agents = [f"agent_{i}" for i in range(spec.num_agents)]
         self.agents: list[str] = []
-        self.state_space = spaces.Box(-np.inf, np.inf, spec.state_shape, np.float32)
+        seen, state = numbers_of(env)
+        self.state_space = _box(spaces, spec.state_shape, state)
         self.observation_spaces = {
-            agent: spaces.Box(-np.inf, np.inf, spec.obs_shape, np.float32)
-            for agent in self.possible_agents
+            agent: _box(spaces, spec.obs_shape, seen) for agent in self.possible_agents
         }
         self.action_spaces = {
             agent: _action_space(spaces, spec.action) for agent in self.possible_agents
@@ -88,7 +91,7 @@ class PettingZooMethods:
         return to_pettingzoo, (self.env,), state
 
     def observation_space(self, agent: str) -> Any:
-        """A Box without bounds, (*obs_shape) float32."""
+        """A Box, (*obs_shape), of the type of the observations; floats have no bounds."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> Any:
@@ -142,7 +145,7 @@ class PettingZooMethods:
         )
 
     def state(self) -> np.ndarray:
-        """The global state, (*state_shape) float32."""
+        """The global state, (*state_shape), of the environment's own type."""
         return self._now.global_state
 
     def render(self) -> np.ndarray:
@@ -155,9 +158,16 @@ class PettingZooMethods:
             raise UserError(f"{self.metadata['name']} has no draw method, so it cannot be rendered")
         return self.env.draw(self._state, "")  # pyright: ignore[reportAttributeAccessIssue]
 
+    def close(self) -> None:
+        """Ends the processes of an environment outside of JAX."""
+        if isinstance(self.env, OnHost):
+            self.env.close()
+
     def _take(self, result: tuple[Any, TimeStep]) -> None:
         state, time_step = result
         self._moment = state, jax.device_get(time_step)
+        if isinstance(self.env, OnHost):
+            self.env.check()
 
     def _next_key(self) -> Key:
         self._key, key = jax.random.split(self._key)
@@ -206,6 +216,10 @@ class PettingZooMethods:
 def _masks(action: MultiDiscrete, mask: np.ndarray) -> list[np.ndarray]:
     """Those of each choice."""
     return np.split(mask, action.starts[1:], axis=-1)
+
+
+def _box(spaces: Any, shape: tuple[int, ...], numbers: Numbers) -> Any:
+    return spaces.Box(numbers.low, numbers.high, shape, numbers.dtype)
 
 
 def _action_space(spaces: Any, action: Space) -> Any:

@@ -59,8 +59,9 @@ class Bank:
         def act() -> Crew:
             crew = self._of_size(seed.size)
             crew.reset(seed.reshape(-1))
-            latest = self._moment.max(initial=0)
-            self._moment = np.full(seed.size, latest + 1, np.int32)
+            latest = self._moment.max(initial=-1)
+            # two on: a ticket from before is then neither of now nor of the step that led here
+            self._moment = np.full(seed.size, latest + 2, np.int32)
             self._over = np.zeros(seed.size, bool)
             self._action = None
             return crew
@@ -82,10 +83,12 @@ class Bank:
         """Random steps of every environment from its start."""
 
         def act() -> Crew:
-            go = self._valid(state, None)
+            if not self._valid(state, None).all():
+                raise _used_twice()
             assert self._crew is not None
             self._crew.play_on(np.asarray(seed).reshape(-1))
-            self._moment += go
+            self._moment += 2  # as after a start
+            self._action = None
             return self._crew
 
         return self._guarded(act, np.shape(seed), ("length",))
@@ -135,13 +138,9 @@ class Bank:
             moving, again = moment == self._moment, moment == self._moment - 1
             if action is not None and self._action is not None and again.any():
                 again &= (action == self._action).reshape(len(action), -1).all(-1)
-            known = bool((moving | again).all())
-            if known:
+            if bool((moving | again).all()):
                 return moving
-        raise UserError(
-            "the state of an environment outside of JAX was used a second time; such environments "
-            "move on with every step, and cannot go back"
-        )
+        raise _used_twice()
 
     def _of_size(self, num_envs: int) -> Crew:
         """The crew, a new one if the number of environments has changed."""
@@ -176,3 +175,10 @@ class Bank:
             for shape, dtype in [parts[name.removeprefix("start/")]]
         }
         return nothing | {"terminated": np.ones(batch, bool)}
+
+
+def _used_twice() -> UserError:
+    return UserError(
+        "the state of an environment outside of JAX was used a second time; such environments "
+        "move on with every step, and cannot go back"
+    )

@@ -16,7 +16,7 @@ from marsrl.envs.host.game import Game, bounds, outputs
 from marsrl.envs.host.layout import Layout, notes, read_layout
 from marsrl.envs.host.memory import STARTS
 from marsrl.envs.host.source import Source
-from marsrl.envs.vector import Pool, VectorEnv, VectorState
+from marsrl.envs.vector import OnHost, Pool, VectorEnv, VectorState
 from marsrl.errors import MAX_STEPS, check_choice, check_int
 from marsrl.extras import quiet
 from marsrl.loading import guarded
@@ -81,7 +81,7 @@ def _try(task: str, env: Any, layout: Layout) -> list[str]:
     return ["reset(seed=0) has two different starts: runs with it are not repeatable"]
 
 
-class HostEnv:
+class HostEnv(OnHost):
     """A foreign environment; see `marsrl.envs.base.Environment`.
 
     Under `vmap`, all environments are moved by one call into Python, however many axes there are.
@@ -91,14 +91,11 @@ class HostEnv:
 
     Attributes:
         spec: as for every environment.
-        notes: what was converted, a sentence each.
-        on_host: its states can neither be copied nor saved.
     """
-
-    on_host = True
 
     def __init__(self, source: Source, layout: Layout, notes: tuple[str, ...] = ()) -> None:
         self.source = source
+        self.task = source.task
         self.layout = layout
         self.notes = notes
         self.spec = _spec(layout)

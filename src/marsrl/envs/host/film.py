@@ -43,6 +43,7 @@ class Camera:
     def reset(self, seed: np.ndarray) -> None:
         """A fresh start; seed (1,)."""
         guarded(f"{self.task}: reset", self._game.reset, int(seed[0]), self._now)
+        self.pictures += self.pictures[-1:]  # a start is two moments on
         self._draw()
 
     def step(self, go: np.ndarray, action: np.ndarray, seed: np.ndarray | None = None) -> None:

@@ -100,7 +100,13 @@ class Game:
         reward = now["reward"]
         reward[...] = 0.0
         for agent in acted:
-            reward[index[agent]] = rewards.get(agent, 0.0)
+            paid = rewards.get(agent)
+            if paid is None and agent in shown_agents:
+                raise UserError(
+                    f"{self.task}: no reward of agent {agent} at step {self.t}, expected one of "
+                    "every agent that has acted"
+                )
+            reward[index[agent]] = 0.0 if paid is None else paid
         if self.layout.team_reward:
             reward[...] = reward.mean()
         now["terminated"][...] = over and not truncated
@@ -153,6 +159,7 @@ class Game:
                     f"{self.task}: agent {agent} observes an array of shape {value.shape}, its "
                     f"space says {read.shape}"
                 )
+            self._check_bytes(f"agent {agent} observes", value, obs.dtype)
             obs[i].reshape(-1)[: value.size] = value.reshape(-1)
             if agent in live and self.layout.choices:
                 legal = seen["action_mask"] if read.has_mask else _of_info(infos, agent)
@@ -176,7 +183,19 @@ class Game:
                 f"{self.task}: state() has shape {state.shape} at step {self.t}, expected "
                 f"{self.layout.state_shape} as at the start"
             )
+        self._check_bytes("state() has", state, now["global_state"].dtype)
         now["global_state"][...] = state
+
+    def _check_bytes(self, what: str, value: np.ndarray, dtype: np.dtype) -> None:
+        """Refuses what the bytes that an environment says it shows cannot hold."""
+        if dtype != np.uint8 or value.dtype in (np.uint8, np.bool_):
+            return
+        wrong = ~((value >= 0) & (value <= 255) & (value == np.rint(value)))
+        if wrong.any():
+            raise UserError(
+                f"{self.task}: {what} {value[wrong][0]:g} at step {self.t}, expected whole numbers "
+                "from 0 to 255, since its type is said to be uint8"
+            )
 
     def _write_mask(self, agent: Any, parts: list[np.ndarray], mask: np.ndarray) -> None:
         """An agent's own mask: one for each choice, or all in a row."""

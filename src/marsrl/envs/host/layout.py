@@ -204,6 +204,11 @@ def reader(task: str, agent: Any, space: Any) -> Reader:
     if not has_mask:
         return _plain_reader(spaces, task, agent, space)
     rest = {name: part for name, part in space.spaces.items() if name != "action_mask"}
+    if not rest:
+        raise UserError(
+            f"{task}: agent {agent} observes its action_mask alone, expected an observation beside "
+            "it"
+        )
     if set(rest) == {"observation"}:
         plain = _plain_reader(spaces, task, agent, rest["observation"])
         return plain._replace(read=lambda x: plain.read(x["observation"]), has_mask=True)
@@ -242,8 +247,13 @@ def _actions(task: str, agent: Any, space: Any) -> Actions:
             "MultiBinary or Box"
         )
     bounds = np.stack([space.low, space.high]).reshape(2, -1)
-    if not np.isfinite(bounds).all() or not bounds.size:
-        raise UserError(f"{task}: agent {agent} has actions {shown(space)}, expected finite bounds")
+    bounds, largest = bounds.astype(np.float64), np.finfo(np.float32).max
+    known = bounds.size and (np.abs(bounds) < largest).all()
+    if not known or not (bounds[1] - bounds[0] < largest).all():
+        raise UserError(
+            f"{task}: agent {agent} has actions {shown(space)}, expected finite bounds that are "
+            "less than 3.4e38 apart"
+        )
     low, high = (tuple(map(float, x)) for x in bounds)
     return Actions(*form, low=low, high=high)
 
