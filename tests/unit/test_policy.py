@@ -54,6 +54,17 @@ def test_a_batch_is_its_entries(policy):
     assert np.abs(later[0] - carry[0]).max() > 1e-3
 
 
+def test_keys_of_the_older_kind_serve_and_another_number_is_refused(policy):
+    now, carry = moments(policy, 2), policy.initial_carry((2,))
+    for make in (lambda key: key, lambda key: jax.random.split(key, 2)):
+        _, action = policy.act(carry, now, make(jax.random.key(3)))
+        _, same = policy.act(carry, now, make(jax.random.PRNGKey(3)))
+        np.testing.assert_array_equal(action, same)
+    for number in (1, 3):
+        with pytest.raises(UserError, match=rf"keys of shape \({number},\), expected one"):
+            policy.act(carry, now, jax.random.split(jax.random.key(3), number))
+
+
 def test_one_key_serves_a_batch_with_different_draws(policy):
     same = jax.tree.map(lambda x: jnp.repeat(x[None], 40, 0), moments(policy))
     _, action = policy.act(policy.initial_carry((40,)), same, jax.random.key(0))

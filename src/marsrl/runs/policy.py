@@ -101,9 +101,16 @@ class Policy:
         Returns:
             The next carry, and the action that the environment expects, (*batch, N) or
             (*batch, N, A).
+
+        Raises:
+            UserError: another number of keys.
         """
         carry, dist = self.distribution(carry, time_step, first)
         batch = time_step.action_mask.shape[:-2]
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # of the older kind
+            key = jax.random.wrap_key_data(key)
+        if key.shape not in ((), batch):
+            raise UserError(f"keys of shape {key.shape}, expected one, or one for each of {batch}")
         if batch and not key.ndim:
             key = jax.random.split(key, math.prod(batch))
         action = dist.mode() if greedy else dist.sample(key.reshape(-1))

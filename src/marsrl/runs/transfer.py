@@ -53,6 +53,8 @@ def read_source(name: str) -> Source:
     """
     match = re.fullmatch(r"(?s)(.+?)(?::(\d+))?(?:@(\w+))?", name)
     run, seed, checkpoint = match.groups() if match else (name, None, None)
+    if Path(name).is_dir():  # whose own name ends like a seed or a checkpoint
+        run, seed, checkpoint = name, None, None
     folder = RunFolder.open(Path(run))
     config, checkpoints = folder.config(), Checkpoints(folder.checkpoints)
     seeds, scores = [str(s) for s in config.seeds], checkpoints.scores()
