@@ -20,7 +20,7 @@ from marsrl.report.grids import diverged_as_lowest, read_grids, read_traces
 from marsrl.report.origins import costs, origins
 from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
-from marsrl.report.verdict import Evidence, matrix, verdicts
+from marsrl.report.verdict import VERDICTS, Evidence, matrix, verdicts
 
 TASK, OTHER = "lbf/8x8-2p-2f-coop", "lbf/10x10-3p-3f"
 PAIR = ("mars", "mappo")
@@ -218,6 +218,9 @@ def test_the_matrix_says_the_same_of_a_pair_from_both_sides(tasks, seeds):
     assert {duel.verdict for duel in found.values()} >= {"exceeds", "not settled"}
 
 
+BEHIND = {"exceeds": "behind", "not settled": "not settled"}
+
+
 def test_the_matrix_is_corrected_for_all_ordered_pairs_together():
     """Of 924 ways 23 are 2.5 %: of six claims the least p value counts six times, then five."""
 
@@ -235,9 +238,6 @@ def test_the_matrix_is_corrected_for_all_ordered_pairs_together():
     assert words(7.5, 4.5) == [(1, "exceeds"), (3, "exceeds"), (8, "not settled")]
     # 6 x 1, 4 x 5, 5 x 3
     assert words(9.5, 3.5) == [(1, "exceeds"), (5, "exceeds"), (3, "exceeds")]
-
-
-BEHIND = {"exceeds": "behind", "not settled": "not settled"}
 
 
 # --- the endpoint ------------------------------------------------------------------------------
@@ -290,8 +290,12 @@ def test_points_of_a_sweep_are_not_judged_unless_one_is_named():
     page = render_page(summary, make_plots(summary))
     assert "A sweep: nothing is judged here" in page
     assert "against mappo@eps=0.2" not in page.partition("<nav")[0]
+    assert not [word for word in VERDICTS if word in page]
+    assert 'id="t-scores"' in page
+    assert [name for name in ("matrix", "differences", "endpoints") if f't-{name}"' in page] == []
     named = summarize_benchmark(results, target="mars@eps=1.0")
     assert [contest.other for contest in named.contests] == ["mars@eps=0.2", "mappo@eps=0.2"]
+    assert 'id="t-matrix"' in render_page(named, make_plots(named))
 
 
 def test_without_mars_the_first_objective_is_the_target():
