@@ -12,13 +12,14 @@ from bench_results import (
     make_results,
     nano_summary,
 )
-from marsrl.bench.rows import episode_table
+from marsrl.bench.rows import curve_table, episode_table
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.report.benchmark_figures import make_plots
 from marsrl.report.grids import diverged_as_lowest, read_grids, read_traces
 from marsrl.report.origins import costs, origins
 from marsrl.report.page import render_page
+from marsrl.report.response import mean_divergence
 from marsrl.report.summary import summarize_benchmark
 from marsrl.report.verdict import VERDICTS, Evidence, matrix, verdicts
 
@@ -452,6 +453,30 @@ def test_a_row_counts_for_the_steps_that_it_covers():
     np.testing.assert_allclose(course, [0.2 * 1.5 / 12, 0.2, math.nan], rtol=1e-3)
     ratio = found.diagnostics.course["ratio/max"][1]
     np.testing.assert_allclose(ratio, [2 + 2 / 12, 3, math.nan], rtol=1e-3)
+
+
+@pytest.mark.parametrize("extra", [(1, 3, 5), (13, 15, 17, 19, 21, 23)])
+def test_what_a_run_logged_counts_alike_whoever_else_logged_on_its_task(extra):
+    """Rows of mappo between those of mars, early or late in training, change nothing for mars."""
+    results = make_results(lambda *run: 0.5, (TASK,), PAIR)
+    rows = results.curves.to_pylist()
+    for row in rows:  # it moves less and less
+        if row["phase"] == "train":
+            row["approx_kl"] = 1 - row["step"] / (2 * BUDGET)
+    more = [
+        {**row, "step": round(BUDGET * at / 24)}
+        for at in extra
+        for row in rows
+        if row["phase"] == "train" and row["step"] == BUDGET and row["objective"] == "mappo"
+    ]
+    denser = results._replace(curves=curve_table([*rows, *more]))
+    alone = results._replace(curves=curve_table(rows))
+    mean = 1 - np.arange(1, 13).mean() / 24
+    for each in (alone, denser):
+        found = summarize_benchmark(each)
+        assert found.diagnostics.total["approx_kl"][0] == pytest.approx(mean, rel=1e-4)
+        grid = read_grids(each, read_traces(each, "eval", ("return", "seconds")))["last"]
+        assert mean_divergence(each, grid, PAIR, (TASK,))[1][0] == pytest.approx(mean, rel=1e-4)
 
 
 def test_the_profile_is_the_share_above_each_score():
