@@ -16,6 +16,7 @@ from marsrl.bench.rows import curve_table, episode_table
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.report.benchmark_figures import make_plots
+from marsrl.report.bootstrap import stratified_interval
 from marsrl.report.grids import diverged_as_lowest, read_grids, read_traces
 from marsrl.report.origins import costs, origins
 from marsrl.report.page import render_page
@@ -477,6 +478,22 @@ def test_what_a_run_logged_counts_alike_whoever_else_logged_on_its_task(extra):
         assert found.diagnostics.total["approx_kl"][0] == pytest.approx(mean, rel=1e-4)
         grid = read_grids(each, read_traces(each, "eval", ("return", "seconds")))["last"]
         assert mean_divergence(each, grid, PAIR, (TASK,))[1][0] == pytest.approx(mean, rel=1e-4)
+
+
+def test_the_interval_of_a_single_task_s_return_is_made_up_for_few_seeds_as_its_page_says():
+    summary = small(by_objective(mars=(0.1, 0.5, 0.9), mappo=(0.5,) * 3))
+    mean, plain = summary.rows[0].mean, stratified_interval(_mean, returns := _returns(summary))
+    low, high = stratified_interval(_mean, returns, widen=True)
+    assert (mean.low, mean.high) == pytest.approx((low, high))
+    assert mean.high - mean.low > 1.5 * (plain[1] - plain[0])
+
+
+def _returns(summary):
+    return np.array(summary.rows[0].returns)[None]
+
+
+def _mean(x):
+    return x.mean(axis=(0, 1))
 
 
 def test_the_profile_is_the_share_above_each_score():
