@@ -190,7 +190,7 @@ def mean_present(x: Floats, axis: int, weights: Floats | float = 1.0) -> Floats:
     return (weights * np.where(known, x, 0.0)).sum(axis=axis) / np.where(total > 0, total, np.nan)
 
 
-def steps_covered(step: Floats, logged: NDArray[np.bool_]) -> Floats:
+def steps_covered(step: Floats, logged: NDArray[np.bool_] | np.bool_) -> Floats:
     """How many environment steps each logged row of training is about: those since the last one.
 
     Rows come every `log_interval` updates and at evaluations, so they are not alike.
