@@ -29,7 +29,8 @@ def check_unplanned(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
         if job is None:
             continue
         for path in cell.glob("seeds-*/config.json"):
-            differ = differences(read_json(path).get("config", {}), job.config.to_dict())
+            theirs = read_json(path).get("config")
+            differ = differences(theirs if isinstance(theirs, dict) else {}, job.config.to_dict())
             raise UserError(
                 f"{cell} is the only folder with runs of {job.label} on {job.config.task}, and the "
                 f"suite has other settings: {differ or 'only their id, which another version made'}"
@@ -44,7 +45,8 @@ def check_version(jobs: Iterable[Job]) -> None:
     """
     ours = version("marsrl")
     for job in jobs:
-        theirs = read_json(job.folder / "config.json").get("versions", {}).get("marsrl", ours)
+        versions = read_json(job.folder / "config.json").get("versions")
+        theirs = versions.get("marsrl", ours) if isinstance(versions, dict) else ours
         if theirs != ours:
             raise UserError(
                 f"{job.folder} was begun by marsrl {theirs}, this is {ours}: what they train "

@@ -250,6 +250,7 @@ def _read_table(
     try:
         content = path.read_bytes()
         table = parquet.read_table(io.BytesIO(content))
+        table.validate(full=True)  # that texts are texts, which nothing asks before they are used
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     table = _with_later_columns(table)
