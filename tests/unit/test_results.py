@@ -951,6 +951,33 @@ def test_an_objective_with_two_sources_is_two(jobs, tmp_path):
         collect(tmp_path)
 
 
+@pytest.mark.parametrize(("kind", "place"), [("task", 1), ("network", 2)])
+def test_a_task_or_network_with_two_sources_is_two_whatever_the_objective(kind, place, tmp_path):
+    """Unknown digests, as all of before they were noted, are no other ones."""
+    own = {"network": "mine.py:net"}
+    suite = dataclasses.replace(SUITE, settings=SUITE.settings | own)
+    jobs = plan(adopt(suite, tmp_path / "store"), tmp_path / "store")
+    for job in jobs:
+        Folder(job).write()
+
+    def note(job, digest):
+        job.source.write_text(" ".join([*"-" * place, digest]) + "\n")
+
+    first = jobs[0]
+    other = next(x for x in jobs if (x.config.task == first.config.task) and x.label != first.label)
+    note(first, "0123456789ab")
+    found = collect(tmp_path / "store")
+    assert {getattr(run, f"{kind}_source") for run in found.runs} == {None, "0123456789ab"}
+    again = tmp_path / "again"
+    restored(found, tmp_path / "page", again)
+    assert collect(again).runs == found.runs
+    note(other, "ba9876543210")
+    name = first.config.task if kind == "task" else "mine.py:net"
+    text = f"{re.escape(name)}.* was trained with another source .* two {kind}s; .*--retrain"
+    with pytest.raises(UserError, match=text):
+        collect(tmp_path / "store")
+
+
 # --- methods and own tasks ------------------------------------------------------------------------
 
 

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from marsrl.bench.labels import objective_of
 from marsrl.bench.plan import Job, differences
 from marsrl.bench.progress import read_json, unplanned
 from marsrl.bench.records import RunRecord
@@ -91,7 +90,8 @@ def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
     """Refuses a task whose runs cannot be compared, and an objective that is not one thing.
 
     Runs of a task must agree in `COMPARABLE` and in the version of marsrl; those of one objective
-    on it in every setting but seeds and devices, and wherever they are in their source.
+    on it in every setting but seeds and devices. Objectives, tasks and networks of somebody's own
+    must be of one source each wherever they are, as far as it is known.
 
     Args:
         where: what the error calls their place.
@@ -100,14 +100,15 @@ def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
     Raises:
         UserError: they do not.
     """
-    sources: dict[str, str] = {}
+    sources: dict[tuple[str, str], str] = {}
     for run in runs:
-        name = objective_of(run.objective)
-        if run.source and sources.setdefault(name, run.source) != run.source:
-            raise UserError(
-                f"{where}: {name} on {run.task} was trained with another source than elsewhere: "
-                f"these are two objectives; train it anew with --retrain {name}"
-            )
+        for (kind, name), digest in run.own_sources.items():
+            if sources.setdefault((kind, name), digest) != digest:
+                on = "" if kind == "task" else f" on {run.task}"
+                raise UserError(
+                    f"{where}: {name}{on} was trained with another source than elsewhere: "
+                    f"these are two {kind}s; train it anew with --retrain {name}"
+                )
     first: dict[tuple[str, ...], RunRecord] = {}
     for run in runs:
         if not run.config:

@@ -2,8 +2,8 @@
 
 A store is a folder: `suite.toml`, and under `runs/TASK/LABEL-ID/` a run folder `seeds-0-1-2` for
 each job, with its output in `.log` beside it, a `.lock` that its process holds, and a `.failed`
-with the reason if it crashed twice, and a `.source` that tells an own objective, or task, from
-later ones.
+with the reason if it crashed twice, and a `.source` that tells an own objective, task or network
+from later ones.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Job(NamedTuple):
 
     @property
     def source(self) -> Path:
-        """The digests of an own objective's source, and task's, when the job was begun."""
+        """The digests of an own objective's, task's and network's source when it was begun."""
         return self.folder.with_suffix(".source")
 
     @property

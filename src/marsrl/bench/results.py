@@ -295,6 +295,7 @@ def run_records(job: Job) -> Iterator[RunRecord]:
     states = seed_states(job)
     known = _run_json(job)
     status = read_json(job.folder / "status.json")
+    noted = recorded(job) if known else {}
     for seed, state in states.items():
         yield RunRecord(
             config.task,
@@ -305,7 +306,9 @@ def run_records(job: Job) -> Iterator[RunRecord]:
             seconds=status.get("seconds", {}),
             seeds_in_program=len(config.seeds) if known else 0,
             peak_memory_mb=status.get("peak_memory_mb", 0.0),
-            source=recorded(job) if known else None,
+            source=noted.get("objective"),
+            task_source=noted.get("task"),
+            network_source=noted.get("network"),
             **known,
         )
 

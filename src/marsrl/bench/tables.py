@@ -155,6 +155,10 @@ def _is_git(value: Any) -> bool:
     )
 
 
+def _is_digest(value: Any) -> bool:
+    return value is None or _is_text(value)
+
+
 _AMOUNTS = "a table of numbers, finite and 0 or greater"
 _RECORD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task": (_is_text, "a name"),
@@ -170,6 +174,8 @@ _RECORD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "config": (_is_config, "a table of settings, and its seeds a list of whole numbers"),
     "versions": (lambda x: _is_table(x, lambda v: v is None or _is_text(v)), "a table of texts"),
     "machine": (lambda value: _is_table(value, _is_plain), "a table of plain values"),
-    "source": (lambda x: x is None or _is_text(x), "null, or a digest"),
+    "source": (_is_digest, "null, or a digest"),
+    "task_source": (_is_digest, "null, or a digest"),
+    "network_source": (_is_digest, "null, or a digest"),
     "git": (_is_git, "null, or a table of commit and dirty"),
 }
