@@ -72,12 +72,14 @@ class Plan:
     workers: int | None = None
     """Processes at a time; default: one per GPU if there are any, else one per core."""
     measure: bool = True
-    """Try a few updates of each task of which no job has ended yet."""
+    """Try a few updates of each task of which no job has ended yet; without it, no code that the
+    suite names is imported."""
 
     def __call__(self) -> None:
         """Prints a row per task, and the sums."""
         _check_workers(self.workers)
-        suite = read_suite(self.suite)
+        suite = read_suite(self.suite, make=self.measure)
+        suite.check_comparable()
         with tempfile.TemporaryDirectory() as nowhere:
             store = self.store or Path(nowhere)
             jobs = plan(suite, store)
