@@ -119,9 +119,10 @@ def matrix(grid: Grid, margin: float = MARGIN) -> dict[tuple[str, str], Duel]:
     same from both sides.
     """
     duels: dict[tuple[str, str], Duel] = {}
-    for pair in combinations(grid.objectives, 2):
-        if tasks := grid.complete(pair):
-            duels[pair], duels[pair[::-1]] = _both_ways(grid, pair, tasks, margin)
+    for one, other in combinations(grid.objectives, 2):
+        if tasks := grid.complete((one, other)):
+            there, back = _both_ways(grid, (one, other), tasks, margin)
+            duels |= {(one, other): there, (other, one): back}
     found = _judged(duels)
     places = ((x, y) for x in grid.objectives for y in grid.objectives)
     return {place: found[place] for place in places if place in found}
