@@ -3,6 +3,7 @@ from itertools import product
 import pytest
 
 from marsrl import digest
+from marsrl.bench.commands import Run
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import plan
 from marsrl.bench.sources import check_sources, note_source, recorded, set_aside, source_digest
@@ -153,6 +154,27 @@ def test_a_changed_network_is_not_gone_on_with(folder):
         check_sources([job], folder)
     assert set_aside(job, folder, "mine.py:net")
     check_sources([job], folder)
+
+
+def test_what_is_trained_anew_excuses_no_other_method_of_a_changed_objective(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    labels = ("mine.py:f@eps=0.1", "mine.py:f@eps=0.2")
+    store, suite = folder / "store", Suite("s", ("paxmen/4ag", "lbf/10x10-3p-3f"), labels, (0,))
+    for job in plan(suite, store):
+        job.folder.parent.mkdir(parents=True)
+        note_source(job, folder)
+        job.folder.mkdir()
+    (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))
+
+    def check(*retrain, **words):
+        Run("s.toml", store, retrain=retrain, mixed=True, **words)._check(store, suite)
+
+    for retrain in ((), labels[:1]):
+        with pytest.raises(UserError, match=r"mine.py:f has changed since .*@eps=0.[12], seeds 0"):
+            check(*retrain)
+    check(*labels)
+    check("mine.py:f")
+    check("mine.py:f", shard="1/2")  # the others do their share
 
 
 def test_what_comes_with_a_library_has_no_digest_of_its_own(folder):
