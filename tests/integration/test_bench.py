@@ -552,6 +552,29 @@ def test_a_sweep_is_run_by_the_commands(tmp_path, pretend, monkeypatch, capsys):
     assert (code, "suite.toml names the task 'mine.py:make'" in out) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--shard", "5/4"], "shard is '5/4'"),
+        (["--tasks", "nothing"], "tasks: unknown task 'nothing'"),
+        (["--retrain", "marz"], "retrain is 'marz'"),
+        (["--ray", "a", "b"], "ray is 'a b', expected one address"),
+        (["--ray", "--gpus", "-1"], "gpus is -1"),
+    ],
+)
+def test_a_refused_run_has_changed_no_store(jobs, pretend, tmp_path, capsys, words, reason):
+    more = dataclasses.replace(store_suite(tmp_path), objectives=("mars", "mars-log"))
+    (tmp_path / "more.toml").write_text(more.to_toml())
+    before = (tmp_path / "suite.toml").read_text()
+    for store in (tmp_path, tmp_path / "new"):
+        with pytest.raises(SystemExit) as end:
+            main(["bench", "run", str(tmp_path / "more.toml"), "--store", str(store), *words])
+        assert end.value.code == 2
+        assert reason in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "suite.toml").read_text() == before
+    assert not (tmp_path / "new").exists()
+
+
 def test_runs_are_not_mixed_with_those_of_other_code_unasked(jobs, pretend, tmp_path, capsys):
     suite = tmp_path / "small.toml"
     suite.write_text(store_suite(tmp_path).to_toml())

@@ -128,6 +128,7 @@ COMMANDS = {
     "bench report results --out page2": None,
     "bench export results out2.json": None,
     "bench plan nano --store store --no-measure": None,
+    "bench plan theirs.toml --no-measure": None,
     "bench restore results --store restored": None,
     "bench run tiny.toml --store store": "objective 'evil:make'",
     "bench run tiny.toml --store tasks": "task 'evil.py:make'",
@@ -150,6 +151,7 @@ def outcomes(tmp_path_factory):
         suite = Suite("theirs", tasks, objectives, (0,), bounds=bounds)
         (root / name).mkdir()
         (root / name / "suite.toml").write_text(suite.to_toml())
+    (root / "theirs.toml").write_text((root / "store" / "suite.toml").read_text())
     (root / "tiny.toml").write_text(
         Suite("theirs", ("paxmen/4ag",), ("mars",), (0,), {"total_steps": 64}).to_toml()
     )

@@ -24,10 +24,10 @@ from marsrl.tune import commands
 from marsrl.tune.commands import Tune
 from marsrl.tune.launch import search
 from marsrl.tune.plan import adopt, read_tuning
-from marsrl.tune.results import write_results
-from marsrl.tune.space import Choice
+from marsrl.tune.results import best_files, write_results
+from marsrl.tune.space import Choice, Tied, settings, start
 from marsrl.tune.studies import Studies
-from marsrl.tune.trials import best_of, read_trials
+from marsrl.tune.trials import Trial, best_of, read_trials
 
 WAIT = 400.0  # seconds, for what takes a few where nothing else runs
 
@@ -404,6 +404,85 @@ def test_code_that_a_folder_names_is_not_run_unasked(tmp_path, changes, named):
     adopt(dataclasses.replace(tuning, studies=(study,)), tmp_path / "search")
     with pytest.raises(UserError, match=rf"tuning.json names {named}.*--trust"):
         Tune(str(tmp_path / "search"))()
+
+
+@pytest.mark.parametrize("name", ["network", "width"])
+def test_code_that_is_a_value_to_be_tried_is_not_run_unasked(tmp_path, name):
+    """Also where the network is tied to what is chosen."""
+    tuning = pretend_tune.tuning()
+    (study,) = tuning.studies
+    configs = tuple(dataclasses.replace(c, task="paxmen/4ag") for c in study.configs)
+    tied = {} if name == "network" else {"network": Tied(name)}
+    dimensions = {name: Choice(("mine:net", "mine:other"))} | tied
+    study = dataclasses.replace(study, configs=configs, dimensions=dimensions)
+    adopt(dataclasses.replace(tuning, studies=(study,)), tmp_path / "search")
+    with pytest.raises(UserError, match=r"tuning.json names the network 'mine:net'.*--trust"):
+        Tune(str(tmp_path / "search"))()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"space": []}, r"a study's space is \[\], expected a table"),
+        ({"name": 3}, "a study's name is 3, expected a name"),
+        ({"bounds": ["ab"]}, r"a study's bounds is \['ab'\], expected a list with null, or two"),
+        ({"bounds": []}, "'mars' has not as many bounds as configs"),
+        ({"trials": "x"}, "trials is 'x', expected a whole number"),
+        ({"studies": []}, r"studies is \[\], expected a list of tables, and at least one"),
+        ({"studies": [1]}, r"studies is \[1\], expected a list of tables"),
+        ({"fixed": 3}, "fixed is 3, expected a list of names"),
+        ({"sampler": [1]}, r"sampler is \[1\], expected one of tpe"),
+        ({"suite": None, "score": None}, "score is None, expected one of last"),
+    ],
+)
+def test_a_foreign_search_of_another_form_is_one_line(tmp_path, changes, reason):
+    content = pretend_tune.tuning().to_dict()
+    for name, value in changes.items():
+        (content if name in content else content["studies"][0])[name] = value
+    (tmp_path / "tuning.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"tuning.json: {reason}"):
+        read_tuning(tmp_path)
+
+
+INNER = """
+name = "inner"
+tasks = ["mpe/simple_spread_v3-3ag", "paxmen/4ag", "lbf/8x8-2p-2f-coop"]
+objectives = ["mars", "mappo"]
+seeds = [0, 1]
+[objective.mars]
+eps = 1.0
+gamma = 0.9
+family.mpe = { eps = 4.0, ent_coef = 0.1, gae_lambda = 0.5 }
+task."paxmen/4ag" = { eps = 2.0, gamma = 0.8 }
+"""
+
+
+@pytest.mark.parametrize("per_family", [False, True])
+def test_the_best_suite_trains_what_was_found_whatever_lay_over_it(tmp_path, per_family):
+    (tmp_path / "inner.toml").write_text(INNER)
+    suite = read_suite(tmp_path / "inner.toml")
+    fixed = dataclasses.replace(Tune().config, gamma=0.7)
+    tune = Tune(config=fixed, per_family=per_family, given=("gamma",))
+    tuning = tune._of_suite(suite)
+    found = {
+        study.name: Trial(study, 0, "scored", 1.0, math.nan, 1.0, values, "")
+        for number, study in enumerate(tuning.studies)
+        for values in [settings(study.dimensions, start(study.dimensions, study.configs[0]))]
+        for values in [values | {"eps": 0.3 + number / 100, "update_epochs": 2}]
+    }
+    if per_family:
+        found.pop("mars/lbf")  # without a score
+    (text,) = best_files(tuning, [*found.values()]).values()
+    (tmp_path / "best.toml").write_text(text)
+    best = read_suite(tmp_path / "best.toml")
+    for trial in found.values():
+        for config in trial.study.configs:
+            trained = best.config(config.task, trial.study.objective)
+            assert trained.gamma == 0.7
+            assert {name: getattr(trained, name) for name in trial.settings} == trial.settings
+    assert best.config(suite.tasks[0], "mars").gae_lambda == 0.5  # which was not tuned
+    left = best.config("lbf/8x8-2p-2f-coop", "mars")
+    assert (left.eps == 1.0) == per_family
 
 
 def test_a_folder_goes_on_and_reports(tmp_path, capsys):

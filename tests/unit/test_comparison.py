@@ -1,19 +1,23 @@
 """Several objectives on one task, as a suite: of a configuration, and of runs that there are."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from marsrl.bench.comparison import RETURNS, comparison, results_of
+from marsrl.bench.plan import adopt, plan
 from marsrl.bench.results import read, write
 from marsrl.bench.show import returns, verdicts
+from marsrl.bench.sources import note_source
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS, Bounds
 from marsrl.errors import UserError
 from marsrl.presets import preset
 from marsrl.report.benchmark_figures import make_plots
+from marsrl.report.commands import Compare
 from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
 from run_folders import SEEDS, Writer
@@ -76,6 +80,25 @@ def test_a_task_of_ones_own_scores_its_returns(monkeypatch, tmp_path):
 def test_what_is_no_comparison_is_refused(objectives, settings, message):
     with pytest.raises(UserError, match=message):
         comparison(Config(**settings), objectives)
+
+
+def test_an_own_task_that_has_changed_is_not_compared_with_what_it_was(tmp_path, monkeypatch):
+    """Whatever the objectives, the page would have both on one task."""
+    (tmp_path / "mine.py").write_text("reward = 1\n")
+    monkeypatch.chdir(tmp_path)
+    config, out = Config(task="mine.py:env"), tmp_path / "out"
+    old, new = (comparison(config, x) for x in (("mars", "mappo"), ("maspo", "mars-log")))
+    for job in plan(adopt(old, out), out):
+        job.folder.parent.mkdir(parents=True)
+        note_source(job, tmp_path)
+        job.folder.mkdir()
+    check = partial(Compare(config, mixed=True)._check, new, out)
+    before = (out / "suite.toml").read_text()
+    check(old)
+    (tmp_path / "mine.py").write_text("reward = 2\n")
+    with pytest.raises(UserError, match=r"mine.py:env has changed since .* of another task"):
+        adopt(new, out, check)
+    assert (out / "suite.toml").read_text() == before
 
 
 # --- runs that there are --------------------------------------------------------------------------

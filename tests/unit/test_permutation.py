@@ -64,6 +64,24 @@ def test_a_sample_of_deals_is_taken_where_there_are_too_many(monkeypatch):
     np.testing.assert_allclose(some.interval(), every.interval(), atol=0.05)
 
 
+@pytest.mark.parametrize("seeds", [65, 100])
+def test_many_seeds_are_dealt_out_as_few_are(seeds):
+    """The number of a run must fit where deals are kept: 128 and more are none of eight bits."""
+    deals = permutation._deals(seeds, seeds)
+    assert (deals.min(), deals.max()) == (0, 2 * seeds - 1)
+    assert all(len(set(deal)) == seeds for deal in deals[:20].tolist())
+    x, y = np.random.default_rng(0).normal([[0.9], [0.0]], 1, (2, seeds))
+    apart, alike = shifts(x, y), shifts(x, x + 1e-3 * y)
+    # that of Welch's t is as good as exact by now
+    error = math.hypot(x.std(ddof=1), y.std(ddof=1)) / math.sqrt(seeds)
+    welch = apart.difference + 1.98 * error * np.array([-1, 1])
+    np.testing.assert_allclose(apart.interval(), welch, atol=0.1)
+    assert apart.p_above(0) < 0.001
+    assert min(alike.p_above(0), alike.p_below(0)) > 0.1
+    one = shifts([2.0], np.linspace(0, 1, 200))  # few ways, of many runs: all are looked at
+    assert one.p_above(0) == pytest.approx(1 / 201)
+
+
 def test_few_seeds_have_no_interval_of_95_percent():
     # 1 of 2, of 6, of 20, of 70 and of 252 at each end
     levels = [attainable(seeds) for seeds in (1, 2, 3, 4, 5)]

@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import json
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -213,6 +214,39 @@ def test_a_store_that_somebody_else_changes_for_long_is_refused(tmp_path):
     text = f"{tmp_path} is being written by process"
     with store_lock(tmp_path), pytest.raises(UserError, match=text):
         store_lock(tmp_path, patience=0.0).__enter__()
+
+
+def test_a_lock_that_nobody_can_have_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(UserError, match=r"cannot write .*nowhere.*: No such file or directory"):
+        store_lock(tmp_path / "nowhere", patience=300).__enter__()
+
+
+def test_methods_that_could_not_be_compared_do_not_come_into_one_store(tmp_path):
+    mars = suite_of(objectives=("mars",), objective_settings={"mars": {"total_steps": 512}})
+    adopt(mars, tmp_path)
+    mappo = suite_of(objectives=("mappo",), objective_settings={"mappo": {"total_steps": 1024}})
+    text = r"with what .* has already: mars and mappo on .* have total_steps = 512 and 1024"
+    with pytest.raises(UserError, match=text):
+        adopt(mappo, tmp_path)
+    assert store_suite(tmp_path) == mars
+
+
+def test_what_is_refused_leaves_a_store_as_it_was(tmp_path):
+    def refuse(suite):
+        assert "maspo" in suite.objectives
+        raise UserError("no")
+
+    more, store = suite_of(objectives=("maspo",)), tmp_path / "store"
+    with pytest.raises(UserError, match="no"):
+        adopt(more, store, refuse)
+    assert not store.exists()
+    adopt(suite_of(), store)
+    before = (store / "suite.toml").stat()
+    with pytest.raises(UserError, match="no"):
+        adopt(more, store, refuse)
+    assert (store / "suite.toml").stat() == before
+    assert [path.name for path in store.iterdir()] == ["suite.toml"]
 
 
 def test_an_objective_is_taken_out_and_put_back(tmp_path):

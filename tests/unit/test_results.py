@@ -430,6 +430,59 @@ def test_a_wrong_list_of_runs_is_refused_in_one_line(content, message, complete,
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("config.json", {"git": {}}, r"has git = \{\}, expected null, or a table of commit"),
+        ("config.json", {"git": {"commit": 1, "dirty": True}}, "has git = .*expected null, or"),
+        ("config.json", {"versions": None}, "has versions = None, expected a table of texts"),
+        ("config.json", {"versions": {"jax": [1]}}, "has versions = .*expected a table of texts"),
+        ("config.json", {"machine": {"a": [1]}}, "has machine = .*expected a table of plain"),
+        ("status.json", {"seeds": {"foo": {"status": "finished", "step": 1}}}, "a seed 'foo'"),
+        ("status.json", {"seeds": {"9" * 5000: {"status": "x", "step": 1}}}, "a seed '999"),
+    ],
+)
+def test_a_foreign_run_folder_of_another_form_is_one_line(name, values, message, jobs, tmp_path):
+    """One without a checksum, as an old version, or anybody, writes it."""
+    for job in jobs:
+        Folder(job).write()
+    path = jobs[0].folder / name
+    content = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({key: x for key, x in content.items() if key != "check"}))
+    with pytest.raises(UserError, match=rf"{name}.* {message}"):
+        collect(tmp_path)
+
+
+def test_what_has_no_versions_is_of_no_other_version(jobs):
+    Folder(jobs[0]).write()
+    path = jobs[0].folder / "config.json"
+    path.write_text(json.dumps({"config": jobs[0].config.to_dict(), "versions": None}))
+    check_version(jobs)
+
+
+def test_a_config_that_is_no_table_is_of_other_settings(jobs, tmp_path):
+    other = jobs[0].folder.parent.with_name("mars-0123456789ab") / "seeds-0-1"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text('{"config": [1]}')
+    with pytest.raises(UserError, match=r"is the only folder with runs of mars on .* settings"):
+        collect(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["task", "phase", "family", "run"])
+def test_what_is_no_text_in_a_table_is_one_line(column, complete, tmp_path):
+    write(complete, tmp_path)
+    change(tmp_path, checksums={})
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = complete.episodes
+    ends = arrow.array(range(0, 2 * len(table) + 1, 2), arrow.int32()).buffers()[1]
+    words = arrow.py_buffer(b"\xff\xfe" * len(table))
+    bad = arrow.Array.from_buffers(arrow.string(), len(table), [None, ends, words])
+    table = table.set_column(table.schema.get_field_index(column), column, bad)
+    parquet.write_table(table, tmp_path / "episodes.parquet")
+    with pytest.raises(UserError, match=r"cannot read .*episodes\.parquet: .*UTF8"):
+        read(tmp_path)
+
+
 def test_a_run_that_is_missing_from_the_list_is_noticed(complete, tmp_path):
     write(complete, tmp_path)
     runs = [run._asdict() for run in complete.runs]
@@ -896,6 +949,33 @@ def test_an_objective_with_two_sources_is_two(jobs, tmp_path):
     mars[1].source.write_text("ba9876543210\n")
     with pytest.raises(UserError, match=r"mars on .* was trained with another source than"):
         collect(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "place"), [("task", 1), ("network", 2)])
+def test_a_task_or_network_with_two_sources_is_two_whatever_the_objective(kind, place, tmp_path):
+    """Unknown digests, as all of before they were noted, are no other ones."""
+    own = {"network": "mine.py:net"}
+    suite = dataclasses.replace(SUITE, settings=SUITE.settings | own)
+    jobs = plan(adopt(suite, tmp_path / "store"), tmp_path / "store")
+    for job in jobs:
+        Folder(job).write()
+
+    def note(job, digest):
+        job.source.write_text(" ".join([*"-" * place, digest]) + "\n")
+
+    first = jobs[0]
+    other = next(x for x in jobs if (x.config.task == first.config.task) and x.label != first.label)
+    note(first, "0123456789ab")
+    found = collect(tmp_path / "store")
+    assert {getattr(run, f"{kind}_source") for run in found.runs} == {None, "0123456789ab"}
+    again = tmp_path / "again"
+    restored(found, tmp_path / "page", again)
+    assert collect(again).runs == found.runs
+    note(other, "ba9876543210")
+    name = first.config.task if kind == "task" else "mine.py:net"
+    text = f"{re.escape(name)}.* was trained with another source .* two {kind}s; .*--retrain"
+    with pytest.raises(UserError, match=text):
+        collect(tmp_path / "store")
 
 
 # --- methods and own tasks ------------------------------------------------------------------------

@@ -39,9 +39,25 @@ def test_a_return_that_is_not_finite_is_the_worst(run):
 
 
 def test_the_policy_s_own_divergence_comes_before_that_of_minibatches(run):
-    rows = [{"kind": "train", "seed": 3, "step": 1, "approx_kl": x} for x in (1.0, 3.0, None)]
+    rows = [
+        {"kind": "train", "seed": 3, "step": step, "approx_kl": x}
+        for step, x in enumerate((1.0, 3.0, None), start=1)
+    ]
     assert run(rows)().kl == 2.0
     assert run([{**row, "update_kl": 0.5} for row in rows])().kl == 0.5
+
+
+def test_the_divergence_is_a_mean_over_steps_and_then_over_seeds_as_in_reports(run):
+    """Rows come at evaluations too: each counts for the steps since the seed's last one."""
+    kls = {3: {10: 1.0, 20: 3.0, 100: 5.0}, 5: {50: 8.0}}
+    rows = [
+        {"kind": "train", "seed": seed, "step": step, "approx_kl": kl}
+        for seed, of_seed in kls.items()
+        for step, kl in of_seed.items()
+    ]
+    first = (10 * 1 + 10 * 3 + 80 * 5) / 100
+    assert run(rows)().kl == pytest.approx((first + 8) / 2)
+    assert run(rows[::-1])().kl == pytest.approx((first + 8) / 2)
 
 
 def test_a_diverged_seed_is_seen(run):

@@ -3,6 +3,7 @@ from itertools import product
 import pytest
 
 from marsrl import digest
+from marsrl.bench.commands import Run
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import plan
 from marsrl.bench.sources import check_sources, note_source, recorded, set_aside, source_digest
@@ -70,6 +71,10 @@ def test_what_is_no_python_has_a_digest_too(text, folder):
     assert source_digest("mine:f", folder) is not None
 
 
+def _noted(objective=None, task=None, network=None):
+    return {"objective": objective, "task": task, "network": network}
+
+
 def test_a_changed_objective_is_not_gone_on_with(folder, job):
     note_source(job, folder)
     job.folder.mkdir()
@@ -89,7 +94,7 @@ def test_a_changed_objective_is_not_gone_on_with(folder, job):
     assert [path.name for path in job.folder.parent.iterdir()] == ["seeds-0.retired-1"]
     check_sources([job], folder)
     note_source(job, folder)
-    assert recorded(job) == source_digest("mine:f", folder)
+    assert recorded(job) == _noted(objective=source_digest("mine:f", folder))
     job.folder.mkdir()
     assert not set_aside(job, folder, "mine:f")  # the same command again
 
@@ -98,7 +103,7 @@ def test_a_note_that_was_damaged_tells_nothing(folder, job):
     job.folder.mkdir()
     for content in (b"", b"\xff", b"\x1b[2J"):
         job.source.write_bytes(content)
-        assert recorded(job) is None
+        assert recorded(job) == _noted()
         check_sources([job], folder)
 
 
@@ -115,8 +120,9 @@ def test_a_changed_task_is_not_gone_on_with(folder):
         note_source(job, folder)
         job.folder.mkdir()
     assert not builtin.source.exists()
+    task, slope = source_digest("mine.py:f", folder), source_digest("helper:slope", folder)
     assert [recorded(job) for job in (own, both, builtin, objective)] == [
-        None, source_digest("helper:slope", folder), None, source_digest("helper:slope", folder)
+        _noted(task=task), _noted(slope, task), _noted(), _noted(slope)
     ]  # fmt: skip
     (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))
     check_sources([builtin, objective], folder)
@@ -131,9 +137,62 @@ def test_a_changed_task_is_not_gone_on_with(folder):
     assert set_aside(builtin, folder, "mars")
 
 
+def test_a_changed_network_is_not_gone_on_with(folder):
+    settings = {"network": "mine.py:net"}
+    (job,) = plan(Suite("s", ("paxmen/4ag",), ("mars",), (0,), settings), folder / "store")
+    job.folder.parent.mkdir(parents=True)
+    note_source(job, folder)
+    job.folder.mkdir()
+    assert recorded(job) == _noted(network=source_digest("mine.py:net", folder))
+    job.source.write_text(f"{'0' * 12} -\n")  # of before networks were noted
+    check_sources([job], folder)
+    job.source.write_text(f"- - {source_digest('mine.py:net', folder)}\n")
+    check_sources([job], folder)
+    (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))
+    text = r"mine.py:net has changed .*another network; .*--retrain mine.py:net"
+    with pytest.raises(UserError, match=text):
+        check_sources([job], folder)
+    assert set_aside(job, folder, "mine.py:net")
+    check_sources([job], folder)
+
+
+def test_what_is_trained_anew_excuses_no_other_method_of_a_changed_objective(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    labels = ("mine.py:f@eps=0.1", "mine.py:f@eps=0.2")
+    store, suite = folder / "store", Suite("s", ("paxmen/4ag", "lbf/10x10-3p-3f"), labels, (0,))
+    for job in plan(suite, store):
+        job.folder.parent.mkdir(parents=True)
+        note_source(job, folder)
+        job.folder.mkdir()
+    (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))
+
+    def check(*retrain, **words):
+        Run("s.toml", store, retrain=retrain, mixed=True, **words)._check(store, suite)
+
+    for retrain in ((), labels[:1]):
+        with pytest.raises(UserError, match=r"mine.py:f has changed since .*@eps=0.[12], seeds 0"):
+            check(*retrain)
+    check(*labels)
+    check("mine.py:f")
+    check("mine.py:f", shard="1/2")  # the others do their share
+
+
 def test_what_comes_with_a_library_has_no_digest_of_its_own(folder):
     for name in ("mars", "paxmen/4ag", "jaxmarl:MPE_simple_v3", "levers/none"):
         assert source_digest(name, folder) is None
+    for name in ("pettingzoo:mpe2.simple_v3", "gymnasium:CartPole-v1"):
+        assert source_digest(name, folder) is None
+
+
+def test_an_environment_of_one_s_own_for_another_library_is_told_by_its_file(folder):
+    mine = source_digest("mine.py:f", folder)
+    for name in (
+        "pettingzoo:mine:f",
+        "pettingzoo:mine.py:f",
+        "pettingzoo:mine",
+        "gymnasium:mine:M-v0",
+    ):
+        assert source_digest(name, folder) == mine
 
 
 def test_the_digest_of_marsrl_is_of_what_trains(monkeypatch, tmp_path):

@@ -205,8 +205,11 @@ def test_mean_present_weighs_what_is_there():
     np.testing.assert_array_equal(stats.mean_present(x, 1, weights), [13 / 4, math.nan])
 
 
-def test_a_row_of_training_covers_the_steps_since_the_one_before():
-    np.testing.assert_array_equal(stats.steps_covered(np.array([10.0, 20, 50])), [10, 10, 30])
+def test_a_row_of_training_covers_the_steps_since_the_run_s_own_one_before():
+    step = np.array([10.0, 20, 50])
+    logged = np.array([[True, True, True], [False, True, True], [True, False, False]])
+    expected = [[10, 10, 30], [0, 20, 30], [10, 0, 0]]
+    np.testing.assert_array_equal(stats.steps_covered(step, logged), expected)
 
 
 # --- few seeds ---------------------------------------------------------------------------------

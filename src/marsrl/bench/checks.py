@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from marsrl.bench.labels import objective_of
 from marsrl.bench.plan import Job, differences
 from marsrl.bench.progress import read_json, unplanned
 from marsrl.bench.records import RunRecord
@@ -29,7 +28,8 @@ def check_unplanned(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
         if job is None:
             continue
         for path in cell.glob("seeds-*/config.json"):
-            differ = differences(read_json(path).get("config", {}), job.config.to_dict())
+            theirs = read_json(path).get("config")
+            differ = differences(theirs if isinstance(theirs, dict) else {}, job.config.to_dict())
             raise UserError(
                 f"{cell} is the only folder with runs of {job.label} on {job.config.task}, and the "
                 f"suite has other settings: {differ or 'only their id, which another version made'}"
@@ -44,7 +44,8 @@ def check_version(jobs: Iterable[Job]) -> None:
     """
     ours = version("marsrl")
     for job in jobs:
-        theirs = read_json(job.folder / "config.json").get("versions", {}).get("marsrl", ours)
+        versions = read_json(job.folder / "config.json").get("versions")
+        theirs = versions.get("marsrl", ours) if isinstance(versions, dict) else ours
         if theirs != ours:
             raise UserError(
                 f"{job.folder} was begun by marsrl {theirs}, this is {ours}: what they train "
@@ -89,7 +90,8 @@ def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
     """Refuses a task whose runs cannot be compared, and an objective that is not one thing.
 
     Runs of a task must agree in `COMPARABLE` and in the version of marsrl; those of one objective
-    on it in every setting but seeds and devices, and wherever they are in their source.
+    on it in every setting but seeds and devices. Objectives, tasks and networks of somebody's own
+    must be of one source each wherever they are, as far as it is known.
 
     Args:
         where: what the error calls their place.
@@ -98,14 +100,15 @@ def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
     Raises:
         UserError: they do not.
     """
-    sources: dict[str, str] = {}
+    sources: dict[tuple[str, str], str] = {}
     for run in runs:
-        name = objective_of(run.objective)
-        if run.source and sources.setdefault(name, run.source) != run.source:
-            raise UserError(
-                f"{where}: {name} on {run.task} was trained with another source than elsewhere: "
-                f"these are two objectives; train it anew with --retrain {name}"
-            )
+        for (kind, name), digest in run.own_sources.items():
+            if sources.setdefault((kind, name), digest) != digest:
+                on = "" if kind == "task" else f" on {run.task}"
+                raise UserError(
+                    f"{where}: {name}{on} was trained with another source than elsewhere: "
+                    f"these are two {kind}s; train it anew with --retrain {name}"
+                )
     first: dict[tuple[str, ...], RunRecord] = {}
     for run in runs:
         if not run.config:

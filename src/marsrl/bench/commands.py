@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -38,11 +39,12 @@ from marsrl.bench.results import (
     run_records,
     write,
 )
-from marsrl.bench.sources import check_sources, set_aside
+from marsrl.bench.sources import check_sources, is_outdated, set_aside
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError, check_choice, check_int, check_number, shown
+from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.objectives import OBJECTIVES
 from marsrl.reading import read_json
@@ -72,12 +74,14 @@ class Plan:
     workers: int | None = None
     """Processes at a time; default: one per GPU if there are any, else one per core."""
     measure: bool = True
-    """Try a few updates of each task of which no job has ended yet."""
+    """Try a few updates of each task of which no job has ended yet; without it, no code that the
+    suite names is imported."""
 
     def __call__(self) -> None:
         """Prints a row per task, and the sums."""
         _check_workers(self.workers)
-        suite = read_suite(self.suite)
+        suite = read_suite(self.suite, make=self.measure)
+        suite.check_comparable()
         with tempfile.TemporaryDirectory() as nowhere:
             store = self.store or Path(nowhere)
             jobs = plan(suite, store)
@@ -106,7 +110,8 @@ class Run:
     gpus: float = 0.0
     """With --ray: GPUs per job; 0.5 lets two share one."""
     retrain: tuple[str, ...] = ()
-    """Set aside what the store has of these objectives, methods or tasks, and train it anew."""
+    """Set aside what the store has of these objectives, methods, tasks or networks, and train it
+    anew."""
     wait: bool = False
     """Stay until the jobs that others train are done too, and go on with what they leave."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -124,18 +129,14 @@ class Run:
         named = read_suite(self.suite)
         if (store / "suite.toml").exists():
             _check_trusted(store, named, self.trust)
-        suite = adopt(named, store)
-        every = plan(suite, store)
-        self._check_retrain(every)
-        check_unplanned(suite, store, every)
-        check_version(every)
-        jobs = self._mine(every, suite)
+        if self.ray is not None:
+            self._cluster()
+            require("ray", "ray")
+        suite = adopt(named, store, partial(self._check, store))
+        jobs = self._mine(plan(suite, store), suite)
         for job in jobs:
             self._set_aside(job)
-        check_sources(jobs, Path.cwd())
         todo = [job for job in jobs if not has_ended(job)]
-        if todo and not self.mixed:
-            check_same_code(every, describe_versions())
         _say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done, {len(todo)} to go")
         if todo and (describe_source() or {}).get("dirty"):
             _say("note: marsrl's source has changes that are in no commit: nobody can repeat this")
@@ -156,6 +157,21 @@ class Run:
             raise SystemExit(130) from None
         _finish([*outcomes.values()], todo, self.store)
 
+    def _check(self, store: Path, suite: Suite) -> None:
+        """Refuses what cannot be trained so, before the store is changed."""
+        every, here = plan(suite, store), Path.cwd()
+        self._check_retrain(every)
+        check_unplanned(suite, store, every)
+        check_version(every)
+        anew = {job for job in every if any(is_outdated(job, here, x) for x in self._meant(job))}
+        jobs = self._mine(every, suite)
+        tasks = {job.config.task for job in jobs}
+        check_sources([x for x in every if x.config.task in tasks and x not in anew], here)
+        if not self.mixed and any(job in anew or not has_ended(job) for job in jobs):
+            check_same_code(
+                [x for x in every if x not in anew.intersection(jobs)], describe_versions()
+            )
+
     def _mine(self, jobs: list[Job], suite: Suite) -> list[Job]:
         return _share(_selected(jobs, suite, self.tasks), self.shard)
 
@@ -164,10 +180,13 @@ class Run:
         for name in self.retrain:
             check_choice("retrain", name, known)
 
+    def _meant(self, job: Job) -> list[str]:
+        """On account of which of its names a job is to be trained anew."""
+        return [meant for name in self.retrain if (meant := _names(job).get(name))]
+
     def _set_aside(self, job: Job) -> None:
-        for name in self.retrain:
-            meant = _names(job).get(name)
-            if meant and set_aside(job, Path.cwd(), meant):
+        for name in self._meant(job):
+            if set_aside(job, Path.cwd(), name):
                 _say(f"{job.name}: set aside, to be trained anew")
 
     def _train(self, jobs: list[Job], points_per_job: int) -> list[Outcome]:
@@ -382,9 +401,10 @@ def _check_trusted(store: Path, named: Suite, trust: bool) -> None:
 
 
 def _names(job: Job) -> dict[str, str]:
-    """What a job's method and task may be called, and the objective or task that it means."""
+    """What a job's method, task and network may be called, and which of them each name means."""
     config = job.config
     own = {} if config.task in TASKS else {config.task: config.task}
+    own |= {config.network: config.network} if config.network else {}
     return {job.label: config.objective, config.objective: config.objective} | own
 
 

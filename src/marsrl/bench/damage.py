@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from marsrl.bench.plan import Job, differences
 from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
+from marsrl.bench.tables import record_fault
 from marsrl.config import Config
 from marsrl.errors import UserError, shown
 from marsrl.runs.folder import RunFolder, outward_links
@@ -107,9 +109,9 @@ def _config_faults(job: Job) -> Iterator[str]:
         return
     if config.hash != digest or sorted(config.seeds) != sorted(job.config.seeds):
         yield f"{path} was edited or damaged: its settings are not those of its id and folder"
-    for name, kind in (("versions", dict), ("machine", dict), ("git", dict | None)):
-        if not isinstance(content.get(name), kind):
-            yield f"{path} has {name} = {shown(content.get(name))}, expected a table"
+    for name in ("versions", "machine", "git"):
+        if fault := record_fault(name, content.get(name)):
+            yield f"{path} has {fault}"
 
 
 def status_faults(folder: Path, seeds: Collection[int]) -> Iterator[str]:
@@ -133,6 +135,9 @@ def status_faults(folder: Path, seeds: Collection[int]) -> Iterator[str]:
             return
     for seed, state in status["seeds"].items():
         known = isinstance(state, dict) and isinstance(state.get("status"), str)
+        if not re.fullmatch(r"[0-9]{1,10}", seed):
+            yield f"{path} is not a run's status: it has a seed {shown(seed)}, expected a number"
+            return
         if not known or not _is_step(state.get("step")):
             yield f"{path} is not a run's status: that of seed {shown(seed)} is {shown(state)}"
             return

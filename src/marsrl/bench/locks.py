@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from marsrl.errors import UserError
-from marsrl.runs.lock import Lock
+from marsrl.runs.lock import HeldError, Lock
 
 _PATIENCE = 30.0  # seconds; a suite changes in one
 
@@ -37,7 +37,7 @@ def store_lock(store: Path, patience: float = _PATIENCE) -> Iterator[None]:
         patience: seconds to wait at most.
 
     Raises:
-        UserError: somebody else has it for longer than that.
+        UserError: somebody else has it for longer than that, or nobody can have it.
     """
     deadline = time.monotonic() + patience
     lock = Lock(store)
@@ -45,7 +45,7 @@ def store_lock(store: Path, patience: float = _PATIENCE) -> Iterator[None]:
         try:
             lock.take()
             break
-        except UserError:
+        except HeldError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)

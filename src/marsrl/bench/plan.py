@@ -2,8 +2,8 @@
 
 A store is a folder: `suite.toml`, and under `runs/TASK/LABEL-ID/` a run folder `seeds-0-1-2` for
 each job, with its output in `.log` beside it, a `.lock` that its process holds, and a `.failed`
-with the reason if it crashed twice, and a `.source` that tells an own objective, or task, from
-later ones.
+with the reason if it crashed twice, and a `.source` that tells an own objective, task or network
+from later ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -61,7 +61,7 @@ class Job(NamedTuple):
 
     @property
     def source(self) -> Path:
-        """The digests of an own objective's source, and task's, when the job was begun."""
+        """The digests of an own objective's, task's and network's source when it was begun."""
         return self.folder.with_suffix(".source")
 
     @property
@@ -155,19 +155,29 @@ def store_suite(store: Path) -> Suite:
     return read_suite(path, make=False)
 
 
-def adopt(suite: Suite, store: Path) -> Suite:
+def adopt(suite: Suite, store: Path, check: Callable[[Suite], None] | None = None) -> Suite:
     """Makes a suite the store's; what the store's has beyond it in tasks, methods, seeds stays.
+
+    Args:
+        suite: what is to be trained.
+        store: where.
+        check: called with the suite that the store is about to have; if it raises, nothing has
+            been written.
 
     Returns:
         The suite that the store has now.
 
     Raises:
-        UserError: a cell that has begun would get other settings, or the folder holds results
-            alone, which those of a new store would replace.
+        UserError: a cell that has begun would get other settings, the methods could not be
+            compared, or the folder holds results alone, which those of a new store would replace.
     """
+    check = check or (lambda suite: None)
+    if not store.is_dir():  # whose lock would be the first thing in it
+        check(_merged(suite, store))
     store.mkdir(parents=True, exist_ok=True)
     with store_lock(store):  # or what two add at a time is lost
         suite = _merged(suite, store)
+        check(suite)
         if not (store / "suite.toml").exists() or suite != store_suite(store):
             write_suite(suite, store)
     return suite
@@ -217,6 +227,10 @@ def _merged(suite: Suite, store: Path) -> Suite:
         for task in old.tasks:
             for label in old.objectives:
                 _check_same(store, label, old.config(task, label), suite.config(task, label))
+        try:
+            suite.check_comparable()
+        except UserError as error:
+            raise UserError(f"with what {store} has already: {error}") from error
     elif (store / "runs.json").exists():
         raise UserError(
             f"{store} holds results without their run folders; choose another --store, which "

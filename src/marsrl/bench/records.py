@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from marsrl.bench.labels import objective_of
 from marsrl.bench.progress import RunStatus
 from marsrl.bench.suite import Suite
 
@@ -29,7 +30,10 @@ class RunRecord(NamedTuple):
         versions: of the packages.
         machine: cores, device, Python.
         git: commit and dirty flag of marsrl's source, if it ran from a checkout.
-        source: digest of the source of an objective of the user's own.
+        source: digest of the source of an objective of the user's own; None also where it is not
+            known, as in results of before it was recorded.
+        task_source: of a task, likewise.
+        network_source: of a network, likewise.
     """
 
     task: str
@@ -47,6 +51,18 @@ class RunRecord(NamedTuple):
     machine: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     git: dict[str, Any] | None = None
     source: str | None = None
+    task_source: str | None = None
+    network_source: str | None = None
+
+    @property
+    def own_sources(self) -> dict[tuple[str, str], str]:
+        """The digests that are known, by what they are of: its kind and name."""
+        found = {
+            ("objective", objective_of(self.objective)): self.source,
+            ("task", self.task): self.task_source,
+            ("network", str(self.config.get("network"))): self.network_source,
+        }
+        return {what: digest for what, digest in found.items() if digest}
 
 
 class Results(NamedTuple):

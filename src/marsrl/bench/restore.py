@@ -17,10 +17,10 @@ from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import Job, adopt, differences, job_of, rival_locks
 from marsrl.bench.records import Results, RunRecord
 from marsrl.bench.rows import folder_rows
+from marsrl.bench.sources import NOTED, write_note
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.extras import require
-from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
             seconds=first.seconds,
             peak_memory_mb=first.peak_memory_mb,
         )
-        if first.source:
-            write_beside(job.source, f"{first.source}\n".encode())
+        digests = first.source, first.task_source, first.network_source
+        write_note(job, dict(zip(NOTED, digests, strict=True)))
         beside.rename(job.folder)
         job.failure.unlink(missing_ok=True)
         return True

@@ -250,6 +250,7 @@ def _read_table(
     try:
         content = path.read_bytes()
         table = parquet.read_table(io.BytesIO(content))
+        table.validate(full=True)  # that texts are texts, which nothing asks before they are used
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     table = _with_later_columns(table)
@@ -294,6 +295,7 @@ def run_records(job: Job) -> Iterator[RunRecord]:
     states = seed_states(job)
     known = _run_json(job)
     status = read_json(job.folder / "status.json")
+    noted = recorded(job) if known else {}
     for seed, state in states.items():
         yield RunRecord(
             config.task,
@@ -304,7 +306,9 @@ def run_records(job: Job) -> Iterator[RunRecord]:
             seconds=status.get("seconds", {}),
             seeds_in_program=len(config.seeds) if known else 0,
             peak_memory_mb=status.get("peak_memory_mb", 0.0),
-            source=recorded(job) if known else None,
+            source=noted.get("objective"),
+            task_source=noted.get("task"),
+            network_source=noted.get("network"),
             **known,
         )
 

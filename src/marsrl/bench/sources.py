@@ -1,4 +1,4 @@
-"""Whether an objective, or a task, of a user's own is still the one that was trained.
+"""Whether an objective, a task or a network of a user's own is still the one that was trained.
 
 That is told by a digest of its source; nothing is imported.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.metadata import entry_points
+from itertools import zip_longest
 from pathlib import Path
 
 from marsrl.bench.locks import FileLock
@@ -15,15 +16,18 @@ from marsrl.digest import code_digest
 from marsrl.envs.tasks import ENTRY_POINTS, TASKS
 from marsrl.errors import UserError
 from marsrl.files import write_beside
+from marsrl.loading import HOST_LIBRARIES
 
 _NOTHING = "-"
+NOTED = ("objective", "task", "network")
+"""What a digest is noted of, in the order of a note; older notes have fewer."""
 
 
 def source_digest(name: str, folder: Path) -> str | None:
-    """Twelve hex digits of the file of an objective or a task, and of those that it imports beside.
+    """Twelve hex digits of the file that a name means, and of those that it imports beside.
 
     Args:
-        name: of the objective or the task.
+        name: of an objective, a task or a network.
         folder: where the user's modules are.
 
     Returns:
@@ -35,60 +39,89 @@ def source_digest(name: str, folder: Path) -> str | None:
 
 
 def check_sources(jobs: Iterable[Job], folder: Path) -> None:
-    """Refuses to go on with jobs whose objective or task has changed since they were begun.
+    """Refuses jobs whose objective, task or network has changed since they were begun.
+
+    Args:
+        jobs: also those that have ended: what is trained beside them is compared with them.
+        folder: where the user's modules are.
 
     Raises:
         UserError: there is such a job.
     """
     for job in jobs:
-        for name in changed(job, folder):
+        for kind, name in changed(job, folder).items():
             raise UserError(
                 f"{name} has changed since {job.name} was begun: what the store has of it is of "
-                f"another {'task' if name == job.config.task else 'objective'}; train it anew with "
-                f"--retrain {name}, or give it another name"
+                f"another {kind}; train it anew with --retrain {name}, or give it another name"
             )
 
 
-def changed(job: Job, folder: Path) -> list[str]:
-    """Which of a job's objective and task were others when it was begun."""
-    before, now = _recorded(job), _digests(job, folder)
-    return [
-        name
-        for name in before
-        if job.folder.exists() and None not in (before[name], now[name])
-        if before[name] != now[name]
-    ]
+def changed(job: Job, folder: Path) -> dict[str, str]:
+    """Which of a job's objective, task and network were others when it was begun: kind -> name."""
+    before, now = recorded(job), _digests(job, folder)
+    return {
+        kind: name
+        for kind, name in names_of(job).items()
+        if job.folder.exists() and None not in (before[kind], now[kind])
+        if before[kind] != now[kind]
+    }
 
 
-def recorded(job: Job) -> str | None:
-    """The digest of the objective that was noted when a job was begun."""
-    return _recorded(job)[job.config.objective]
+def names_of(job: Job) -> dict[str, str]:
+    """The names that may mean a user's own code, by `NOTED`."""
+    return {kind: name for kind in NOTED if (name := getattr(job.config, kind))}
+
+
+def recorded(job: Job) -> dict[str, str | None]:
+    """The digests that were noted when a job was begun, by kind; older notes have not all."""
+    try:
+        words = job.source.read_text().split()
+    except (OSError, UnicodeError):
+        words = []
+    digests = [word if word.isalnum() else None for word in words[: len(NOTED)]]
+    return dict(zip_longest(NOTED, digests))
 
 
 def note_source(job: Job, folder: Path) -> None:
-    """Notes the digests of the objective and the task of a job that is about to begin."""
-    digests = _digests(job, folder).values()
-    if not job.folder.exists() and any(digests):
-        text = " ".join(digest or _NOTHING for digest in digests)
+    """Notes the digests of the objective, task and network of a job that is about to begin."""
+    if not job.folder.exists():
+        write_note(job, _digests(job, folder))
+
+
+def write_note(job: Job, digests: dict[str, str | None]) -> None:
+    """The inverse of `recorded`; nothing is written where there is no digest."""
+    if any(digests.values()):
+        text = " ".join(digests.get(kind) or _NOTHING for kind in NOTED)
         write_beside(job.source, f"{text}\n".encode())
+
+
+def is_outdated(job: Job, folder: Path, name: str) -> bool:
+    """Whether a job has begun and is to be trained anew if this name is named for it.
+
+    What comes with marsrl is always, a user's own only if the job's has changed: the same call
+    again, after an interruption, leaves alone what was trained since.
+
+    Args:
+        job: the job.
+        folder: where the user's modules are.
+        name: its objective, task or network.
+    """
+    before = {recorded(job)[kind] for kind, known in names_of(job).items() if known == name}
+    return job.folder.exists() and source_digest(name, folder) not in before - {None}
 
 
 def set_aside(job: Job, folder: Path, name: str) -> bool:
     """Renames the folder of a job, so that it is trained anew; False if there is nothing to do.
 
-    Done for what comes with marsrl always, for a user's own only if the job's has changed: the same
-    call again, after an interruption, leaves alone what was trained since.
-
     Args:
         job: the job.
         folder: where the user's modules are.
-        name: its objective or task, on whose account this is done.
+        name: its objective, task or network, on whose account this is done.
 
     Raises:
         UserError: somebody trains it.
     """
-    unchanged = source_digest(name, folder) == _recorded(job)[name] is not None
-    if unchanged or not job.folder.exists():
+    if not is_outdated(job, folder, name):
         return False
     lock = FileLock(job.lock)
     lock.take()
@@ -105,22 +138,15 @@ def set_aside(job: Job, folder: Path, name: str) -> bool:
 
 
 def _digests(job: Job, folder: Path) -> dict[str, str | None]:
-    return {name: source_digest(name, folder) for name in (job.config.objective, job.config.task)}
-
-
-def _recorded(job: Job) -> dict[str, str | None]:
-    """The digests of objective and task as they were noted; older notes have the first alone."""
-    try:
-        words = job.source.read_text().split()
-    except (OSError, UnicodeError):
-        words = []
-    digests = [word if word.isalnum() else None for word in words[:2]]
-    digests += [None] * (2 - len(digests))
-    return dict(zip((job.config.objective, job.config.task), digests, strict=True))
+    names = names_of(job)
+    return {kind: source_digest(names[kind], folder) if kind in names else None for kind in NOTED}
 
 
 def _module_of(name: str) -> str:
-    """The module, or file, of an own objective or task; empty if it comes with a library."""
+    """The module, or file, of a name of one's own; empty if it comes with a library."""
+    library, _, rest = name.partition(":")
+    if library in HOST_LIBRARIES:  # a module with an environment, or what a factory's name is
+        return rest.rpartition(":")[0] or (rest if library == "pettingzoo" else "")
     module, colon, _ = name.rpartition(":")
     if colon:
         return "" if module == "jaxmarl" else module

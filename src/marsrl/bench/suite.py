@@ -141,6 +141,16 @@ class Suite:
             pair = " and ".join(min(same))
             raise SuiteError(f"{pair} have the same settings on every task", ("objectives",))
 
+    def check_comparable(self) -> None:
+        """The part of `check` that asks whether methods can be compared; nothing is imported.
+
+        Raises:
+            UserError: two of them on a task cannot.
+        """
+        for task in self.tasks:
+            configs = {method: self.config(task, method) for method in self.objectives}
+            self._check_comparable(task, configs)
+
     def _layers(self, task: str, method: str) -> dict[Keys, Table]:
         """The settings of a cell by where they stand; each is over those before it."""
         family = family_of(task)

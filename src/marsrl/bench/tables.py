@@ -31,11 +31,9 @@ def check_records(path: Path, suite: Suite, runs: Iterable[RunRecord]) -> None:
     """
     found: set[tuple[str, str, int]] = set()
     for number, run in enumerate(runs):
-        for name, (right, expected) in _RECORD.items():
-            if not right(value := getattr(run, name)):
-                raise UserError(
-                    f"{path}: run {number} has {name} = {shown(value)}, expected {expected}"
-                )
+        for name in _RECORD:
+            if fault := record_fault(name, getattr(run, name)):
+                raise UserError(f"{path}: run {number} has {fault}")
         for name, value in (("task", run.task), ("objective", run.objective), ("seed", run.seed)):
             trained = objective_of(str(value)) if name == "objective" else value
             if run.config and name != "seed" and run.config.get(name, trained) != trained:
@@ -61,6 +59,12 @@ def check_records(path: Path, suite: Suite, runs: Iterable[RunRecord]) -> None:
             for seed in suite.seeds:
                 if (task, objective, seed) not in found:
                     raise UserError(f"{path} has no run of seed {seed} of {objective} on {task}")
+
+
+def record_fault(name: str, value: Any) -> str | None:
+    """What is wrong with a value of a `RunRecord`; None if nothing is."""
+    right, expected = _RECORD[name]
+    return None if right(value) else f"{name} = {shown(value)}, expected {expected}"
 
 
 def check_table(path: Path, suite: Suite, table: pa.Table) -> None:
@@ -151,6 +155,10 @@ def _is_git(value: Any) -> bool:
     )
 
 
+def _is_digest(value: Any) -> bool:
+    return value is None or _is_text(value)
+
+
 _AMOUNTS = "a table of numbers, finite and 0 or greater"
 _RECORD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task": (_is_text, "a name"),
@@ -166,6 +174,8 @@ _RECORD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "config": (_is_config, "a table of settings, and its seeds a list of whole numbers"),
     "versions": (lambda x: _is_table(x, lambda v: v is None or _is_text(v)), "a table of texts"),
     "machine": (lambda value: _is_table(value, _is_plain), "a table of plain values"),
-    "source": (lambda x: x is None or _is_text(x), "null, or a digest"),
+    "source": (_is_digest, "null, or a digest"),
+    "task_source": (_is_digest, "null, or a digest"),
+    "network_source": (_is_digest, "null, or a digest"),
     "git": (_is_git, "null, or a table of commit and dirty"),
 }

@@ -90,6 +90,16 @@ class Compare:
         if out.exists() and not self.resume:
             raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
 
+    def _check(self, named: Suite, out: Path, suite: Suite) -> None:
+        """Refuses what cannot be trained beside what there is, before the store is changed."""
+        every = plan(suite, out)
+        check_unplanned(suite, out, every)
+        check_version(every)
+        # all that its page will have is compared, whatever is trained now
+        check_sources([job for job in every if job.config.task in named.tasks], Path.cwd())
+        if not self.mixed and not all(has_ended(job) for job in plan(named, out)):
+            check_same_code(every, describe_versions())
+
     def _trained(self, named: Suite, out: Path) -> Results:
         """The results of a store, once all that the comparison names has been trained."""
         from marsrl.envs.registry import make
@@ -97,14 +107,8 @@ class Compare:
 
         make(self.config.task, **self.config.task_settings)  # or refuses, with nothing written
         choose(self.log)
-        suite = adopt(named, out)
-        every, jobs = plan(suite, out), plan(named, out)
-        check_unplanned(suite, out, every)
-        check_version(every)
-        check_sources(jobs, Path.cwd())
-        todo = [job for job in jobs if not has_ended(job)]
-        if todo and not self.mixed:
-            check_same_code(every, describe_versions())
+        adopt(named, out, partial(self._check, named, out))
+        todo = [job for job in plan(named, out) if not has_ended(job)]
         monitor, log = ConsoleMonitor(_console), self.log or None
         try:
             for job in todo:

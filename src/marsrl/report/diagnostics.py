@@ -51,11 +51,11 @@ def diagnose(
         over_runs = []
         for task in tasks:
             step, columns = traces[task]
-            covered, values = steps_covered(step), columns[name][rows]
+            covered, values = _covered(traces[task])[rows], columns[name][rows]
             # a row is about the steps before it, so it belongs at the middle of them
             place = ((step - covered / 2) / step[-1] * bins).astype(int)
             chosen = [*(place == k for k in range(bins)), place >= 0]  # and all of training
-            parts = [_reduce(name, values[..., part], covered[part]) for part in chosen]
+            parts = [_reduce(name, np.where(part, values, np.nan), covered) for part in chosen]
             over_runs.append(np.stack(parts, axis=-1))
         runs = np.concatenate(over_runs, axis=1)  # (O, T S, K + 1)
         reduced = _reduce(name, np.moveaxis(runs, 1, -1))
@@ -66,7 +66,14 @@ def diagnose(
 def of_training(grid: Grid, trace: Trace, objective: str, name: str) -> float:
     """The mean of what was logged over an objective's runs on a task; NaN if nothing was."""
     values = trace.columns[name][grid.objectives.index(objective)]
-    return float(mean_present(_reduce(name, values, steps_covered(trace.step)), axis=0))
+    covered = _covered(trace)[grid.objectives.index(objective)]
+    return float(mean_present(_reduce(name, values, covered), axis=0))
+
+
+def _covered(trace: Trace) -> Floats:
+    """(O, S, V) the steps that each run's own rows cover; a row has at least one measurement."""
+    logged = np.any([np.isfinite(x) for x in trace.columns.values()], axis=0)
+    return steps_covered(trace.step, logged)
 
 
 def _reduce(name: str, x: Floats, weights: Floats | float = 1.0) -> Floats:

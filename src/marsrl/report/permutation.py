@@ -98,7 +98,7 @@ def holm(p: Sequence[float]) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=8)
-def _deals(first: int, second: int) -> NDArray[np.int8]:
+def _deals(first: int, second: int) -> NDArray[np.int32]:
     """(D, first) which of the pooled runs the first method gets: every deal once, as it was first.
 
     Of too many, a random sample and the one that was seen.
@@ -106,6 +106,6 @@ def _deals(first: int, second: int) -> NDArray[np.int8]:
     total = first + second
     if math.comb(total, first) <= MOST_DEALS:
         every = chain.from_iterable(combinations(range(total), first))
-        return np.fromiter(every, np.int8).reshape(-1, first)
+        return np.fromiter(every, np.int32).reshape(-1, first)
     order = np.random.default_rng(0).random((_SAMPLED, total)).argsort(axis=1)
-    return np.concatenate([np.arange(first)[None], order[:, :first]]).astype(np.int8)
+    return np.concatenate([np.arange(first)[None], order[:, :first]]).astype(np.int32)

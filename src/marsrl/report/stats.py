@@ -190,15 +190,20 @@ def mean_present(x: Floats, axis: int, weights: Floats | float = 1.0) -> Floats:
     return (weights * np.where(known, x, 0.0)).sum(axis=axis) / np.where(total > 0, total, np.nan)
 
 
-def steps_covered(step: Floats) -> Floats:
+def steps_covered(step: Floats, logged: NDArray[np.bool_] | np.bool_) -> Floats:
     """How many environment steps each logged row of training is about: those since the last one.
 
     Rows come every `log_interval` updates and at evaluations, so they are not alike.
 
     Args:
-        step: (V,) at which they were logged, ascending.
+        step: (V,) at which any run logged, ascending.
+        logged: (..., V) whether a run did; another's rows do not count.
+
+    Returns:
+        (..., V); 0 where the run logged nothing.
     """
-    return np.diff(step, prepend=0.0)
+    last = np.maximum.accumulate(np.where(logged, step, 0.0), axis=-1)
+    return np.diff(last, prepend=0.0, axis=-1)
 
 
 def coverage_note(num_seeds: int) -> str | None:

@@ -114,7 +114,8 @@ class Summary(NamedTuple):
         margin: how much lower a score that matches may be.
         objectives: O names, in the suite's order.
         contests: the target against each other.
-        matrix: each objective against each other, on all tasks that both have completed.
+        matrix: each objective against each other, on all tasks that both have completed; empty
+            without a target.
         settings: of all runs, those first in which the objectives differ.
         responses: scores against the size of the trust region, of the whole and each family.
         groups: the whole and each family, without those that have no complete task.
@@ -195,7 +196,7 @@ def summarize_benchmark(
         margin=margin,
         objectives=objectives,
         contests=() if target is None else contests(grids, endpoint, target, margin),
-        matrix=matrix(grid, margin),
+        matrix={} if target is None else matrix(grid, margin),
         settings=settings,
         responses=_responses(results, grid, objectives, settings, found),
         groups=found,

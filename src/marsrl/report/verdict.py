@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ MARGIN = 0.03
 LEVEL = 0.025
 """Of each claim's p value: one end of a 95 % interval."""
 
+K = TypeVar("K")
 Verdict = Literal["exceeds", "matches", "behind", "not settled"]
 VERDICTS: tuple[Verdict, ...] = ("exceeds", "matches", "behind", "not settled")
 
@@ -112,16 +113,19 @@ def contests(
 
 
 def matrix(grid: Grid, margin: float = MARGIN) -> dict[tuple[str, str], Duel]:
-    """Each objective of the grid against each other, as overall contests of the first."""
-    duels: dict[str, dict[str, Duel]] = {name: {} for name in grid.objectives}
-    for first, second in combinations(grid.objectives, 2):
-        if tasks := grid.complete((first, second)):
-            duels[first][second], duels[second][first] = _both_ways(
-                grid, (first, second), tasks, margin
-            )
-    return {
-        (name, other): duel for name, row in duels.items() for other, duel in _judged(row).items()
-    }
+    """Each objective of the grid against each other, on the tasks that both have completed.
+
+    All verdicts are corrected together, for the number of ordered pairs: what a pair settles is the
+    same from both sides.
+    """
+    duels: dict[tuple[str, str], Duel] = {}
+    for one, other in combinations(grid.objectives, 2):
+        if tasks := grid.complete((one, other)):
+            there, back = _both_ways(grid, (one, other), tasks, margin)
+            duels |= {(one, other): there, (other, one): back}
+    found = _judged(duels)
+    places = ((x, y) for x in grid.objectives for y in grid.objectives)
+    return {place: found[place] for place in places if place in found}
 
 
 def verdicts(evidence: Sequence[Evidence]) -> tuple[Verdict, ...]:
@@ -207,7 +211,7 @@ def _both_ways(
     """
     x, y = diverged_as_lowest(grid.scores_of(pair, tasks))[0]
     if len(tasks) == 1:
-        return _exact(tasks, x[0], y[0], margin), _exact(tasks, y[0], x[0], margin)
+        return _exact(tasks, x[0], y[0], margin)
     mean = mean_over(tasks)
 
     def difference(x: Floats, y: Floats) -> Floats:
@@ -223,12 +227,18 @@ def _both_ways(
     )
 
 
-def _exact(tasks: tuple[str, ...], x: Floats, y: Floats, margin: float) -> Duel:
-    """By the permutation test of the seeds (S,) of one task."""
+def _exact(tasks: tuple[str, ...], x: Floats, y: Floats, margin: float) -> tuple[Duel, Duel]:
+    """By the permutation test of the seeds (S,) of one task; the second is the first turned round.
+
+    It is not computed anew: of too many deals another random sample would be taken.
+    """
     found, confidence = shifts(x, y), attainable(len(x))
+    low, high = found.interval()
     evidence = Evidence(found.p_above(0), found.p_above(-margin), found.p_below(0))
-    difference = Estimate(*np.array([found.difference, *found.interval()]))
-    return Duel(tasks, difference, confidence, evidence)
+    turned = Evidence(found.p_below(0), found.p_below(margin), found.p_above(0))
+    difference = Estimate(*np.array([found.difference, low, high]))
+    opposite = Estimate(*np.array([-found.difference, -high, -low]))
+    return Duel(tasks, difference, confidence, evidence), Duel(tasks, opposite, confidence, turned)
 
 
 def _resampled(
@@ -254,7 +264,7 @@ def _verdict(corrected: Evidence) -> Verdict:
     return "not settled"
 
 
-def _judged(duels: dict[str, Duel]) -> dict[str, Duel]:
+def _judged(duels: dict[K, Duel]) -> dict[K, Duel]:
     """Duels that stand side by side, with their verdicts."""
     found = verdicts([duel.evidence for duel in duels.values()])
     return {

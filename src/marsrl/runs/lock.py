@@ -47,6 +47,10 @@ class Holder(NamedTuple):
         return f"process {self.pid} on {self.host}"
 
 
+class HeldError(UserError):
+    """Another process has a lock, and may give it back."""
+
+
 class Lock:
     """The lock of one run folder, for one time."""
 
@@ -60,7 +64,8 @@ class Lock:
         """Takes the lock.
 
         Raises:
-            UserError: another process has it, which is named.
+            HeldError: another process has it, which is named.
+            UserError: the file cannot be written.
         """
         try:
             self._descriptor = self._take()
@@ -111,14 +116,14 @@ class Lock:
         with tempfile.TemporaryFile(dir=self._path.parent) as file:
             return os.fstat(file.fileno()).st_mtime
 
-    def _refusal(self, holder: Holder | None) -> UserError:
+    def _refusal(self, holder: Holder | None) -> HeldError:
         elsewhere = holder is not None and holder.host != socket.gethostname()
         way = (
             f"; should that process be gone, wait {GONE_AFTER:.0f} seconds or delete {self._path}"
             if elsewhere
             else "; wait for it, or end it"
         )
-        return UserError(
+        return HeldError(
             f"{self._path.parent} is being written by {holder or 'another process'}{way}"
         )
 

@@ -20,12 +20,12 @@ from marsrl.extras import require
 from marsrl.presets import preset
 from marsrl.report.wording import count
 from marsrl.runs.folder import default_folder
-from marsrl.trust import check_config_trusted
+from marsrl.trust import check_config_trusted, check_trusted
 from marsrl.tune.launch import Ended, check_tasks, search
 from marsrl.tune.plan import FILE, Pruner, Sampler, Study, Tuning, adopt, is_search, read_tuning
 from marsrl.tune.results import BEST, write_results
 from marsrl.tune.scores import Score
-from marsrl.tune.space import Space, default_space, read_space
+from marsrl.tune.space import Space, code_in, default_space, read_space
 from marsrl.tune.studies import Studies
 from marsrl.tune.trials import best_of
 
@@ -105,8 +105,11 @@ class Tune:
                 f"expected none but {', '.join(f'--{name}' for name in _WITH_FOLDER)}"
             )
         if not self.report:
-            for config in (config for study in tuning.studies for config in study.configs):
-                check_config_trusted(config, folder / FILE, self.trust)
+            for study in tuning.studies:
+                for config in study.configs:
+                    check_config_trusted(config, folder / FILE, self.trust)
+                for kind, name in code_in(study.dimensions):
+                    check_trusted(kind, name, folder / FILE, self.trust)
             if self.trials is not None:
                 tuning = dataclasses.replace(tuning, trials=self.trials)
                 tuning.check()

@@ -7,10 +7,12 @@ the run folder of each trial: `trials/7`; `trials/STUDY/7` if there are several 
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from marsrl.bench.locks import store_lock
 from marsrl.bench.plan import Job
@@ -34,6 +36,7 @@ FILE = "tuning.json"
 TRIALS = "trials"
 MOST_TRIALS = 10_000
 
+Check: TypeAlias = Callable[[Any], bool]
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["median", "halving", "none"]
 
@@ -94,10 +97,7 @@ class Tuning:
         Raises:
             UserError: with what is wrong.
         """
-        check_int("trials", self.trials, 1, most=MOST_TRIALS)
-        check_int("sampler_seed", self.sampler_seed, 0, 2**31 - 1)
-        for name, kinds in (("sampler", Sampler), ("pruner", Pruner), ("score", Score)):
-            check_choice(name, getattr(self, name), get_args(kinds))
+        self._check_plain()
         for study in self.studies:
             for config in study.configs:
                 check_space(study.dimensions, config)
@@ -111,6 +111,12 @@ class Tuning:
                     f"{self.trials}; narrow the space, give its ranges fewer points, or say "
                     f"--trials {points}"
                 )
+
+    def _check_plain(self) -> None:
+        check_int("trials", self.trials, 1, most=MOST_TRIALS)
+        check_int("sampler_seed", self.sampler_seed, 0, 2**31 - 1)
+        for name, kinds in (("sampler", Sampler), ("pruner", Pruner), ("score", Score)):
+            check_choice(name, getattr(self, name), get_args(kinds))
 
     def goal(self, study: Study) -> int:
         """How many trials the study is to have."""
@@ -152,25 +158,80 @@ class Tuning:
         Raises:
             UserError: something in it is unknown or impossible.
         """
-        try:
-            studies = tuple(
-                Study(
-                    study["name"],
-                    study["objective"],
-                    study["family"],
-                    tuple(map(Config.from_dict, study["configs"])),
-                    tuple(Bounds(*x) if x else None for x in study["bounds"]),
-                    space_from(study["space"], ()).shared,
-                )
-                for study in values["studies"]
+        _check_form("", values, _SEARCH)
+        for study in values["studies"]:
+            _check_form("a study's ", study, _STUDY)
+            if len(study["configs"]) != len(study["bounds"]):
+                raise UserError(f"{shown(study['name'])} has not as many bounds as configs")
+        studies = tuple(
+            Study(
+                study["name"],
+                study["objective"],
+                study["family"],
+                tuple(map(Config.from_dict, study["configs"])),
+                tuple(Bounds(*x) if x else None for x in study["bounds"]),
+                space_from(study["space"], ()).shared,
             )
-            plain: Any = {name: values[name] for name in _PLAIN}
-            plain["fixed"] = tuple(plain["fixed"])
-            return Tuning(studies, **plain)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"it is no search for settings: {error!r}") from error
+            for study in values["studies"]
+        )
+        plain: Any = {name: values[name] for name in _PLAIN}
+        plain["fixed"] = tuple(plain["fixed"])
+        tuning = Tuning(studies, **plain)
+        tuning._check_plain()
+        return tuning
 
 
+def _check_form(what: str, values: Any, form: Mapping[str, tuple[Check, str]]) -> None:
+    """Refuses a table of a search that lacks something, or has it in another form."""
+    if not isinstance(values, dict):
+        raise UserError(f"it is no search for settings: {shown(values)} is no table")
+    for name, (right, expected) in form.items():
+        if name not in values:
+            raise UserError(f"it is no search for settings: {what}{name} is missing")
+        if not right(values[name]):
+            raise UserError(f"{what}{name} is {shown(values[name])}, expected {expected}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_bounds(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list)
+        and [type(x) in (int, float) and abs(x) < math.inf for x in value] == [True, True]
+        and value[0] < value[1]
+    )
+
+
+def _are(right: Check, least: int = 0) -> Check:
+    return lambda x: isinstance(x, list) and len(x) >= least and all(map(right, x))
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or _is_text(value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_SEARCH: dict[str, tuple[Check, str]] = {
+    "studies": (_are(_is_table, least=1), "a list of tables, and at least one"),
+    "fixed": (_are(_is_text), "a list of names"),
+    "suite": (_is_text_or_none, "null, or a text"),
+    # what else there is of `_PLAIN` is checked by `Tuning` itself
+    **{name: (lambda value: True, "") for name in ("trials", "sampler", "pruner", "score")},
+    "sampler_seed": (lambda value: True, ""),
+}
+_STUDY: dict[str, tuple[Check, str]] = {
+    "name": (_is_text, "a name"),
+    "objective": (_is_text, "a name"),
+    "family": (_is_text_or_none, "null, or a name"),
+    "configs": (_are(_is_table, least=1), "a list of tables, and at least one"),
+    "bounds": (_are(_is_bounds), "a list with null, or two numbers in order, for each task"),
+    "space": (_is_table, "a table"),
+}
 _PLAIN = ("trials", "sampler", "pruner", "score", "sampler_seed", "fixed", "suite")
 
 

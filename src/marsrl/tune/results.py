@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from marsrl.bench.locks import store_lock
+from marsrl.envs.tasks import family_of
 from marsrl.files import write_beside
 from marsrl.presets import preset
 from marsrl.reading import parse_toml
 from marsrl.report.wording import count
 from marsrl.toml import to_toml
-from marsrl.tune.plan import TRIALS, Tuning
+from marsrl.tune.plan import TRIALS, Study, Tuning
 from marsrl.tune.space import PROTOCOL, free
 from marsrl.tune.studies import Studies
 from marsrl.tune.trials import Trial, best_of, read_trials
@@ -159,10 +160,27 @@ def _suite_text(tuning: Tuning, best: dict[str, Trial]) -> str:
         own = {name: getattr(study.configs[0], name) for name in fixed}
         own = {name: value for name, value in own.items() if value is not None} | trial.settings
         table = tables.setdefault(study.objective, {})
+        _clear(table, {*fixed, *trial.settings}, study)
         if study.family is not None:
             table = table.setdefault("family", {}).setdefault(study.family, {})
         table |= own
     return f"{_comment(tuning, list(best.values()))}{to_toml(values)}"
+
+
+def _clear(table: dict[str, Any], names: set[str], study: Study) -> None:
+    """Takes these settings out of an objective's inner tables: they would lie over what was found.
+
+    Trials had the same values on every task of the study, whatever the suite gives to some.
+    """
+    tasks = {config.task for config in study.configs}
+    within = {"family": {family_of(task) for task in tasks}, "task": tasks}
+    for kind, of_study in within.items():
+        inner = {
+            key: {k: v for k, v in settings.items() if key not in of_study or k not in names}
+            for key, settings in table.pop(kind, {}).items()
+        }
+        if inner := {key: settings for key, settings in inner.items() if settings}:
+            table[kind] = inner
 
 
 def _comment(tuning: Tuning, best: list[Trial]) -> str:

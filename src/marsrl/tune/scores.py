@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from marsrl.bench.progress import read_json
 from marsrl.config import Config
 from marsrl.envs.tasks import Bounds
+from marsrl.report.stats import mean_present, steps_covered
 from marsrl.runs.folder import METRICS, STATUS
 from marsrl.runs.log import Log
 from marsrl.runs.machine import Row
@@ -27,7 +30,8 @@ class Measured(NamedTuple):
         evaluations: the score of each evaluation after the one before training, as far as all
             seeds have it: the mean over seeds; the worst where a return is not finite.
         diverged: whether a seed has.
-        kl: mean divergence of an update, over seeds and all of training; NaN if not measured.
+        kl: mean divergence of an update, over the steps of training and then over seeds; NaN if not
+            measured.
         seconds: that the run has taken.
     """
 
@@ -84,9 +88,23 @@ def _evaluations(
 
 
 def _kl(rows: list[Row]) -> float:
-    """Of the policy over whole updates where that is logged, else as the minibatches saw it."""
+    """Of the policy over whole updates where that is logged, else as the minibatches saw it.
+
+    The mean over each seed's steps, then over seeds, as in reports: rows are not evenly spaced.
+    """
+    train: dict[int, list[Row]] = {}
+    for row in rows:
+        if row["kind"] == "train":
+            train.setdefault(row["seed"], []).append(row)
     for name in ("update_kl", "approx_kl"):
-        values = [row[name] for row in rows if row["kind"] == "train" and row.get(name) is not None]
-        if values:
-            return sum(values) / len(values)
+        means = np.array([_mean_over_steps(of_seed, name) for of_seed in train.values()])
+        if np.isfinite(means).any():
+            return float(mean_present(means, axis=0))
     return math.nan
+
+
+def _mean_over_steps(rows: list[Row], name: str) -> float:
+    rows = sorted(rows, key=lambda row: row["step"])
+    covered = steps_covered(np.array([row["step"] for row in rows], np.float64), np.True_)
+    values = [math.nan if row.get(name) is None else row[name] for row in rows]
+    return float(mean_present(np.array(values, np.float64), axis=0, weights=covered))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_type_hints
@@ -25,6 +25,7 @@ from marsrl.config import Config
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.extras import require
 from marsrl.reading import read_toml
+from marsrl.trust import KINDS
 
 REGION = ("eps", "eps_low", "eps_high")
 """Settings of the trust region, which each objective may have a range of its own for."""
@@ -159,6 +160,15 @@ def settings(dimensions: Mapping[str, Dimension], chosen: Mapping[str, Any]) -> 
     """The settings of `Config` that a sampler's choice means."""
     tied = {name: chosen[dim.to] for name, dim in dimensions.items() if isinstance(dim, Tied)}
     return dict(chosen) | tied
+
+
+def code_in(dimensions: Mapping[str, Dimension]) -> Iterator[tuple[str, str]]:
+    """What a trial may get as the name of code, by its setting, of `marsrl.trust.KINDS`."""
+    for kind in KINDS:
+        dim = dimensions.get(kind)
+        dim = dimensions.get(dim.to) if isinstance(dim, Tied) else dim
+        if isinstance(dim, Choice):
+            yield from ((kind, str(value)) for value in dim.values)
 
 
 def grid(dimensions: Mapping[str, Dimension]) -> list[dict[str, Any]]:
