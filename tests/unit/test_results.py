@@ -563,6 +563,11 @@ def test_a_report_of_some_tasks(complete, tmp_path, capsys):
     )
     assert (code, "paxmen" in output) == (0, False)
     assert read(tmp_path / "lbf").runs == lbf.runs
+    published = tmp_path / "lbf" / "runs.json"
+    published.write_text(f"{published.read_text()}\n")  # as an older version may have written it
+    before = published.read_bytes()
+    assert command_line(capsys, "report", tmp_path / "lbf")[0] == 0
+    assert published.read_bytes() == before
     code, _, errors = command_line(capsys, "report", tmp_path, "--tasks", "lbf/*")
     assert (code, "choose another --out" in errors) == (2, True)
     code, _, errors = command_line(capsys, "report", tmp_path, "--tasks", "lfb/*")

@@ -257,9 +257,11 @@ class Report:
         if self.tasks:
             results = part(results, select_tasks(self.tasks, results.suite.tasks))
         summary = summarize_benchmark(results, self.target, self.endpoint, self.margin)
-        if not self.replace and (self.tasks or out.resolve() != self.store.resolve()):
+        other = bool(self.tasks) or out.resolve() != self.store.resolve()
+        if other and not self.replace:
             check_replaceable(results, out)
-        write(results, out)
+        if other or _is_store(self.store):  # published tables stay as they are
+            write(results, out)
         if _is_store(self.store):
             _say_unplanned(self.store)
         if summary.groups:
