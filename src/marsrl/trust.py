@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from marsrl.config import Config
 from marsrl.errors import UserError, shown
 from marsrl.loading import HOST_LIBRARIES, is_code
 
@@ -33,12 +32,6 @@ def check_trusted(kind: str, name: str, source: Path, trust: bool) -> None:
         f"{source} names the {kind} {shown(name)}, which is code that would run here; if you trust "
         f"it, add --trust (in Python trust=True) or set {VARIABLE}=1"
     )
-
-
-def check_config_trusted(config: Config, source: Path, trust: bool) -> None:
-    """`check_trusted` for all that a configuration names."""
-    for kind in KINDS:
-        check_trusted(kind, getattr(config, kind) or "", source, trust)
 
 
 def is_foreign(kind: str, name: str) -> bool:

@@ -20,7 +20,7 @@ from marsrl.extras import require
 from marsrl.presets import preset
 from marsrl.report.wording import count
 from marsrl.runs.folder import default_folder
-from marsrl.trust import check_config_trusted, check_trusted
+from marsrl.trust import KINDS, check_trusted
 from marsrl.tune.launch import Ended, check_tasks, search
 from marsrl.tune.plan import FILE, Pruner, Sampler, Study, Tuning, adopt, is_search, read_tuning
 from marsrl.tune.results import BEST, write_results
@@ -106,10 +106,9 @@ class Tune:
             )
         if not self.report:
             for study in tuning.studies:
-                for config in study.configs:
-                    check_config_trusted(config, folder / FILE, self.trust)
-                for kind, name in code_in(study.dimensions):
-                    check_trusted(kind, name, folder / FILE, self.trust)
+                named = [(x, getattr(config, x)) for config in study.configs for x in KINDS]
+                for kind, name in [*named, *code_in(study.dimensions)]:
+                    check_trusted(kind, name or "", folder / FILE, self.trust)
             if self.trials is not None:
                 tuning = dataclasses.replace(tuning, trials=self.trials)
                 tuning.check()
