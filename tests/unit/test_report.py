@@ -218,3 +218,11 @@ def test_sizes_that_are_far_apart_stay_so():
     low, high = ax.get_xlim()
     assert 0.001 < low <= 0.01
     assert 10 <= high < 100
+
+
+def test_an_interval_that_an_axis_cuts_off_ends_in_an_arrow():
+    figure = figures.new_figure(4, 3)
+    ax = figure.add_subplot()
+    figures.reaches_beyond(ax, 2, np.array([-0.1, 0.9]), 0.5, "black")
+    (arrow,) = ax.lines
+    assert (arrow.get_xydata().tolist(), arrow.get_marker()) == ([[0.5, 2.0]], ">")

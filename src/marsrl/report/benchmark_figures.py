@@ -151,6 +151,7 @@ def _forest(contest: Contest, margin: float, width: float, style: Style) -> Pane
             ends = np.array([duel.difference.low, duel.difference.high])
             value = float(duel.difference.value)
             figures.difference(ax, place, ends, value, style.color, style.marker, bold, settled)
+            figures.reaches_beyond(ax, place, ends, width, style.color)
         figures.dress_differences(ax, title, [(name, bold) for name, _, bold in rows])
         ax.set_xlim(-width, width)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -200,6 +201,14 @@ def difference(
     size = 6.5 if bold else 4.5
     face = color if filled else "none"
     ax.plot([value], [place], marker, markersize=size, color=color, markerfacecolor=face)
+
+
+def reaches_beyond(ax: Axes, place: int, interval: Floats, width: float, color: str) -> None:
+    """Arrows at the axis' ends, `width` from 0, where a row's interval goes on beyond them."""
+    for end, marker in zip(interval, "<>", strict=True):
+        if abs(end) > width:
+            edge = math.copysign(width, end)
+            ax.plot([edge], [place], marker, markersize=4.5, color=color, clip_on=False)
 
 
 def span_across(ax: Axes, margin: float) -> None:
