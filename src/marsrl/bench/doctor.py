@@ -98,7 +98,7 @@ def _job_faults(job: Job) -> list[Finding]:
     if twins := _twins(job):
         return [twins]
     try:
-        found = doctor.examine(job.folder)
+        found = doctor.examine(job.folder, usable=False)
     except UserError:  # somebody writes it
         return []
     anew = f"if nothing else helps, move {job.folder} away; bench run trains it anew"

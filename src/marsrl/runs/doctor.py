@@ -40,8 +40,13 @@ def is_run(path: Path) -> bool:
     return any((path / name).exists() for name in (CONFIG, METRICS, "checkpoints"))
 
 
-def examine(path: Path) -> list[Finding]:
+def examine(path: Path, usable: bool = True) -> list[Finding]:
     """Everything that is wrong with a run folder; nothing is changed.
+
+    Args:
+        path: the folder.
+        usable: whether a run must have what going on with it and its team need, beyond its rows:
+            those of a store that was made of results have no checkpoints.
 
     Raises:
         UserError: it is no run folder, or another process writes it.
@@ -68,7 +73,7 @@ def examine(path: Path) -> list[Finding]:
         *_checkpoints(checkpoints, faults, newest),
         *_followers(folder),
     ]
-    return of_files or _end(folder, newest)
+    return of_files or (_end(folder, newest) if usable else [])
 
 
 def repair(path: Path) -> tuple[list[Finding], list[Finding]]:
