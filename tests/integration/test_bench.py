@@ -23,7 +23,7 @@ from marsrl.bench import cluster, launch, measure, process, show, worker
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import adopt, plan, store_suite
 from marsrl.bench.progress import has_ended, seed_states
-from marsrl.bench.results import collect
+from marsrl.bench.results import collect, part, read, write
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.cli import main
 from marsrl.config import Config
@@ -625,9 +625,11 @@ def test_others_results_are_imported_and_reported(tmp_path, capsys):
 
 
 def test_published_results_of_another_learner_are_not_gone_on_with(tmp_path, capsys):
-    page = Path(__file__).parents[2] / "docs" / "lite"
+    theirs = part(read(Path(__file__).parents[2] / "docs" / "fair"), ("mpe/simple_spread_v3-3ag",))
+    runs = tuple(run._replace(config=run.config | {"reward_scale": 0.5}) for run in theirs.runs)
+    write(theirs._replace(runs=runs), tmp_path / "page")
     with pytest.raises(SystemExit) as end:
-        main(["bench", "restore", str(page), "--store", str(tmp_path / "store")])
+        main(["bench", "restore", str(tmp_path / "page"), "--store", str(tmp_path / "store")])
     assert end.value.code == 2
     assert "was trained with other settings than this version of marsrl" in capsys.readouterr().err
 
