@@ -11,7 +11,7 @@ import optax
 
 from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
 from marsrl.learner.experience import Batch
-from marsrl.learner.metrics import Metrics, mean_over, one
+from marsrl.learner.metrics import Metrics, Tally, mean_over, one
 from marsrl.learner.moments import Moments
 from marsrl.learner.networks import ActorCritic, Networks, Weights
 from marsrl.learner.values import owned_values
@@ -142,8 +142,8 @@ def _actor_loss(
     measured = diagnostics(log_ratio, advantage, slope, mask, objective.region)
     live = mask.sum().astype(log_ratio.dtype)
     metrics: Metrics = {
-        "actor/loss": mean_over(live, actor_loss),
-        "entropy": mean_over(live, entropy),
+        "actor/loss": Tally(live * actor_loss, live),  # NaN too: it says what has diverged
+        "entropy": Tally(live * entropy, live),
         "advantage/std": one(stats.advantage_std.mean()),
         "log_ratio/max": jnp.max(jnp.where(mask, jnp.abs(log_ratio), 0.0)),
     }
@@ -173,9 +173,9 @@ def _critic_loss(
         error = jnp.maximum(error, _value_error(losses, (clipped - steps.target) / unit))
     critic_loss, number = masked_mean(error, owned), owned.sum().astype(error.dtype)
     metrics: Metrics = {
-        "critic/loss": mean_over(number, critic_loss),
+        "critic/loss": Tally(number * critic_loss, number),
         "critic/explained_variance": one(stats.explained_variance),
-        "critic/value": mean_over(number, masked_mean(steps.value, owned)),
+        "critic/value": Tally(number * masked_mean(steps.value, owned), number),
     }
     return stats.critic_share * critic_loss, metrics
 
