@@ -11,6 +11,7 @@ from marsrl.errors import UserError, near_misses, shown
 from marsrl.objectives import default_eps
 from marsrl.presets import preset
 from marsrl.reading import read_json, read_toml
+from marsrl.runs.folder import check_not_passed
 from marsrl.runs.records import from_file
 from marsrl.toml import line_of, to_toml
 from marsrl.trust import KINDS, check_trusted
@@ -43,6 +44,9 @@ def read_config(
     is_toml = path.suffix == ".toml"
     values = read_toml(path) if is_toml else _of_run(path)
     if not is_toml:
+        if "objective" not in given:
+            again = "train(config, objective=...), or name another: --objective"
+            check_not_passed(str(values.get("objective")), path, again)
         for kind in KINDS:
             if kind not in given and isinstance(values.get(kind), str):
                 check_trusted(kind, values[kind], path, trust)

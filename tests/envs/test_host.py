@@ -171,24 +171,17 @@ def test_a_state_from_before_a_new_start_cannot_be_used():
             env.check()
 
 
-def test_a_state_from_before_random_steps_cannot_be_used():
+@pytest.mark.parametrize("use", ["a step", "random steps"])
+def test_a_state_from_before_random_steps_cannot_be_used(use):
     env = make(COUNTING).vectorized()
     keys = jax.random.split(jax.random.key(0), 3)
     with opened(env):
         before = env.reset(keys)
         jax.block_until_ready(env.stagger(keys, before, 1))
-        still, pool = jnp.zeros((3, 2), jnp.int32), env.empty_pool(keys, 1)
-        jax.block_until_ready(env.step(keys, before, still, pool))
-        with pytest.raises(UserError, match="used a second time"):
-            env.check()
-
-
-def test_random_steps_are_played_once_from_a_start():
-    env = make(COUNTING).vectorized()
-    keys = jax.random.split(jax.random.key(0), 3)
-    with opened(env):
-        before = env.reset(keys)
-        for _ in range(2):
+        if use == "a step":
+            still, pool = jnp.zeros((3, 2), jnp.int32), env.empty_pool(keys, 1)
+            jax.block_until_ready(env.step(keys, before, still, pool))
+        else:
             jax.block_until_ready(env.stagger(keys, before, 1))
         with pytest.raises(UserError, match="used a second time"):
             env.check()

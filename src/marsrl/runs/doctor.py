@@ -253,14 +253,18 @@ def _end(folder: RunFolder, newest: int | None) -> list[Finding]:
 
 def _followers(folder: RunFolder) -> list[Finding]:
     path = folder.path / MEMORY
+    aside = path.with_name(f"{path.name}.damaged")
+
+    def mend() -> None:
+        path.replace(aside)
+
     try:
         if path.exists():
             from_file(path)
         return []
     except DamagedError as error:
-        aside = path.with_name(f"{path.name}.damaged")
         remedy = f"moves it to {aside.name}; name the followers again with --log"
-        return [Finding(str(error), remedy, lambda: path.replace(aside) and None)]
+        return [Finding(str(error), remedy, mend)]
 
 
 def _has_ended(seeds: object, seed: int) -> bool:

@@ -304,6 +304,24 @@ def _object(path: Path) -> Row:
         return {}
 
 
+def check_not_passed(objective: str, source: Path, again: str) -> None:
+    """Refuses what only the records of a run call an objective, since nothing of that name is.
+
+    Args:
+        objective: as the records have it.
+        source: the run, or its file.
+        again: how to pass it again.
+
+    Raises:
+        UserError: it was passed as an object.
+    """
+    if objective.startswith(PASSED):
+        raise UserError(
+            f"{source} was trained with an objective that was passed as an object, "
+            f"{objective.removeprefix(PASSED)}; pass it again: {again}"
+        )
+
+
 def resume_command(folder: Path, config: Config, *options: str) -> str:
     """What goes on with a run, for somebody who trusts the code that it names, if it names any."""
     if config.objective.startswith(PASSED):

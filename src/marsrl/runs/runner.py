@@ -23,7 +23,7 @@ from marsrl.envs.registry import make
 from marsrl.errors import UserError
 from marsrl.learner.program import Program
 from marsrl.objectives import Objective
-from marsrl.runs.folder import PASSED, Onlooker, RunFolder
+from marsrl.runs.folder import PASSED, Onlooker, RunFolder, check_not_passed
 from marsrl.runs.followers import Follower, choose, following
 from marsrl.runs.lock import Lock
 from marsrl.runs.loop import Loop
@@ -189,12 +189,8 @@ def _check_code(
     source = path / "config.json"
     if env is None:
         check_trusted("task", config.task, source, trust)
-    if objective is None and config.objective.startswith(PASSED):
-        raise UserError(
-            f"{path} was trained with an objective that was passed as an object, "
-            f"{config.objective.removeprefix(PASSED)}; pass it again: resume(objective=...)"
-        )
     if objective is None:
+        check_not_passed(config.objective, path, "resume(objective=...)")
         check_trusted("objective", config.objective, source, trust)
     check_trusted("network", config.network or "", source, trust)
 

@@ -216,13 +216,12 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-_SEARCH: dict[str, tuple[Check, str]] = {
+_PLAIN = ("trials", "sampler", "pruner", "score", "sampler_seed", "fixed", "suite")
+_ANYTHING: tuple[Check, str] = (lambda value: True, "")  # `Tuning` checks it itself
+_SEARCH: Mapping[str, tuple[Check, str]] = dict.fromkeys(_PLAIN, _ANYTHING) | {
     "studies": (_are(_is_table, least=1), "a list of tables, and at least one"),
     "fixed": (_are(_is_text), "a list of names"),
     "suite": (_is_text_or_none, "null, or a text"),
-    # what else there is of `_PLAIN` is checked by `Tuning` itself
-    **{name: (lambda value: True, "") for name in ("trials", "sampler", "pruner", "score")},
-    "sampler_seed": (lambda value: True, ""),
 }
 _STUDY: dict[str, tuple[Check, str]] = {
     "name": (_is_text, "a name"),
@@ -232,7 +231,6 @@ _STUDY: dict[str, tuple[Check, str]] = {
     "bounds": (_are(_is_bounds), "a list with null, or two numbers in order, for each task"),
     "space": (_is_table, "a table"),
 }
-_PLAIN = ("trials", "sampler", "pruner", "score", "sampler_seed", "fixed", "suite")
 
 
 def is_search(folder: Path) -> bool:

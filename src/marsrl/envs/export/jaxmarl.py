@@ -12,7 +12,7 @@ import numpy as np
 
 from marsrl.envs.adapters.jaxmarl.library import library
 from marsrl.envs.base import Environment
-from marsrl.envs.export.seen import numbers_of
+from marsrl.envs.export.number_types import numbers_of
 from marsrl.envs.flat import flat
 from marsrl.envs.vector import OnHost
 from marsrl.errors import UserError

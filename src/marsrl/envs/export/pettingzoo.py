@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from marsrl.envs.base import Environment
-from marsrl.envs.export.seen import Numbers, numbers_of
+from marsrl.envs.export.number_types import Numbers, numbers_of
 from marsrl.envs.flat import flat
 from marsrl.envs.vector import OnHost
 from marsrl.errors import UserError
