@@ -140,6 +140,6 @@ def test_it_is_read_out(open_page):
     page = open_page()
     assert page.title().startswith("nano <b>bold</b>: a benchmark of mappo,")
     for name in ("Verdict", "Learning curves"):
-        assert page.get_by_role("region", name=name).count() == 1
+        assert page.get_by_role("region", name=name, exact=True).count() == 1
     figure = page.get_by_role("img", name="Evaluation return on rware/tiny-2ag")
     assert "mars 2" in figure.get_attribute("aria-label")
