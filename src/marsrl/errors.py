@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import reprlib
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,11 @@ def shown(value: object) -> str:
     """A value as messages show it: its `repr` on one line, shortened if it is long."""
     text = " ".join(_SHORT.repr(value).split())
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 20]}..."
+
+
+def command(*words: object) -> str:
+    """A command of marsrl as a message tells it: what a shell splits is quoted."""
+    return shlex.join(["marsrl", *map(str, words)])
 
 
 def printable(text: str) -> str:

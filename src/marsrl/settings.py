@@ -44,9 +44,10 @@ def read_config(
     is_toml = path.suffix == ".toml"
     values = read_toml(path) if is_toml else _of_run(path)
     if not is_toml:
-        if "objective" not in given:
-            again = "train(config, objective=...), or name another: --objective"
-            check_not_passed(str(values.get("objective")), path, again)
+        for kind, argument in (("task", "env"), ("objective", "objective")):
+            if kind not in given:
+                again = f"train(config, {argument}=...), or name another: --{kind}"
+                check_not_passed(kind, str(values.get(kind)), path, again)
         for kind in KINDS:
             if kind not in given and isinstance(values.get(kind), str):
                 check_trusted(kind, values[kind], path, trust)

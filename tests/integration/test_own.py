@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from environments import Scripted, small_config
+from marsrl.errors import UserError
 from marsrl.runs import commands
+from marsrl.runs.folder import RunFolder
 from marsrl.runs.policy import load_policy, record_episode
-from marsrl.runs.runner import Result, train
+from marsrl.runs.runner import Result, resume, train
 
 SCRIPTED = Scripted()
 
@@ -64,6 +66,17 @@ def test_a_team_is_evaluated(trained, monkeypatch, capsys):
     assert printed["step"] == policy.step
     assert len(set(printed["returns"])) == 4
     assert np.isfinite(record_episode(policy, jax.random.key(0))[1])
+
+
+def test_no_other_environment_is_taken_for_the_one_that_was_passed(trained):
+    env, run = trained
+    assert RunFolder(run).config().task == f"passed:{type(env).__name__}"
+    with pytest.raises(UserError, match=rf"{type(env).__name__}; .* load_policy\(run, env=...\)"):
+        _ = load_policy(run).env
+    with pytest.raises(UserError, match=r"pass it again: resume\(env=...\)"):
+        resume(run)
+    with pytest.raises(UserError, match=r"load_policy\(run, env=...\)"):
+        commands.Evaluate(run)()
 
 
 def test_a_picture_that_fails_is_a_line_and_the_training_is_finished(trained, capsys):

@@ -129,9 +129,22 @@ def test_the_newest_and_the_best_of_each_seed_are_kept_of_equals_the_newest():
     assert best_update(scores, 7) is None
 
 
+def test_commands_in_messages_can_be_pasted(tmp_path):
+    run = tmp_path / "my run"
+    RunFolder.create(run, Config())
+    with pytest.raises(UserError, match=f"continue it with: marsrl resume '{run}'$"):
+        RunFolder.create(run, Config())
+
+
 def test_what_was_passed_is_passed_again_to_go_on():
-    command = resume_command(Path("run"), Config(objective="passed:mine"))
-    assert command == "marsrl.resume('run', objective=...) in Python, with the objective again"
+    mine = "passed:mine"
+    for config, again in (
+        (Config(objective=mine), "objective=..."),
+        (Config(task=mine), "env=..."),
+        (Config(task=mine, objective=mine), "env=..., objective=..."),
+    ):
+        command = resume_command(Path("run"), config)
+        assert command == f"marsrl.resume('run', {again}) in Python, with what was passed"
 
 
 def test_what_goes_on_with_a_run_trusts_the_code_that_it_names():

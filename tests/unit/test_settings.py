@@ -39,12 +39,13 @@ def test_the_width_of_another_objective_is_not_taken_out_of_a_run(tmp_path):
     assert read_config(tmp_path / "wide").eps == 2.0
 
 
-def test_an_objective_that_was_passed_is_no_name_for_another_run(tmp_path):
-    RunFolder.create(tmp_path / "run", Config(objective="passed:mine"), ORIGIN)
+@pytest.mark.parametrize("kind", ["task", "objective"])
+def test_what_was_passed_is_no_name_for_another_run(tmp_path, kind):
+    RunFolder.create(tmp_path / "run", Config(**{kind: "passed:mine"}), ORIGIN)
     for trust in (False, True):
-        with pytest.raises(UserError, match=r"passed as an object, mine; .* --objective"):
+        with pytest.raises(UserError, match=rf"passed as an object, mine; .* --{kind}"):
             read_config(tmp_path / "run", trust=trust)
-    assert read_config(tmp_path / "run", given={"objective"})
+    assert read_config(tmp_path / "run", given={kind})
 
 
 def test_the_value_of_an_option_is_no_option(tmp_path):

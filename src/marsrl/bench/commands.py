@@ -43,7 +43,7 @@ from marsrl.bench.sources import check_sources, is_outdated, set_aside
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS
-from marsrl.errors import UserError, check_choice, check_int, check_number, shown
+from marsrl.errors import UserError, check_choice, check_int, check_number, command, shown
 from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.objectives import OBJECTIVES
@@ -334,7 +334,7 @@ class Import:
         if (self.out / "runs.json").exists() or (self.out / "suite.toml").exists():
             raise UserError(f"{self.out} holds results already; choose another --out")
         write(from_marl_eval(read_json(self.file), self.file.stem), self.out)
-        _say(f"wrote {self.out}; see: marsrl bench report {self.out}")
+        _say(f"wrote {self.out}; see: {command('bench', 'report', self.out)}")
 
 
 @dataclass(frozen=True)
@@ -353,7 +353,7 @@ class Restore:
         _say(f"restored {count(len(written), 'job')}{others}")
         if unfinished:
             left = count(unfinished, "run")
-            _say(f"left to train: {left}, see: marsrl bench status {self.store}")
+            _say(f"left to train: {left}, see: {command('bench', 'status', self.store)}")
 
 
 def _networks(suite: Suite) -> set[str]:
@@ -434,7 +434,7 @@ def _finish(outcomes: Sequence[Outcome], left: Sequence[Job], store: Path) -> No
     counts = Counter(outcome.status for outcome in outcomes if outcome.status != "locked")
     counts |= Counter({"being trained by others": len(left)} if left else {})
     _say(", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing to do")
-    _say(f"see: marsrl bench status {store}")
+    _say(f"see: {command('bench', 'status', store)}")
     if counts["failed"]:
         raise SystemExit(1)
     if left:

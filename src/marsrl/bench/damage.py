@@ -12,7 +12,7 @@ from marsrl.bench.plan import Job, differences
 from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.bench.tables import record_fault
 from marsrl.config import Config
-from marsrl.errors import UserError, shown
+from marsrl.errors import UserError, command, shown
 from marsrl.runs.folder import RunFolder, outward_links
 from marsrl.runs.machine import Row
 from marsrl.runs.records import DamagedError, from_file
@@ -56,13 +56,13 @@ def run_faults(folder: Path, seeds: Collection[int], complete: bool = True) -> I
 def check_run_sound(folder: Path, seeds: Collection[int]) -> None:
     """Raises UserError with the first fault of a run's status and log, if there is one."""
     for fault in run_faults(folder, seeds):
-        raise UserError(f"{fault}; see what can be mended with: marsrl doctor {folder}")
+        raise UserError(f"{fault}; see what can be mended with: {command('doctor', folder)}")
 
 
 def check_sound(store: object, job: Job) -> None:
     """Raises UserError with the first fault of a job's run folder, if there is one."""
     for fault in faults(job):
-        raise UserError(f"{fault}; see what can be mended with: marsrl doctor {store}")
+        raise UserError(f"{fault}; see what can be mended with: {command('doctor', store)}")
 
 
 def check_evaluations(store: object, evaluated: dict[str, dict[str, frozenset[int]]]) -> None:
@@ -81,7 +81,7 @@ def check_evaluations(store: object, evaluated: dict[str, dict[str, frozenset[in
             if missing := sorted(every - steps):
                 raise UserError(
                     f"{name} has no evaluation at step {missing[0]}, which other runs of {task} "
-                    f"have; see what can be mended with: marsrl doctor {store}"
+                    f"have; see what can be mended with: {command('doctor', store)}"
                 )
 
 

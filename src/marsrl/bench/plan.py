@@ -23,7 +23,7 @@ from marsrl.bench.suite import Suite, read_suite
 from marsrl.bench.suite_values import Table
 from marsrl.config import INPUTS, Config
 from marsrl.envs.tasks import family_of
-from marsrl.errors import UserError, near_misses, reason, shown
+from marsrl.errors import UserError, command, near_misses, reason, shown
 from marsrl.files import write_beside
 from marsrl.objectives import OBJECTIVES
 
@@ -234,7 +234,7 @@ def _merged(suite: Suite, store: Path) -> Suite:
     elif (store / "runs.json").exists():
         raise UserError(
             f"{store} holds results without their run folders; choose another --store, which "
-            f"marsrl bench restore {store} --store STORE fills with them"
+            f"{command('bench', 'restore', store, '--store', 'STORE')} fills with them"
         )
     return suite
 

@@ -23,7 +23,7 @@ from marsrl.commandline import ConfigFile, Log, Trust
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import Bounds
-from marsrl.errors import Interrupted, UserError
+from marsrl.errors import Interrupted, UserError, command
 from marsrl.extras import require
 from marsrl.runs.folder import default_folder
 from marsrl.runs.machine import describe_versions
@@ -85,7 +85,7 @@ class Compare:
     def _check_free(self, out: Path) -> None:
         runs = [out / name for name in self.objectives]
         if old := [str(run) for run in runs if (run / "config.json").exists()]:
-            way = f"marsrl compare --runs {' '.join(old)}"
+            way = command("compare", "--runs", *old)
             raise UserError(f"{out} is of an older marsrl; see it with: {way}")
         if out.exists() and not self.resume:
             raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
@@ -115,7 +115,7 @@ class Compare:
                 _console.say(job.name)
                 train_here(job, partial(train_runs, [job.config], [job.folder], monitor, log))
         except Interrupted as stop:
-            way = f"marsrl compare --resume --out {out}, and the other words as before"
+            way = f"{command('compare', '--resume', '--out', out)}, and the other words as before"
             raise Interrupted(f"stopped; go on with: {way}", stop.code - 128) from None
         return collect(out)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from marsrl.errors import UserError
+from marsrl.errors import UserError, command
 from marsrl.files import remove, write_beside
 from marsrl.runs.checkpoint import Checkpoints, leftovers
 from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder, outward_links, resume_command
@@ -134,9 +134,9 @@ def _config(folder: RunFolder, about: Row) -> list[Finding]:
         return []
     except UserError as error:
         text = str(error).partition(";")[0]
-    copy = about.get("config")
+    copy, accept = about.get("config"), command("doctor", folder.path, "--accept")
     if not isinstance(copy, dict):
-        return [Finding(text, f"if you edited it: marsrl doctor {folder.path} --accept")]
+        return [Finding(text, f"if you edited it: {accept}")]
     try:
         now = unchecked(folder.path / CONFIG).get("config")
     except DamagedError:
@@ -151,7 +151,7 @@ def _config(folder: RunFolder, about: Row) -> list[Finding]:
         Finding(
             text + more,
             "puts the settings back from the newest checkpoint's copy (to keep them as they are "
-            f"now: marsrl doctor {folder.path} --accept)",
+            f"now: {accept})",
             lambda: folder.put_back_config(copy),
         )
     ]

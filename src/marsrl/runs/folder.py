@@ -9,11 +9,10 @@ import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from shlex import join
 from typing import Any, Self
 
 from marsrl.config import Config
-from marsrl.errors import UserError
+from marsrl.errors import UserError, command
 from marsrl.files import TEMPORARY, check_named, is_temporary, remove, sync, temporary, write_beside
 from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
@@ -25,7 +24,7 @@ CONFIG = "config.json"
 STATUS = "status.json"
 METRICS = "metrics.jsonl"
 PASSED = "passed:"
-"""What the records of a run call an objective that was passed as an object begins with."""
+"""How the records of a run begin to name an environment or objective that was passed."""
 PICTURES = CURVE, EPISODE = "learning_curve.png", "episode.gif"
 """What is drawn of a run at its end."""
 
@@ -238,7 +237,7 @@ class RunFolder:
         write_beside(self.path / name, to_file(content))
 
     def _way_out(self) -> str:
-        return f"; see what changed, and how to go on, with: marsrl doctor {self.path}"
+        return f"; see what changed, and how to go on, with: {command('doctor', self.path)}"
 
 
 class Onlooker(RunFolder):
@@ -291,7 +290,7 @@ def _end(link: Path) -> Path:
 def _cannot_create(path: Path, error: OSError) -> UserError:
     if path.exists():
         return UserError(
-            f"{path} exists; choose another --out, or continue it with: marsrl resume {path}"
+            f"{path} exists; choose another --out, or continue it with: {command('resume', path)}"
         )
     return UserError(f"cannot create the run folder {path}: {error.strerror or error}")
 
@@ -304,28 +303,30 @@ def _object(path: Path) -> Row:
         return {}
 
 
-def check_not_passed(objective: str, source: Path, again: str) -> None:
-    """Refuses what only the records of a run call an objective, since nothing of that name is.
+def check_not_passed(kind: str, name: str, source: Path, again: str) -> None:
+    """Refuses what only the records of a run call a task or objective: nothing of that name is.
 
     Args:
-        objective: as the records have it.
+        kind: "task" or "objective".
+        name: as the records have it.
         source: the run, or its file.
         again: how to pass it again.
 
     Raises:
         UserError: it was passed as an object.
     """
-    if objective.startswith(PASSED):
+    if name.startswith(PASSED):
+        what = {"task": "in an environment", "objective": "with an objective"}[kind]
         raise UserError(
-            f"{source} was trained with an objective that was passed as an object, "
-            f"{objective.removeprefix(PASSED)}; pass it again: {again}"
+            f"{source} was trained {what} that was passed as an object, "
+            f"{name.removeprefix(PASSED)}; pass it again: {again}"
         )
 
 
 def resume_command(folder: Path, config: Config, *options: str) -> str:
     """What goes on with a run, for somebody who trusts the code that it names, if it names any."""
-    if config.objective.startswith(PASSED):
-        return f"marsrl.resume({str(folder)!r}, objective=...) in Python, with the objective again"
+    passed = {"env": config.task, "objective": config.objective}
+    if again := [f"{name}=..." for name, x in passed.items() if x.startswith(PASSED)]:
+        return f"marsrl.resume({str(folder)!r}, {', '.join(again)}) in Python, with what was passed"
     foreign = any(is_foreign(kind, getattr(config, kind) or "") for kind in KINDS)
-    words = ["marsrl", "resume", str(folder), *options, *(["--trust"] if foreign else [])]
-    return join(words)
+    return command("resume", folder, *options, *(["--trust"] if foreign else []))

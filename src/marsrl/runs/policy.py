@@ -26,7 +26,7 @@ from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
 from marsrl.runs import actors
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints, Scores, best_update
-from marsrl.runs.folder import RunFolder
+from marsrl.runs.folder import RunFolder, check_not_passed
 from marsrl.runs.lock import writer_of
 from marsrl.trust import check_trusted
 from marsrl.types import Array, Key, Observation, TimeStep
@@ -172,6 +172,7 @@ def load_policy(
     def make_env() -> Environment:
         if env is not None:
             return flat(env)
+        check_not_passed("task", config.task, Path(run), "load_policy(run, env=...)")
         check_trusted("task", config.task, Path(run) / "config.json", trust)
         return make(config.task, **config.task_settings)
 

@@ -50,9 +50,9 @@ def train(
         config: what to train.
         out: the run folder, which must not exist, or be empty.
         monitor: who watches; default: nobody.
-        env: the environment, if it is not the one that `config.task` names.
-        objective: likewise, if it is not the one that `config.objective` names; it must be passed
-            to `resume` again.
+        env: the environment, if it is not the one that `config.task` names; it must be passed to
+            `resume` and `load_policy` again.
+        objective: likewise, if it is not the one that `config.objective` names.
         followers: who is told the rows of its log: names of `marsrl.runs.followers.NAMES`, or a
             `Follower` of yours. The run goes on without one that fails.
 
@@ -90,7 +90,8 @@ def train_together(
         UserError: as `train`, or they cannot share a program.
     """
     from_first(lambda: list(choose(followers)))  # so that those that cannot be had are refused now
-    configs, folders = [_recorded(config, objective) for config in configs], [*map(Path, outs)]
+    configs = [_recorded(config, env, objective) for config in configs]
+    folders = [*map(Path, outs)]
     for config, folder in zip(configs, folders, strict=True):
         _agree(folder, config)
         from_first(partial(RunFolder.check_free, folder))
@@ -158,7 +159,7 @@ def resume(
         if not restart:
             from_first(folder.check_resumable)
         config = folder.config()
-        if expected is not None and config.settled() != expected.settled():
+        if expected is not None and config.settled() != _recorded(expected, env, objective):
             raise UserError(f"{path} was started with another configuration; choose another folder")
         _check_code(path, config, env, objective, trust or expected is not None)
         if total_steps is not None:
@@ -173,13 +174,18 @@ def resume(
         return result
 
 
-def _recorded(config: Config, objective: Objective | None) -> Config:
+def _recorded(config: Config, env: Environment | None, objective: Objective | None) -> Config:
     """The configuration as the records of a run have it."""
+    if env is not None:
+        config = replace(config, task=_passed(type(env).__name__), task_settings={})
     if objective is not None:
-        name = re.sub(r"\W|^(?=\d|$)", "_", objective.name)  # an identifier
         own = {"eps": objective.region.widths[1], "eps_low": None, "eps_high": None}
-        config = replace(config, objective=f"{PASSED}{name}", **own)
+        config = replace(config, objective=_passed(objective.name), **own)
     return config.settled()
+
+
+def _passed(name: str) -> str:
+    return PASSED + re.sub(r"\W|^(?=\d|$)", "_", name)  # an identifier
 
 
 def _check_code(
@@ -188,9 +194,10 @@ def _check_code(
     """Refuses code that a run's configuration names, unless it is trusted or not needed."""
     source = path / "config.json"
     if env is None:
+        check_not_passed("task", config.task, path, "resume(env=...)")
         check_trusted("task", config.task, source, trust)
     if objective is None:
-        check_not_passed(config.objective, path, "resume(objective=...)")
+        check_not_passed("objective", config.objective, path, "resume(objective=...)")
         check_trusted("objective", config.objective, source, trust)
     check_trusted("network", config.network or "", source, trust)
 

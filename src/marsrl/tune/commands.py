@@ -15,7 +15,7 @@ from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS, Bounds, family_of
-from marsrl.errors import UserError, check_int, near_misses, shown
+from marsrl.errors import UserError, check_int, command, near_misses, shown
 from marsrl.extras import require
 from marsrl.presets import preset
 from marsrl.report.wording import count
@@ -207,7 +207,7 @@ class Tune:
             use = "bench run {} --store STORE" if tuning.suite else "train --config {}"
             _say(f"best settings; try them on other seeds: marsrl {use.format(folder / BEST)}")
         if not finished:
-            _say(f"others train the rest, see: marsrl tune {folder} --report")
+            _say(f"others train the rest, see: {command('tune', folder, '--report')}")
             raise SystemExit(_OTHERS_TRAIN)
 
 

@@ -19,7 +19,7 @@ from marsrl.bench.launch import Outcome, completed, train_batch
 from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, default_workers, on_gpu
 from marsrl.envs.tasks import family_of
-from marsrl.errors import Interrupted, UserError
+from marsrl.errors import Interrupted, UserError, command
 from marsrl.tune.plan import Study, Tuning
 from marsrl.tune.scores import WORST, Measured, Score, combine, measure, num_steps
 from marsrl.tune.studies import Begun, Counts, Studies
@@ -254,7 +254,7 @@ def _signals(folder: Path) -> Iterator[threading.Event]:
     try:
         yield stop
         if received:
-            raise Interrupted(f"stopped; go on with: marsrl tune {folder}", received[0])
+            raise Interrupted(f"stopped; go on with: {command('tune', folder)}", received[0])
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

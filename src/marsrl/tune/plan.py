@@ -18,7 +18,7 @@ from marsrl.bench.locks import store_lock
 from marsrl.bench.plan import Job
 from marsrl.config import Config
 from marsrl.envs.tasks import Bounds
-from marsrl.errors import UserError, check_choice, check_int, shown
+from marsrl.errors import UserError, check_choice, check_int, command, shown
 from marsrl.files import write_beside
 from marsrl.runs.records import from_file, to_file
 from marsrl.tune.scores import Score
@@ -274,7 +274,7 @@ def adopt(tuning: Tuning, folder: Path) -> Tuning:
             if other:
                 raise UserError(
                     f"{folder} searches with another {_difference(other[0], old, content)}; choose "
-                    f"another --out, or go on with: marsrl tune {folder}"
+                    f"another --out, or go on with: {command('tune', folder)}"
                 )
             content["trials"] = max(old["trials"], content["trials"])
             if content == old:
