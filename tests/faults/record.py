@@ -21,7 +21,7 @@ from marsrl.config import Config
 from marsrl.runs.monitor import Silent
 
 CONFIG = Config(
-    task="scripted",
+    task="passed:Scripted",
     eps=0.2,
     seeds=(3, 5),
     total_steps=5 * 32,

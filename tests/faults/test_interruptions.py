@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,9 @@ class Listener(Silent):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_update_at_hand_and_the_run_goes_on(number, whole, compiled, tmp_path):
     path, before = tmp_path / "run", signal.getsignal(number)
-    with pytest.raises(Interrupted, match=f"go on with: marsrl resume {path}") as stop:
+    with pytest.raises(
+        Interrupted, match=re.escape(f"go on with: marsrl.resume('{path}', env=...) in")
+    ) as stop:
         train(CONFIG, path, Stopper(number), ENV)
     assert stop.value.code == 128 + number
     assert signal.getsignal(number) == before
@@ -105,7 +108,7 @@ def test_lost_checkpoints_are_not_a_reason_to_begin_anew(whole, compiled, tmp_pa
     RunFolder(path).write_status("running", 160, {})
     shutil.rmtree(path / "checkpoints")
     logged = rows(path)
-    with pytest.raises(CheckpointError, match=f"step 160, .*: marsrl resume {path} --restart"):
+    with pytest.raises(CheckpointError, match=r"step 160, .*: marsrl\.resume\(.*, restart=True\)"):
         resume(path, env=ENV)
     assert rows(path) == logged
     resume(path, env=ENV, restart=True)
@@ -132,7 +135,7 @@ def test_checkpoints_that_are_all_damaged_are_named(whole, compiled, tmp_path):
     path = copy(whole, tmp_path / "run")
     for update in Checkpoints(path / "checkpoints").steps():
         (path / "checkpoints" / str(update) / "checksums.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"does not list.*--restart"):
+    with pytest.raises(CheckpointError, match=r"does not list.*restart=True"):
         resume(path, env=ENV)
     for update in Checkpoints(path / "checkpoints").steps():
         (path / "checkpoints" / str(update) / "checksums.json").unlink()

@@ -145,6 +145,8 @@ def test_what_was_passed_is_passed_again_to_go_on():
     ):
         command = resume_command(Path("run"), config)
         assert command == f"marsrl.resume('run', {again}) in Python, with what was passed"
+        command = resume_command(Path("run"), config, restart=True)
+        assert command.startswith(f"marsrl.resume('run', {again}, restart=True) in")
 
 
 def test_what_goes_on_with_a_run_trusts_the_code_that_it_names():

@@ -234,7 +234,7 @@ def _end(folder: RunFolder, newest: int | None) -> list[Finding]:
     if newest is None:
         if not reached:
             return []
-        restart = resume_command(folder.path, config, "--restart")
+        restart = resume_command(folder.path, config, restart=True)
         text = f"it has reached step {reached:,}, and no sound checkpoint is there"
         return [Finding(text, f"to begin anew, with what is there set aside: {restart}")]
     if status.get("status") != "finished":

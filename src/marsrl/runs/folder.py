@@ -323,10 +323,12 @@ def check_not_passed(kind: str, name: str, source: Path, again: str) -> None:
         )
 
 
-def resume_command(folder: Path, config: Config, *options: str) -> str:
+def resume_command(folder: Path, config: Config, restart: bool = False) -> str:
     """What goes on with a run, for somebody who trusts the code that it names, if it names any."""
     passed = {"env": config.task, "objective": config.objective}
     if again := [f"{name}=..." for name, x in passed.items() if x.startswith(PASSED)]:
+        again += ["restart=True"] if restart else []
         return f"marsrl.resume({str(folder)!r}, {', '.join(again)}) in Python, with what was passed"
     foreign = any(is_foreign(kind, getattr(config, kind) or "") for kind in KINDS)
-    return command("resume", folder, *options, *(["--trust"] if foreign else []))
+    flags = {"--restart": restart, "--trust": foreign}
+    return command("resume", folder, *(flag for flag, given in flags.items() if given))

@@ -137,7 +137,7 @@ class Member:
             )
 
     def _way_out(self) -> str:
-        command = resume_command(self.folder.path, self.config, "--restart")
+        command = resume_command(self.folder.path, self.config, restart=True)
         return f"to begin anew, with what is there set aside: {command}"
 
     def save(
