@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from marsrl.bench.labels import objective_of
+from marsrl.bench.progress import RunStatus
 from marsrl.bench.records import RunRecord
 from marsrl.bench.suite import Suite
 from marsrl.errors import UserError, shown
@@ -20,7 +21,7 @@ MAX_STEP = 2**53
 LARGEST = 1e100
 """The largest number of a table: sums and squares of it are finite too."""
 _MAX_TEXT = 1_000  # characters of a text in runs.json
-_STATUSES = ("done", "running", "failed", "diverged", "missing")
+_STATUSES = get_args(RunStatus)
 
 
 def check_records(path: Path, suite: Suite, runs: Iterable[RunRecord]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from marsrl.report.stats import Floats, normalize_scores
 Endpoint = Literal["last", "best", "area"]
 """What a run's score is made of: the parameters that its training ended with, those of its best
 evaluation, or the mean of its evaluation curve over the steps."""
-ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 
 
 class Grid(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import combinations
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ LEVEL = 0.025
 
 K = TypeVar("K")
 Verdict = Literal["exceeds", "matches", "behind", "not settled"]
-VERDICTS: tuple[Verdict, ...] = ("exceeds", "matches", "behind", "not settled")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 class Evidence(NamedTuple):
