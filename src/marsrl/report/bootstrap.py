@@ -158,12 +158,11 @@ def bootstrap_mean_interval(
     )
 
 
-def mean_band(x: Floats, resamples: int = 2_000) -> Estimate:
+def mean_band(x: Floats) -> Estimate:
     """The mean over seeds of a curve, with its 95 % bootstrap interval.
 
     Args:
         x: (S, T) one curve per seed; NaN where a seed has no value.
-        resamples: of the bootstrap.
 
     Returns:
         (T,) each; NaN where any seed has no value, since a mean over fewer is not comparable.
@@ -171,7 +170,7 @@ def mean_band(x: Floats, resamples: int = 2_000) -> Estimate:
     complete = np.isfinite(x).all(axis=0)
     band = np.full((3, x.shape[1]), np.nan)
     known = x[:, complete]
-    band[:, complete] = (known.mean(axis=0), *bootstrap_mean_interval(known, resamples=resamples))
+    band[:, complete] = (known.mean(axis=0), *bootstrap_mean_interval(known, resamples=2_000))
     return Estimate(*band)
 
 

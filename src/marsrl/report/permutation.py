@@ -79,9 +79,9 @@ def shifts(x: ArrayLike, y: ArrayLike) -> Shifts:
     return Shifts(float(difference), np.sort(np.round(bounds, _DECIMALS)))
 
 
-def attainable(seeds: int, confidence: float = 0.95) -> float:
-    """The confidence of the interval of a single task, which few seeds keep below what is asked."""
-    return min(confidence, max(0.0, 1 - 2 / math.comb(2 * seeds, seeds)))
+def attainable(seeds: int) -> float:
+    """The confidence of the interval of a single task, which few seeds keep below 95 %."""
+    return min(0.95, max(0.0, 1 - 2 / math.comb(2 * seeds, seeds)))
 
 
 def holm(p: Sequence[float]) -> tuple[float, ...]:

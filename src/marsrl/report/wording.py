@@ -78,9 +78,9 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {plural}"
 
 
-def listed(names: Iterable[object], none: str = "none") -> str:
+def listed(names: Iterable[object]) -> str:
     """Names with commas in between."""
-    return ", ".join(map(str, names)) or none
+    return ", ".join(map(str, names)) or "none"
 
 
 def hours(seconds: float) -> str:

@@ -53,9 +53,9 @@ def actor_of(policy: Policy) -> Function:
     return actor
 
 
-def carry_of(policy: Policy, batch: int = 1) -> Any:
-    """Shapes and types of the carry (B, ...)."""
-    return jax.eval_shape(lambda: policy.networks.initial_carries(batch)[0])
+def carry_of(policy: Policy) -> Any:
+    """Shapes and types of the carry (1, ...) of one environment."""
+    return jax.eval_shape(lambda: policy.networks.initial_carries(1)[0])
 
 
 def inputs_of(policy: Policy) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

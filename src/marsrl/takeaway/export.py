@@ -19,7 +19,7 @@ from marsrl.takeaway.contract import Row, contract_of
 from marsrl.takeaway.recorded import BATCH, record
 
 CONTRACT, RECORDED, PLAY = "contract.json", "recorded.npz", "play.py"
-_WRITERS: dict[Format, Callable[..., list[str]]] = {
+_WRITERS: dict[Format, Callable[..., None]] = {
     "stablehlo": to_stablehlo.write,
     "onnx": to_onnx.write,
     "torch": to_torch.write,

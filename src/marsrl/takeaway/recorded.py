@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -129,7 +128,7 @@ def expected(policy: Policy, seen: Seen) -> dict[str, np.ndarray]:
         outputs = actor(*now, *carry)
         return [outputs.pop(name) for name in names], outputs
 
-    @partial(jax.jit)
+    @jax.jit
     def replay(seen: Seen) -> dict[str, Array]:
         start = jax.tree.leaves(policy.networks.initial_carries(seen.first.shape[1])[0])
         return jax.lax.scan(step, start, jax.tree.map(jnp.asarray, seen))[1]

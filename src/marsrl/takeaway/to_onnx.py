@@ -23,8 +23,8 @@ OPSET = 20
 _IR_VERSION = 9  # of that opset's time, so that runtimes of 2024 read it
 
 
-def write(policy: Policy, folder: Path) -> list[str]:
-    """Writes `actor.onnx`; returns the files' names.
+def write(policy: Policy, folder: Path) -> None:
+    """Writes `actor.onnx`.
 
     Raises:
         UserError: onnx is not installed, or the network is a user's own.
@@ -34,7 +34,6 @@ def write(policy: Policy, folder: Path) -> list[str]:
     model = _Actor(policy, architecture, arrays_of(policy)).model(onnx)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(folder / FILE))
-    return [FILE]
 
 
 class _Graph:

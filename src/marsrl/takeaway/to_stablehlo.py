@@ -16,7 +16,7 @@ FILE, PORTABLE = "actor.jax", "actor.stablehlo"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
-def write(policy: Policy, folder: Path, batch: int | None = None) -> list[str]:
+def write(policy: Policy, folder: Path, batch: int | None = None) -> None:
     """Writes `actor.jax` (`jax.export.deserialize` reads it) and `actor.stablehlo` (MLIR bytecode).
 
     Args:
@@ -30,7 +30,6 @@ def write(policy: Policy, folder: Path, batch: int | None = None) -> list[str]:
     )
     (folder / FILE).write_bytes(exported.serialize())
     (folder / PORTABLE).write_bytes(exported.mlir_module_serialized)
-    return [FILE, PORTABLE]
 
 
 def _arguments(policy: Policy, batch: int | None) -> list[Any]:

@@ -12,8 +12,8 @@ from marsrl.takeaway.weights import arrays_of
 FILE, SOURCE = "actor.pt", "torch_actor.py"
 
 
-def write(policy: Policy, folder: Path) -> list[str]:
-    """Writes `actor.pt` and `torch_actor.py`; returns the files' names.
+def write(policy: Policy, folder: Path) -> None:
+    """Writes `actor.pt` and `torch_actor.py`.
 
     Raises:
         UserError: torch is not installed, or the network is a user's own.
@@ -26,4 +26,3 @@ def write(policy: Policy, folder: Path) -> list[str]:
     torch.save(state, folder / FILE)
     source = Path(__file__).parent / "files" / SOURCE
     (folder / SOURCE).write_bytes(source.read_bytes())
-    return [FILE, SOURCE]
