@@ -13,7 +13,6 @@ from marsrl.bench.checks import check_version
 from marsrl.bench.doctor import find_faults, repair
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.plan import adopt, plan
-from marsrl.bench.process import lock
 from marsrl.bench.progress import has_ended, read_json
 from marsrl.bench.restore import restore
 from marsrl.bench.results import check_replaceable, collect, part, read, write
@@ -28,6 +27,7 @@ from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.records import to_file, to_line
+from marsrl.system import flock
 
 SUITE = Suite(
     "small",
@@ -662,7 +662,7 @@ def test_what_a_store_has_is_kept(complete, tmp_path):
     failed.failure.write_text("no luck")
     locked.folder.parent.mkdir(parents=True)
     with locked.lock.open("a") as file:
-        assert lock(file)
+        assert flock(file.fileno())
         written, kept, _ = restored(complete, tmp_path / "page", store)
     assert (written, kept) == ([failed], [done, begun, locked])
     assert has_ended(failed)

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from marsrl.bench.locks import FileLock, is_locked
 from marsrl.bench.plan import Job, batches, rival_locks
-from marsrl.bench.process import claim_gpus, default_workers, on_gpu, start_worker
+from marsrl.bench.process import claim_gpus, places, start_worker
 from marsrl.bench.progress import has_ended
 from marsrl.bench.sources import note_source
 from marsrl.errors import UserError
@@ -71,13 +71,7 @@ def run_local(
         UserError: other launchers have all GPUs.
     """
     with claim_gpus(workers) as devices:
-        workers = workers or default_workers(devices)
-        share = 1 / -(-workers // max(1, len(devices)))
-        places = [
-            on_gpu(devices[worker % len(devices)], share) if devices else {}
-            for worker in range(workers)
-        ]
-        return _train_all(batches(jobs, points_per_job), places, report)
+        return _train_all(batches(jobs, points_per_job), places(devices, workers), report)
 
 
 def completed(futures: Collection[Future[T]]) -> Iterator[T]:

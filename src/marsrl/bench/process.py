@@ -72,6 +72,16 @@ def default_workers(devices: Sequence[str]) -> int:
     return len(devices) or num_cores()
 
 
+def places(devices: Sequence[str], workers: int | None) -> list[dict[str, str]]:
+    """The variables of each of so many processes, which share these GPUs evenly, if there are any.
+
+    Default: `default_workers`.
+    """
+    workers = workers or default_workers(devices)
+    share = 1 / -(-workers // max(1, len(devices)))
+    return [on_gpu(devices[i % len(devices)], share) if devices else {} for i in range(workers)]
+
+
 @contextmanager
 def claim_gpus(most: int | None) -> Iterator[list[str]]:
     """Up to so many GPUs that no other launcher of this machine has; default: all of them.
@@ -88,7 +98,7 @@ def claim_gpus(most: int | None) -> Iterator[list[str]]:
             if most is None or len(mine) < most:
                 # by UUID: two jobs of a cluster may both call theirs 0
                 file = stack.enter_context(_claim_file("gpu", uuids.get(device, device)).open("a"))
-                if lock(file):
+                if flock(file.fileno()):
                     mine.append(device)
         if devices and not mine:
             raise UserError(
@@ -122,7 +132,7 @@ def _claim_core() -> tuple[int, IO[str]]:
     cores = core_ids()
     for core in cores:
         file = _claim_file("core", core).open("a")
-        if lock(file):
+        if flock(file.fileno()):
             return core, file
         file.close()
     core = cores[threading.get_native_id() % len(cores)]
@@ -156,8 +166,3 @@ def _private_folder() -> Path:
         f"neither {places[0]} nor {places[1]} can be a folder of yours for locks; set TMPDIR to "
         "one that is"
     )
-
-
-def lock(file: IO[str]) -> bool:
-    """Locks a file until it, and its copies in child processes, are closed; False if it is."""
-    return flock(file.fileno())

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from marsrl.bench.launch import Outcome, completed, train_batch
 from marsrl.bench.plan import Job
-from marsrl.bench.process import claim_gpus, default_workers, on_gpu
+from marsrl.bench.process import claim_gpus, places
 from marsrl.envs.tasks import family_of
 from marsrl.errors import Interrupted, UserError, command
 from marsrl.tune.plan import Study, Tuning
@@ -67,15 +67,12 @@ def search(
     """
     studies = Studies(tuning, folder)
     with claim_gpus(workers) as devices, _signals(folder) as stop:
-        workers = workers or default_workers(devices)
-        share = 1 / -(-workers // max(1, len(devices)))
-        places = [
-            on_gpu(devices[i % len(devices)], share) if devices else {} for i in range(workers)
+        launchers = [
+            _Launcher(tuning, studies, place, stop, report) for place in places(devices, workers)
         ]
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(len(launchers)) as pool:
             try:
-                launchers = [_Launcher(tuning, studies, x, stop, report).run for x in places]
-                for _ in completed([pool.submit(run) for run in launchers]):
+                for _ in completed([pool.submit(launcher.run) for launcher in launchers]):
                     pass
             finally:
                 stop.set()
