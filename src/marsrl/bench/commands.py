@@ -22,11 +22,11 @@ from marsrl.bench.checks import check_same_code, check_unplanned, check_version
 from marsrl.bench.cluster import run_ray
 from marsrl.bench.damage import faults
 from marsrl.bench.labels import objective_of
-from marsrl.bench.launch import Outcome, run_local
+from marsrl.bench.launch import OTHERS_TRAIN, Outcome, run_local
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.measure import costs
 from marsrl.bench.plan import Job, adopt, plan, retire, shard, store_suite
-from marsrl.bench.process import default_workers, gpus
+from marsrl.bench.process import check_workers, default_workers, gpus
 from marsrl.bench.progress import has_ended, unplanned
 from marsrl.bench.restore import restore
 from marsrl.bench.results import (
@@ -43,7 +43,7 @@ from marsrl.bench.sources import check_sources, is_outdated, set_aside
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS
-from marsrl.errors import UserError, check_choice, check_int, check_number, command, shown
+from marsrl.errors import UserError, check_choice, check_number, command, shown
 from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.objectives import OBJECTIVES
@@ -57,7 +57,6 @@ from marsrl.trust import check_trusted
 
 _console = PlainConsole(highlight=False)
 _PAUSE = 10.0  # seconds between two looks at what others train
-_OTHERS_TRAIN = 3  # exit code
 
 StorePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
 SuiteName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE|FILE.toml")]
@@ -79,16 +78,16 @@ class Plan:
 
     def __call__(self) -> None:
         """Prints a row per task, and the sums."""
-        _check_workers(self.workers)
+        check_workers(self.workers)
         suite = read_suite(self.suite, make=self.measure)
         suite.check_comparable()
         with tempfile.TemporaryDirectory() as nowhere:
             store = self.store or Path(nowhere)
             jobs = plan(suite, store)
-            known = costs(jobs, store, self.measure, _say)
+            known = costs(jobs, store, self.measure, _console.say)
             _console.print(show.estimates(suite, jobs, known))
             workers = self.workers or default_workers(gpus())
-            _say(show.total(suite, jobs, known, workers))
+            _console.say(show.total(suite, jobs, known, workers))
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Run:
 
         Jobs that another launcher has are tried again when all others are done.
         """
-        _check_workers(self.workers)
+        check_workers(self.workers)
         store = self.store.absolute()  # for Ray, whose workers have folders of their own
         named = read_suite(self.suite)
         if (store / "suite.toml").exists():
@@ -137,9 +136,11 @@ class Run:
         for job in jobs:
             self._set_aside(job)
         todo = [job for job in jobs if not has_ended(job)]
-        _say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done, {len(todo)} to go")
+        _console.say(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done, {len(todo)} to go")
         if todo and (describe_source() or {}).get("dirty"):
-            _say("note: marsrl's source has changes that are in no commit: nobody can repeat this")
+            _console.say(
+                "note: marsrl's source has changes that are in no commit: nobody can repeat this"
+            )
         outcomes: dict[Job, Outcome] = {}
         try:
             while todo:
@@ -153,7 +154,7 @@ class Run:
                         break
                     time.sleep(_PAUSE)
         except KeyboardInterrupt:
-            _say("interrupted; the same command goes on where the checkpoints left off")
+            _console.say("interrupted; the same command goes on where the checkpoints left off")
             raise SystemExit(130) from None
         _finish([*outcomes.values()], todo, self.store)
 
@@ -187,7 +188,7 @@ class Run:
     def _set_aside(self, job: Job) -> None:
         for name in self._meant(job):
             if set_aside(job, Path.cwd(), name):
-                _say(f"{job.name}: set aside, to be trained anew")
+                _console.say(f"{job.name}: set aside, to be trained anew")
 
     def _train(self, jobs: list[Job], points_per_job: int) -> list[Outcome]:
         if self.ray is None:
@@ -213,15 +214,15 @@ class Status:
         jobs = plan(suite, self.store)
         table, totals = show.progress(suite, jobs)
         _console.print(table)
-        _say(totals)
+        _console.say(totals)
         records: list[RunRecord] = []
         for job in jobs:
             if job.failure.exists():
                 reason = job.failure.read_text(errors="replace").strip()
-                _say(f"failed: {job.name}: {reason}")
+                _console.say(f"failed: {job.name}: {reason}")
             found = list(faults(job))
             for fault in found:
-                _say(f"damaged: {job.name}: {fault}")
+                _console.say(f"damaged: {job.name}: {fault}")
             records += [] if found else run_records(job)
         _say_mixtures(records)
         _say_unplanned(self.store)
@@ -266,7 +267,7 @@ class Report:
             _say_unplanned(self.store)
         if summary.groups:
             _console.print(show.scores(summary))
-        _say(f"wrote {write_page(summary, out)}")
+        _console.say(f"wrote {write_page(summary, out)}")
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ class Add:
         dataclasses.replace(suite, objectives=tuple(with_others)).check()
         runs = count(len(suite.tasks) * len(suite.seeds), "run")
         adopt(new, self.store)
-        _say(f"{self.objective} works; it is part of {self.store}: {runs}")
+        _console.say(f"{self.objective} works; it is part of {self.store}: {runs}")
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,9 @@ class Remove:
     def __call__(self) -> None:
         """Writes the store's suite without it."""
         retire(self.objective, self.store)
-        _say(f"{self.objective} is no part of {self.store} any more; its runs are still there")
+        _console.say(
+            f"{self.objective} is no part of {self.store} any more; its runs are still there"
+        )
 
 
 @dataclass(frozen=True)
@@ -318,7 +321,7 @@ class Export:
         results = _load(self.store)
         write_beside(self.file, json.dumps(to_marl_eval(results)).encode())
         _say_mixtures(results.runs)
-        _say(f"wrote {self.file}")
+        _console.say(f"wrote {self.file}")
 
 
 @dataclass(frozen=True)
@@ -334,7 +337,7 @@ class Import:
         if (self.out / "runs.json").exists() or (self.out / "suite.toml").exists():
             raise UserError(f"{self.out} holds results already; choose another --out")
         write(from_marl_eval(read_json(self.file), self.file.stem), self.out)
-        _say(f"wrote {self.out}; see: {command('bench', 'report', self.out)}")
+        _console.say(f"wrote {self.out}; see: {command('bench', 'report', self.out)}")
 
 
 @dataclass(frozen=True)
@@ -350,10 +353,10 @@ class Restore:
         """Writes run folders and says how many."""
         written, kept, unfinished = restore(read(self.results), self.store)
         others = f"; {self.store} had begun {len(kept)} others itself" if kept else ""
-        _say(f"restored {count(len(written), 'job')}{others}")
+        _console.say(f"restored {count(len(written), 'job')}{others}")
         if unfinished:
             left = count(unfinished, "run")
-            _say(f"left to train: {left}, see: {command('bench', 'status', self.store)}")
+            _console.say(f"left to train: {left}, see: {command('bench', 'status', self.store)}")
 
 
 def _networks(suite: Suite) -> set[str]:
@@ -362,22 +365,18 @@ def _networks(suite: Suite) -> set[str]:
     return {name for pair in pairs if (name := suite.config(*pair).network)}
 
 
-def _say(text: str) -> None:
-    _console.print(text, soft_wrap=True)
-
-
 def _tell(outcome: Outcome) -> None:
-    _say(show.outcome_line(outcome))
+    _console.say(show.outcome_line(outcome))
 
 
 def _say_mixtures(runs: Iterable[RunRecord]) -> None:
     for mixture in mixtures(runs):
-        _say(f"not all alike: {mixture_line(mixture)}")
+        _console.say(f"not all alike: {mixture_line(mixture)}")
 
 
 def _say_unplanned(store: Path) -> None:
     for folder in unplanned(store_suite(store), store):
-        _say(f"not of this suite, left out: {folder}")
+        _console.say(f"not of this suite, left out: {folder}")
 
 
 def _is_store(folder: Path) -> bool:
@@ -410,11 +409,6 @@ def _names(job: Job) -> dict[str, str]:
     return {job.label: config.objective, config.objective: config.objective} | own
 
 
-def _check_workers(asked: int | None) -> None:
-    if asked is not None:
-        check_int("workers", asked, 1, most=10_000)
-
-
 def _selected(jobs: list[Job], suite: Suite, patterns: tuple[str, ...]) -> list[Job]:
     chosen = select_tasks(patterns, suite.tasks) if patterns else suite.tasks
     return [job for job in jobs if job.config.task in chosen]
@@ -433,12 +427,12 @@ def _finish(outcomes: Sequence[Outcome], left: Sequence[Job], store: Path) -> No
     """Says what became of the jobs, and which others train; the exit code tells it too."""
     counts = Counter(outcome.status for outcome in outcomes if outcome.status != "locked")
     counts |= Counter({"being trained by others": len(left)} if left else {})
-    _say(", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing to do")
-    _say(f"see: {command('bench', 'status', store)}")
+    _console.say(", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing to do")
+    _console.say(f"see: {command('bench', 'status', store)}")
     if counts["failed"]:
         raise SystemExit(1)
     if left:
-        raise SystemExit(_OTHERS_TRAIN)
+        raise SystemExit(OTHERS_TRAIN)
 
 
 @dataclass(frozen=True)

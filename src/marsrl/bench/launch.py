@@ -27,6 +27,8 @@ from marsrl.bench.sources import note_source
 from marsrl.errors import UserError
 from marsrl.files import write_beside
 
+OTHERS_TRAIN = 3
+"""Exit code of a command that has left some of its work to others who are at it."""
 _GRACE = 10.0  # seconds between asking a process to end and killing it
 _LISTEN = 0.5  # seconds between two looks for a signal
 

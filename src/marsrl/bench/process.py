@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from marsrl.errors import UserError
+from marsrl.errors import UserError, check_int
 from marsrl.system import core_ids, flock, num_cores
 
 
@@ -70,6 +70,12 @@ def gpus() -> list[str]:
 def default_workers(devices: Sequence[str]) -> int:
     """One process for each of these GPUs; without any, one for each core."""
     return len(devices) or num_cores()
+
+
+def check_workers(asked: int | None) -> None:
+    """Raises UserError for a number of processes that nobody can mean; None is the default."""
+    if asked is not None:
+        check_int("workers", asked, 1, most=10_000)
 
 
 def places(devices: Sequence[str], workers: int | None) -> list[dict[str, str]]:

@@ -40,10 +40,9 @@ class Export:
         policy = load_policy(self.run, self.seed, self.checkpoint, trust=self.trust)
         contract = export(policy, self.to, self.out, self.steps)
         parity, recorded = contract["parity"], contract["recorded"]
-        _console.print(
+        _console.say(
             f"wrote {self.out}: the team of seed {policy.seed} after {policy.step:,} steps; "
             f"{parity['same_actions']:,} of {parity['actions']:,} actions in {parity['steps']:,} "
-            f"steps are the same, outputs differ by {parity['largest_difference']:.1e} at most",
-            soft_wrap=True,
+            f"steps are the same, outputs differ by {parity['largest_difference']:.1e} at most"
         )
-        _console.print(f"the steps were {recorded['source']}", soft_wrap=True, markup=False)
+        _console.say(f"the steps were {recorded['source']}")

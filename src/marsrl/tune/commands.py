@@ -11,11 +11,13 @@ from typing import Annotated
 import tyro
 
 from marsrl.bench.labels import settings_of
+from marsrl.bench.launch import OTHERS_TRAIN
+from marsrl.bench.process import check_workers
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS, Bounds, family_of
-from marsrl.errors import UserError, check_int, command, near_misses, shown
+from marsrl.errors import UserError, command, near_misses, shown
 from marsrl.extras import require
 from marsrl.presets import preset
 from marsrl.report.wording import count
@@ -33,7 +35,6 @@ SEEDS = (100, 101)
 """Tuning seeds: no suite reports on them, and `marsrl train` does not use them by itself."""
 _TRIALS = 32
 _WITH_FOLDER = ("trials", "workers", "report", "trust")
-_OTHERS_TRAIN = 3  # exit code, as that of `marsrl bench run`
 
 _console = PlainConsole(highlight=False)
 
@@ -81,8 +82,7 @@ class Tune:
 
     def __call__(self) -> None:
         """Trains what is missing; exit code 3 if others train some of it."""
-        if self.workers is not None:
-            check_int("workers", self.workers, 1, most=10_000)
+        check_workers(self.workers)
         require("optuna", "tune")
         folder = Path(self.source) if self.source is not None else None
         if folder is not None and folder.is_dir():
@@ -201,14 +201,16 @@ class Tune:
             best = best_of(trials, study)
             found = f"trial {best.number}, {_numbers(best.settings)}" if best else "no trial yet"
             score = f" score {best.score:.4g}" if best else ""
-            _say(f"{study.name}:{score} {found}")
-        _say(f"trials: {folder / 'trials.md'}")
+            _console.say(f"{study.name}:{score} {found}")
+        _console.say(f"trials: {folder / 'trials.md'}")
         if (folder / BEST).exists():
             use = "bench run {} --store STORE" if tuning.suite else "train --config {}"
-            _say(f"best settings; try them on other seeds: marsrl {use.format(folder / BEST)}")
+            _console.say(
+                f"best settings; try them on other seeds: marsrl {use.format(folder / BEST)}"
+            )
         if not finished:
-            _say(f"others train the rest, see: {command('tune', folder, '--report')}")
-            raise SystemExit(_OTHERS_TRAIN)
+            _console.say(f"others train the rest, see: {command('tune', folder, '--report')}")
+            raise SystemExit(OTHERS_TRAIN)
 
 
 def default_tune(task: str, args: Sequence[str]) -> Tune:
@@ -243,14 +245,14 @@ def _free_seeds(suite: Suite) -> str:
 def _tell_plan(tuning: Tuning, folder: Path) -> None:
     studies = ", ".join(study.name for study in tuning.studies)
     trials = count(tuning.goal(tuning.studies[0]), "trial")
-    _say(f"{folder}: {trials}{' each' if len(tuning.studies) > 1 else ''} of {studies}")
+    _console.say(f"{folder}: {trials}{' each' if len(tuning.studies) > 1 else ''} of {studies}")
 
 
 def _tell(ended: Ended) -> None:
     score = f"{ended.score:.4g}" if ended.status in ("scored", "pruned") else "counts as the worst"
     reason = f" ({ended.reason})" if ended.reason else ""
     counts = ended.counts
-    _say(
+    _console.say(
         f"{ended.study.name} {ended.number}: {ended.status}, {score}{reason}; "
         f"{counts.ended} of {counts.goal} trials"
     )
@@ -261,7 +263,3 @@ def _numbers(settings: dict[str, object]) -> str:
         f"{name} = {value:.3g}" if isinstance(value, float) else f"{name} = {value}"
         for name, value in settings.items()
     )
-
-
-def _say(text: str) -> None:
-    _console.print(text, soft_wrap=True, markup=False)
