@@ -21,7 +21,7 @@ from marsrl.errors import UserError, closest, near_misses, printable, shown
 from marsrl.runs.followers import NAMES
 from marsrl.settings import seeds
 
-Trust = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")]

@@ -41,6 +41,7 @@ from marsrl.bench.results import (
 )
 from marsrl.bench.sources import check_sources, is_outdated, set_aside
 from marsrl.bench.suite import Suite, read_suite, select_tasks
+from marsrl.commandline import Flag
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError, check_choice, check_number, command, shown
@@ -113,9 +114,9 @@ class Run:
     anew."""
     wait: bool = False
     """Stay until the jobs that others train are done too, and go on with what they leave."""
-    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    trust: Flag = False
     """Run code, `module:factory`, that the store names and the suite here does not."""
-    mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    mixed: Flag = False
     """Train beside runs of other code of marsrl, or of other versions of what decides numbers."""
 
     def __call__(self) -> None:

@@ -19,7 +19,7 @@ from marsrl.bench.results import Results, check_replaceable, collect, write
 from marsrl.bench.sources import check_sources
 from marsrl.bench.suite import Suite
 from marsrl.bench.worker import train_runs
-from marsrl.commandline import ConfigFile, Log, Trust
+from marsrl.commandline import ConfigFile, Flag, Log
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import Bounds
@@ -50,13 +50,13 @@ class Compare:
     """Compare these runs of one task instead, and train nothing."""
     bounds: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
     """Mean returns that are scores of 0 and 1, of a task outside the 47; default: as they are."""
-    mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    mixed: Flag = False
     """Resume with other code of marsrl, or other versions of what decides numbers."""
     log: Log = ()
     """Where else the logs go."""
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
-    trust: Trust = False
+    trust: Flag = False
     """Run a task, objective or network module:factory that a config.json names."""
 
     def __call__(self) -> None:

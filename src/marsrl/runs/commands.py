@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from marsrl.commandline import Checkpoint, ConfigFile, Log, RunPath, Trust
+from marsrl.commandline import Checkpoint, ConfigFile, Flag, Log, RunPath
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.devices.distributed import Processes, from_first
@@ -40,7 +40,7 @@ class Train:
     """Where else its log goes."""
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
-    trust: Trust = False
+    trust: Flag = False
     """Run a task, objective or network module:factory that a config.json names."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
@@ -61,7 +61,7 @@ class ConfigCommand:
     config: tyro.conf.OmitArgPrefixes[Config] = Config()
     file: ConfigFile = None
     """Settings to begin with: TOML, or the config.json of a run; options come after it."""
-    trust: Trust = False
+    trust: Flag = False
     """Take a task, objective or network module:factory out of a config.json."""
 
     def __call__(self) -> None:
@@ -80,7 +80,7 @@ class Resume:
     """Train up to so many steps, also if the run has finished; default: as it was meant."""
     log: Log | None = None
     """Where else its log goes from now on; default: as before."""
-    trust: Trust = False
+    trust: Flag = False
     """Run code that the folder names: a task, objective or network module:factory."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = Processes()
 
@@ -117,7 +117,7 @@ class Evaluate:
     """The mode of the policy instead of samples."""
     json: bool = False
     """Print JSON instead of a sentence."""
-    trust: Trust = False
+    trust: Flag = False
     """Run code that the folder names: a task or network module:factory."""
 
     def __call__(self) -> None:
@@ -170,7 +170,7 @@ class Render:
     """Frames per second."""
     every: int | None = None
     """Draw every n-th step; default: as many as make 250 frames at most."""
-    trust: Trust = False
+    trust: Flag = False
     """Run code that the folder names: a task or network module:factory."""
 
     def __call__(self) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
+from marsrl.commandline import Checkpoint, Flag, RunPath
 from marsrl.console import PlainConsole
 from marsrl.takeaway import Format
 
@@ -18,18 +16,18 @@ _console = PlainConsole(highlight=False)
 class Export:
     """Write a trained team's actor for programs without marsrl: contract, actor, parity check."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run: RunPath
     to: Format
     """For JAX and MLIR compilers, for ONNX runtimes, or as a module of PyTorch."""
     out: Path
     """Folder, which must not exist."""
     seed: int | None = None
     """Which training of the run; default: the best."""
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")] = "best"
+    checkpoint: Checkpoint = "best"
     """Which parameters."""
     steps: int = 1000
     """Steps that are recorded, for the check."""
-    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    trust: Flag = False
     """Run code that the folder names: a task or network module:factory."""
 
     def __call__(self) -> None:

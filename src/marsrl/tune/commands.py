@@ -14,6 +14,7 @@ from marsrl.bench.labels import settings_of
 from marsrl.bench.launch import OTHERS_TRAIN
 from marsrl.bench.process import check_workers
 from marsrl.bench.suite import Suite, read_suite
+from marsrl.commandline import Flag
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS, Bounds, family_of
@@ -74,9 +75,9 @@ class Tune:
     """Seed of the sampler's choices."""
     out: Path | None = None
     """Folder of the search; default: runs/tune-TASK-TIME."""
-    report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    report: Flag = False
     """Only write table, figures and best settings of FOLDER again."""
-    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    trust: Flag = False
     """Run code that FOLDER names: a task, objective or network module:factory."""
     given: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
 
