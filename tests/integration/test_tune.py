@@ -52,7 +52,7 @@ def searched(tuning, folder, workers=1):
     told = []
     tuning = adopt(tuning, folder)
     assert search(tuning, folder, workers, told.append)
-    return read_trials(tuning, folder, Studies(tuning, folder)), told
+    return read_trials(tuning, Studies(tuning, folder)), told
 
 
 def notes(folder):
@@ -238,7 +238,7 @@ def test_two_processes_share_a_search(tmp_path):
     errors = [process.communicate(timeout=WAIT)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     tuning = read_tuning(folder)
-    trials = read_trials(tuning, folder, Studies(tuning, folder))
+    trials = read_trials(tuning, Studies(tuning, folder))
     assert [t.number for t in trials] == list(range(6))
     assert {t.state for t in trials} == {"scored"}
     assert sorted(notes(folder)) == sorted(t.settings["eps"] for t in trials)
@@ -282,7 +282,7 @@ def tuned(suite, monkeypatch, **more):
     space = suite.parent / "space.toml"
     Tune(str(suite), space=space, out=folder, sampler="grid", trials=4, **more)()
     tuning = read_tuning(folder)
-    return tuning, read_trials(tuning, folder, Studies(tuning, folder)), folder
+    return tuning, read_trials(tuning, Studies(tuning, folder)), folder
 
 
 def test_objectives_of_a_suite_get_equal_effort(suite, monkeypatch, capsys):

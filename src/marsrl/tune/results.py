@@ -32,7 +32,7 @@ def write_results(tuning: Tuning, folder: Path, studies: Studies) -> list[Trial]
     """
     from marsrl.tune.figures import draw
 
-    trials = read_trials(tuning, folder, studies)
+    trials = read_trials(tuning, studies)
     importances = {study.name: studies.importances(study) for study in tuning.studies}
     with store_lock(folder / TRIALS):  # several processes may end at once
         write_beside(folder / "trials.md", to_markdown(tuning, trials, importances).encode())

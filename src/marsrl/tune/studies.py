@@ -114,6 +114,12 @@ class Studies:
         """Optuna's records of a study, in their order."""
         return self._studies[study.name].get_trials(deepcopy=False)
 
+    def jobs(self, study: Study, trial: Any) -> list[Job]:
+        """What a trial trains; nothing if it was ended before all its settings were chosen."""
+        if set(space.free(study.dimensions)) - set(trial.params):
+            return []
+        return self._tuning.jobs(self._folder, study, trial.number, trial.params)
+
     def importances(self, study: Study) -> dict[str, float]:
         """How much each setting matters for being among the best tenth, in shares of 1.
 
@@ -172,8 +178,7 @@ class Studies:
         place.parent.mkdir(parents=True, exist_ok=True)
         claim.take()
         self._take_over(study, trial)
-        jobs = self._tuning.jobs(self._folder, study, trial.number, trial.params)
-        return Begun(study, trial, jobs, claim)
+        return Begun(study, trial, self.jobs(study, trial), claim)
 
     def _take_over(self, study: Study, trial: Any) -> None:
         """Makes the runs of the trial that this one retries its own."""
@@ -207,13 +212,8 @@ class Studies:
     def _is_alive(self, study: Study, trial: Any) -> bool:
         """Whether the process that took a trial lives, or one that trains a run of it."""
         place = self._place(study, trial.number)
-        locks = [_claim(place), *(job.lock for job in self._jobs(study, trial))]
+        locks = [_claim(place), *(job.lock for job in self.jobs(study, trial))]
         return any(map(is_locked, locks))
-
-    def _jobs(self, study: Study, trial: Any) -> list[Job]:
-        if set(space.free(study.dimensions)) - set(trial.params):  # it had not been begun
-            return []
-        return self._tuning.jobs(self._folder, study, trial.number, trial.params)
 
     def _place(self, study: Study, number: int) -> Path:
         return self._tuning.trial_folder(self._folder, study, number)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from marsrl.tune.plan import Study, Tuning
 from marsrl.tune.scores import WORST, measure
-from marsrl.tune.space import free, settings
+from marsrl.tune.space import settings
 from marsrl.tune.studies import Studies, failure_of
 
 
@@ -37,10 +36,10 @@ class Trial(NamedTuple):
     reason: str
 
 
-def read_trials(tuning: Tuning, folder: Path, studies: Studies) -> list[Trial]:
+def read_trials(tuning: Tuning, studies: Studies) -> list[Trial]:
     """All trials of a search, in the order of studies and numbers; those tried again, once."""
     return [
-        _trial(tuning, folder, study, trial)
+        _trial(studies, study, trial)
         for study in tuning.studies
         for trial in studies.trials(study)
         if trial.state.name in _STATES
@@ -56,10 +55,9 @@ def best_of(trials: Iterable[Trial], study: Study) -> Trial | None:
 _STATES = {"COMPLETE": "scored", "PRUNED": "pruned", "RUNNING": "running"}
 
 
-def _trial(tuning: Tuning, folder: Path, study: Study, trial: Any) -> Trial:
+def _trial(studies: Studies, study: Study, trial: Any) -> Trial:
     state, reason = _STATES[trial.state.name], failure_of(trial)
-    whole = not set(free(study.dimensions)) - set(trial.params)
-    jobs = tuning.jobs(folder, study, trial.number, trial.params) if whole else []
+    jobs = studies.jobs(study, trial)
     measured = [measure(j.folder, j.config, b) for j, b in zip(jobs, study.bounds, strict=False)]
     kls = [m.kl for m in measured if math.isfinite(m.kl)]
     return Trial(
@@ -69,6 +67,6 @@ def _trial(tuning: Tuning, folder: Path, study: Study, trial: Any) -> Trial:
         math.nan if trial.value is None else trial.value,
         sum(kls) / len(kls) if kls else math.nan,
         sum(m.seconds for m in measured),
-        settings(study.dimensions, trial.params) if whole else dict(trial.params),
+        settings(study.dimensions, trial.params) if jobs else dict(trial.params),
         reason,
     )
