@@ -14,8 +14,7 @@ from marsrl.bench.tables import record_fault
 from marsrl.config import Config
 from marsrl.errors import UserError, command, shown
 from marsrl.runs.folder import RunFolder, outward_links
-from marsrl.runs.machine import Row
-from marsrl.runs.records import DamagedError, from_file
+from marsrl.runs.records import DamagedError, Row, from_file
 
 _MEASURED = {
     "train": ("seconds", "episode/return", "episode/length", "entropy", "approx_kl", *DIAGNOSTICS),

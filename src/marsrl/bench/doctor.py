@@ -18,8 +18,7 @@ from marsrl.bench.results import collect, read, write
 from marsrl.errors import UserError
 from marsrl.files import TEMPORARY, remove, write_beside
 from marsrl.runs.folder import METRICS, RunFolder
-from marsrl.runs.machine import Row
-from marsrl.runs.records import DamagedError, to_line
+from marsrl.runs.records import DamagedError, Row, to_line
 
 if TYPE_CHECKING:
     from marsrl.runs.doctor import Finding

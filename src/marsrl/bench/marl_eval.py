@@ -18,7 +18,7 @@ from marsrl.bench.suite import Suite
 from marsrl.bench.tables import LARGEST, MAX_STEP
 from marsrl.envs.tasks import TASKS, family_of
 from marsrl.errors import UserError, check_int, near_misses, shown
-from marsrl.runs.machine import Row
+from marsrl.runs.records import Row
 
 _METRICS = ("return", "episode_return", "mean_episode_return")  # ours, and what others call it
 _ABSOLUTE = "absolute_metrics"

@@ -39,7 +39,7 @@ from marsrl.errors import UserError, reason, shown
 from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.runs.folder import RunFolder
-from marsrl.runs.machine import Row
+from marsrl.runs.records import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,7 @@ from marsrl.bench.plan import Job
 from marsrl.envs.tasks import family_of
 from marsrl.errors import UserError
 from marsrl.extras import require
-from marsrl.runs.machine import Row
+from marsrl.runs.records import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,8 +16,8 @@ from marsrl.errors import UserError, command
 from marsrl.files import TEMPORARY, check_named, is_temporary, remove, sync, temporary, write_beside
 from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
-from marsrl.runs.machine import Row, describe_machine
-from marsrl.runs.records import DamagedError, from_file, to_file, unchecked
+from marsrl.runs.machine import describe_machine
+from marsrl.runs.records import DamagedError, Row, from_file, to_file, unchecked
 from marsrl.trust import KINDS, is_foreign
 
 CONFIG = "config.json"

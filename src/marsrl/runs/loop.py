@@ -24,9 +24,9 @@ from marsrl.learner.networks import Weights
 from marsrl.learner.program import FINAL_BATCHES, Program
 from marsrl.runs import pending
 from marsrl.runs.folder import resume_command
-from marsrl.runs.machine import Row
 from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor
+from marsrl.runs.records import Row
 from marsrl.runs.signals import Signals
 from marsrl.runs.transfer import started_from
 

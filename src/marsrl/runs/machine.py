@@ -6,12 +6,10 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from marsrl.digest import library_digest
+from marsrl.runs.records import Row
 from marsrl.system import num_cores
-
-Row = dict[str, Any]
 
 CODE = "marsrl code"
 """What versions call the digest of marsrl's own source, which a version number alone hides."""

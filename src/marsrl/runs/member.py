@@ -21,8 +21,8 @@ from marsrl.runs import actors, pending
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
 from marsrl.runs.folder import METRICS, RunFolder, resume_command
 from marsrl.runs.lock import Lock
-from marsrl.runs.machine import Row
 from marsrl.runs.monitor import Monitor
+from marsrl.runs.records import Row
 from marsrl.system import peak_memory_mb
 from marsrl.types import EnvSpec, PyTree
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from marsrl.config import Config
 from marsrl.errors import printable
-from marsrl.runs.machine import Row
+from marsrl.runs.records import Row
 
 
 class Monitor(Protocol):

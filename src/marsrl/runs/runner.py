@@ -27,9 +27,10 @@ from marsrl.runs.folder import PASSED, Onlooker, RunFolder, check_not_passed
 from marsrl.runs.followers import Follower, choose, following
 from marsrl.runs.lock import Lock
 from marsrl.runs.loop import Loop
-from marsrl.runs.machine import Row, describe_machine
+from marsrl.runs.machine import describe_machine
 from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor, Silent
+from marsrl.runs.records import Row
 from marsrl.runs.transfer import started_from
 from marsrl.trust import check_trusted
 

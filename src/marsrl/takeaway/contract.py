@@ -5,16 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from marsrl.distributions import ILLEGAL_LOGIT
 from marsrl.learner.groups import groups_of
 from marsrl.runs.policy import Policy
+from marsrl.runs.records import Row
 from marsrl.takeaway.actor import inputs_of
 from marsrl.takeaway.weights import architecture_of, arrays_of
 from marsrl.types import Box, Discrete, EnvSpec, MultiDiscrete
-
-Row = dict[str, Any]
 
 TOLERANCE = 1e-4
 """The most that an exported actor's outputs may differ, of numbers above 1 relative to them."""

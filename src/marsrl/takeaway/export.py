@@ -14,8 +14,9 @@ import numpy as np
 from marsrl.errors import UserError, check_choice, check_int, reason, shown
 from marsrl.files import check_named, temporary
 from marsrl.runs.policy import Policy
+from marsrl.runs.records import Row
 from marsrl.takeaway import Format, to_onnx, to_stablehlo, to_torch
-from marsrl.takeaway.contract import Row, contract_of
+from marsrl.takeaway.contract import contract_of
 from marsrl.takeaway.recorded import BATCH, record
 
 CONTRACT, RECORDED, PLAY = "contract.json", "recorded.npz", "play.py"

@@ -15,7 +15,7 @@ from marsrl.envs.tasks import Bounds
 from marsrl.report.stats import mean_present, steps_covered
 from marsrl.runs.folder import METRICS, STATUS
 from marsrl.runs.log import Log
-from marsrl.runs.machine import Row
+from marsrl.runs.records import Row
 
 WORST = -math.inf
 """The score of a trial that failed or diverged."""
