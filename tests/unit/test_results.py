@@ -13,7 +13,7 @@ from marsrl.bench.checks import check_version
 from marsrl.bench.doctor import find_faults, repair
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.plan import adopt, plan
-from marsrl.bench.progress import has_ended, read_json
+from marsrl.bench.progress import has_ended
 from marsrl.bench.restore import restore
 from marsrl.bench.results import check_replaceable, collect, part, read, write
 from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
@@ -26,7 +26,7 @@ from marsrl.report.origins import mixtures
 from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
 from marsrl.runs.folder import RunFolder
-from marsrl.runs.records import to_file, to_line
+from marsrl.runs.records import read_or_empty, to_file, to_line
 from marsrl.system import flock
 
 SUITE = Suite(
@@ -631,7 +631,8 @@ def test_a_restored_store_has_the_same_results(jobs, tmp_path):
         assert rows_of(again, kind) == rows_of(published, kind) != []
     assert all(map(has_ended, plan(SUITE, store)))
     for status in ("finished", "diverged"):
-        assert status in {read_json(j.folder / "status.json")["status"] for j in outcome.written}
+        found = {read_or_empty(job.folder / "status.json")["status"] for job in outcome.written}
+        assert status in found
 
 
 def test_what_has_not_ended_is_not_restored(jobs, tmp_path):

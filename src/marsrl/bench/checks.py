@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from marsrl.bench.plan import Job, differences
-from marsrl.bench.progress import read_json, unplanned
+from marsrl.bench.progress import unplanned
 from marsrl.bench.records import RunRecord
 from marsrl.bench.suite import COMPARABLE, Suite
 from marsrl.errors import UserError
 from marsrl.runs.machine import CODE, DECISIVE
+from marsrl.runs.records import read_or_empty
 
 
 def check_unplanned(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
@@ -28,7 +29,7 @@ def check_unplanned(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
         if job is None:
             continue
         for path in cell.glob("seeds-*/config.json"):
-            theirs = read_json(path).get("config")
+            theirs = read_or_empty(path).get("config")
             differ = differences(theirs if isinstance(theirs, dict) else {}, job.config.to_dict())
             raise UserError(
                 f"{cell} is the only folder with runs of {job.label} on {job.config.task}, and the "
@@ -44,7 +45,7 @@ def check_version(jobs: Iterable[Job]) -> None:
     """
     ours = version("marsrl")
     for job in jobs:
-        versions = read_json(job.folder / "config.json").get("versions")
+        versions = read_or_empty(job.folder / "config.json").get("versions")
         theirs = versions.get("marsrl", ours) if isinstance(versions, dict) else ours
         if theirs != ours:
             raise UserError(
@@ -68,7 +69,7 @@ def check_same_code(jobs: Iterable[Job], ours: dict[str, str | None]) -> None:
     others: dict[Job, None] = {}
     differ: dict[str, str] = {}
     for job in jobs:
-        theirs = read_json(job.folder / "config.json").get("versions")
+        theirs = read_or_empty(job.folder / "config.json").get("versions")
         if not isinstance(theirs, dict):
             continue
         for name in DECISIVE:

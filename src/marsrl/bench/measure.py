@@ -11,11 +11,11 @@ from typing import NamedTuple
 from marsrl.bench.damage import is_amount, status_faults
 from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, on_gpu, start_worker
-from marsrl.bench.progress import has_ended, read_json
+from marsrl.bench.progress import has_ended
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import write_beside
-from marsrl.runs.records import to_file
+from marsrl.runs.records import read_or_empty, to_file
 
 
 class Cost(NamedTuple):
@@ -63,7 +63,7 @@ def costs(
 
 def seconds_left(job: Job, cost: Cost) -> float:
     """What is left of a job that may have come some way."""
-    step = read_json(job.folder / "status.json").get("step", 0)
+    step = read_or_empty(job.folder / "status.json").get("step", 0)
     return 0.0 if has_ended(job) else cost.seconds * max(0.0, 1 - step / job.config.total_steps)
 
 
@@ -71,7 +71,7 @@ def _taken(job: Job) -> Cost:
     """What an ended job took, as its status tells."""
     for fault in status_faults(job.folder, job.config.seeds):
         raise UserError(f"{fault}; see what can be mended with: marsrl doctor STORE")
-    status = read_json(job.folder / "status.json")
+    status = read_or_empty(job.folder / "status.json")
     return Cost(sum(status.get("seconds", {}).values()), status.get("peak_memory_mb", 0))
 
 
@@ -82,7 +82,7 @@ def _kind(job: Job) -> tuple[str, int]:
 def _tried(config: Config, store: Path, tell: Callable[[str], None]) -> Cost:
     """The cost that a trial tells, or told last time."""
     path = store / "measurements.json"
-    kept = read_json(path)
+    kept = read_or_empty(path)
     key = f"{config.task} {config.hash} {len(config.seeds)}"
     found = kept.get(key)
     if not isinstance(found, dict) or not all(is_amount(found.get(x)) for x in Cost._fields):

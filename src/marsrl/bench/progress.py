@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from marsrl.bench.plan import Job, cell_folder, seeds_of, task_folder
 from marsrl.bench.suite import Suite
-from marsrl.runs.records import DamagedError, from_file
+from marsrl.runs.records import read_or_empty
 
 RunStatus = Literal["done", "running", "failed", "diverged", "missing"]
 
@@ -26,22 +26,14 @@ class State(NamedTuple):
     diverged_step: int | None = None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of a run folder or store; empty if it is not there, or damaged."""
-    try:
-        return from_file(path)
-    except DamagedError:
-        return {}
-
-
 def has_ended(job: Job) -> bool:
     """Whether every seed of the job has finished or diverged."""
-    return read_json(job.folder / "status.json").get("status") in ("finished", "diverged")
+    return read_or_empty(job.folder / "status.json").get("status") in ("finished", "diverged")
 
 
 def seed_states(job: Job) -> dict[int, State]:
     """How far each seed of a job has come."""
-    status = read_json(job.folder / "status.json")
+    status = read_or_empty(job.folder / "status.json")
     return {seed: _state(job, status, str(seed)) for seed in job.config.seeds}
 
 

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marsrl import reading
 from marsrl.bench.checks import check_alike, check_unplanned
 from marsrl.bench.damage import check_evaluations, check_sound
 from marsrl.bench.plan import Job, plan, store_suite
-from marsrl.bench.progress import read_json, seed_states
+from marsrl.bench.progress import seed_states
 from marsrl.bench.records import Results, RunRecord
 from marsrl.bench.rows import (
     CURVE_COLUMNS,
@@ -38,8 +37,9 @@ from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.errors import UserError, reason, shown
 from marsrl.extras import require
 from marsrl.files import write_beside
+from marsrl.reading import read_json
 from marsrl.runs.folder import RunFolder
-from marsrl.runs.records import Row
+from marsrl.runs.records import Row, read_or_empty
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -176,7 +176,7 @@ def read(folder: Path) -> Results:
     path = folder / "runs.json"
     if not path.exists():
         raise UserError(f"{folder} holds no results: it has no runs.json")
-    content = reading.read_json(path)
+    content = read_json(path)
     try:
         version, sums = content["bounds_version"], dict(content.get("checksums", {}))
         suite = Suite.from_dict(content["suite"])
@@ -294,7 +294,7 @@ def run_records(job: Job) -> Iterator[RunRecord]:
     config = job.config
     states = seed_states(job)
     known = _run_json(job)
-    status = read_json(job.folder / "status.json")
+    status = read_or_empty(job.folder / "status.json")
     noted = recorded(job) if known else {}
     for seed, state in states.items():
         yield RunRecord(
@@ -315,5 +315,5 @@ def run_records(job: Job) -> Iterator[RunRecord]:
 
 def _run_json(job: Job) -> dict[str, Any]:
     """What the run folder says of its configuration, versions and machine; empty if nothing yet."""
-    content = read_json(job.folder / "config.json")
+    content = read_or_empty(job.folder / "config.json")
     return {key: content[key] for key in ("config", "versions", "machine", "git") if key in content}

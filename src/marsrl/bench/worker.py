@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marsrl.bench.progress import read_json
 from marsrl.errors import Interrupted, UserError, reason
+from marsrl.runs.records import read_or_empty
 from marsrl.system import die_with, peak_memory_mb, stay_on
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _resume(
     from marsrl.runs.runner import resume
 
     begun = any((folder / "checkpoints").glob("*"))
-    if folder.exists() and not begun and not read_json(folder / "config.json"):
+    if folder.exists() and not begun and not read_or_empty(folder / "config.json"):
         _set_aside(folder, monitor, "it has no checkpoints, and no sound config.json")
     if not folder.exists():
         return False

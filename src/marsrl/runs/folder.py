@@ -17,7 +17,7 @@ from marsrl.files import TEMPORARY, check_named, is_temporary, remove, sync, tem
 from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
 from marsrl.runs.machine import describe_machine
-from marsrl.runs.records import DamagedError, Row, from_file, to_file, unchecked
+from marsrl.runs.records import DamagedError, Row, from_file, read_or_empty, to_file, unchecked
 from marsrl.trust import KINDS, is_foreign
 
 CONFIG = "config.json"
@@ -131,7 +131,6 @@ class RunFolder:
         """
         path = self.path / CONFIG
         content = unchecked(path)
-        content.pop("check", None)
         config = Config.from_dict(content.get("config", {}))
         self._write(CONFIG, content | {"config": config.to_dict(), "hash": config.hash})
 
@@ -143,7 +142,6 @@ class RunFolder:
         extended = content.get("extended") or []
         extended.append({"from": before, "to": config.total_steps, "at": step})
         content |= {"config": config.to_dict(), "hash": config.hash, "extended": extended}
-        content.pop("check", None)
         self._write(CONFIG, content)
 
     def put_back_config(self, config: Row) -> None:
@@ -152,13 +150,12 @@ class RunFolder:
             content = unchecked(self.path / CONFIG)
         except DamagedError:
             content = {"versions": {}, "git": None, "machine": {}}
-        content.pop("check", None)
         known = Config.from_dict(config)
         self._write(CONFIG, content | {"config": known.to_dict(), "hash": known.hash})
 
     def versions(self) -> Row:
         """The versions of packages that the run was begun with; empty if that is not told."""
-        versions = _object(self.path / CONFIG).get("versions")
+        versions = read_or_empty(self.path / CONFIG).get("versions")
         return versions if isinstance(versions, dict) else {}
 
     def status(self) -> Row:
@@ -167,7 +164,7 @@ class RunFolder:
 
     def seconds(self) -> Row:
         """Wall time of the sessions so far, by purpose; empty if status.json does not tell it."""
-        seconds = _object(self.path / STATUS).get("seconds")
+        seconds = read_or_empty(self.path / STATUS).get("seconds")
         if not isinstance(seconds, dict):
             return {}
         return {
@@ -178,7 +175,7 @@ class RunFolder:
 
     def check_resumable(self) -> None:
         """Raises UserError if going on would train an ended run again, and drop its metrics."""
-        status = _object(self.path / STATUS).get("status")
+        status = read_or_empty(self.path / STATUS).get("status")
         if status in ("finished", "diverged") and not list(self.checkpoints.glob("*")):
             raise UserError(
                 f"{self.path} has {status} and has no checkpoints; to train it again, start a new "
@@ -187,7 +184,7 @@ class RunFolder:
 
     def reached(self) -> int:
         """The environment step that the run has certainly reached, whatever its checkpoints say."""
-        step = _object(self.path / STATUS).get("step")
+        step = read_or_empty(self.path / STATUS).get("step")
         logged = [row["step"] for row in self.rows() if row["kind"] not in ("final", "last")]
         return max([step if type(step) is int else 0, *logged])
 
@@ -293,14 +290,6 @@ def _cannot_create(path: Path, error: OSError) -> UserError:
             f"{path} exists; choose another --out, or continue it with: {command('resume', path)}"
         )
     return UserError(f"cannot create the run folder {path}: {error.strerror or error}")
-
-
-def _object(path: Path) -> Row:
-    """A file's object; empty if a crash, which the checkpoints outlive, cut it off."""
-    try:
-        return from_file(path)
-    except DamagedError:
-        return {}
 
 
 def check_not_passed(kind: str, name: str, source: Path, again: str) -> None:

@@ -12,7 +12,7 @@ from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder
 from marsrl.runs.lock import writer_of
-from marsrl.runs.records import DamagedError, from_file
+from marsrl.runs.records import read_or_empty
 
 _DEEPEST = 6  # folders in folders: a store has four
 
@@ -68,10 +68,7 @@ def overview(path: Path) -> Overview:
         config = folder.config()
     except UserError:
         config = None
-    try:
-        status = from_file(path / STATUS)
-    except DamagedError:
-        status = {}
+    status = read_or_empty(path / STATUS)
     final: dict[int, float] = {}
     latest: dict[int, float] = {}
     try:

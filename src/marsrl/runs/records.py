@@ -64,32 +64,39 @@ def from_file(path: Path) -> Row:
     Raises:
         DamagedError: it cannot be read, is no JSON object, or its check differs.
     """
-    content = unchecked(path)
-    if not is_sound(content):
+    content, is_sound = _read(path)
+    if not is_sound:
         raise DamagedError(f"{path} was edited or damaged: its check differs")
-    content.pop(_CHECK, None)
     return content
 
 
-def is_sound(content: Row) -> bool:
-    """Whether the check that an object of a file carries is right; one without counts as sound."""
-    rest = {key: value for key, value in content.items() if key != _CHECK}
-    return content.get(_CHECK, _digest(rest)) == _digest(rest)
+def read_or_empty(path: Path) -> Row:
+    """The object of a file; empty if it is not there, or damaged."""
+    try:
+        return from_file(path)
+    except DamagedError:
+        return {}
 
 
 def unchecked(path: Path) -> Row:
-    """The object of a file, check and all, whether or not that is right.
+    """The object of a file, whether or not its check is right.
 
     Raises:
         DamagedError: it cannot be read, or is no JSON object.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Row, bool]:
+    """The object of a file, and whether its check is right; one without counts as sound."""
     try:
         content = _parse(path.read_bytes())
     except OSError as error:
         raise DamagedError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(content, dict):
         raise DamagedError(f"{path} is damaged: expected a JSON object")
-    return content
+    checked, check = _CHECK in content, content.pop(_CHECK, None)
+    return content, not checked or check == _digest(content)
 
 
 def finite(value: Any) -> Any:

@@ -9,13 +9,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from marsrl.bench.progress import read_json
 from marsrl.config import Config
 from marsrl.envs.tasks import Bounds
 from marsrl.report.stats import mean_present, steps_covered
 from marsrl.runs.folder import METRICS, STATUS
 from marsrl.runs.log import Log
-from marsrl.runs.records import Row
+from marsrl.runs.records import Row, read_or_empty
 
 WORST = -math.inf
 """The score of a trial that failed or diverged."""
@@ -50,7 +49,7 @@ def measure(folder: Path, config: Config, bounds: Bounds | None) -> Measured:
         bounds: of its task's scores; default: scores are returns.
     """
     rows = list(Log(folder / METRICS).rows())
-    status = read_json(folder / STATUS)
+    status = read_or_empty(folder / STATUS)
     seeds, seconds = status.get("seeds", {}), status.get("seconds", {})
     return Measured(
         _evaluations(rows, config.seeds, bounds),
