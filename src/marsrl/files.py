@@ -33,6 +33,17 @@ def is_temporary(other: Path, path: Path) -> bool:
     return re.fullmatch(pattern, other.name) is not None
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """What an interruption left in a folder under a temporary name; none if it is not there."""
+    return sorted(folder.glob(f"*{TEMPORARY}"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes those."""
+    for path in leftovers(folder):
+        remove(path)
+
+
 def check_named(path: Path) -> None:
     """Refuses a place that cannot be written beside and renamed, such as the current folder.
 

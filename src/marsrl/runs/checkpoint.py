@@ -18,6 +18,7 @@ import math
 import re
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,7 +29,7 @@ import orbax.checkpoint as ocp
 
 from marsrl.devices.distributed import from_first
 from marsrl.errors import UserError, reason
-from marsrl.files import TEMPORARY, remove, sync
+from marsrl.files import TEMPORARY, remove, remove_leftovers, sync
 from marsrl.runs.records import DamagedError, Row, from_file, to_file
 from marsrl.types import PyTree
 
@@ -291,7 +292,7 @@ class CheckpointWriter(Checkpoints):
 
     def clean(self) -> None:
         """Deletes what an interruption left unfinished."""
-        from_first(self._clean)
+        from_first(partial(remove_leftovers, self.folder))
 
     def go_back_to(self, update: int) -> None:
         """Deletes what a run that has just saved `update` does not have.
@@ -300,10 +301,6 @@ class CheckpointWriter(Checkpoints):
         when it was interrupted.
         """
         from_first(lambda: self._go_back_to(update))
-
-    def _clean(self) -> None:
-        for path in leftovers(self.folder):
-            remove(path)
 
     def _go_back_to(self, update: int) -> None:
         for newer in self.updates():
@@ -332,11 +329,6 @@ def best_update(scores: Scores, seed: int) -> int | None:
     """
     known = [update for update, of_seeds in scores.items() if seed in of_seeds]
     return max(known, key=lambda update: (scores[update][seed], update), default=None)
-
-
-def leftovers(folder: Path) -> list[Path]:
-    """What an interruption left in a folder under a temporary name."""
-    return sorted(folder.glob(f"*{TEMPORARY}")) + sorted(folder.glob(f".*{TEMPORARY}"))
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from marsrl.errors import UserError, command
-from marsrl.files import remove, write_beside
-from marsrl.runs.checkpoint import Checkpoints, leftovers
+from marsrl.files import leftovers, remove_leftovers, write_beside
+from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder, outward_links, resume_command
 from marsrl.runs.followers import MEMORY
 from marsrl.runs.lock import Lock, writer_of
@@ -115,15 +115,14 @@ def accept(path: Path) -> None:
 
 
 def _leftovers(folder: RunFolder) -> list[Finding]:
-    found = folder.leftovers() + leftovers(folder.checkpoints)
+    found = leftovers(folder.path) + leftovers(folder.checkpoints)
     if not found:
         return []
     names = ", ".join(str(path.relative_to(folder.path)) for path in found)
 
     def mend() -> None:
-        folder.clean()
-        for path in leftovers(folder.checkpoints):
-            remove(path)
+        remove_leftovers(folder.path)
+        remove_leftovers(folder.checkpoints)
 
     return [Finding(f"left unfinished by an interruption: {names}", "deletes them", mend)]
 

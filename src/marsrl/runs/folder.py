@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from marsrl.config import Config
 from marsrl.errors import UserError, command
-from marsrl.files import TEMPORARY, check_named, is_temporary, remove, sync, temporary, write_beside
+from marsrl.files import check_named, is_temporary, remove_leftovers, sync, temporary, write_beside
 from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
 from marsrl.runs.machine import describe_machine
@@ -203,14 +203,9 @@ class RunFolder:
         begin_anew(self.path, aside)
         return aside
 
-    def leftovers(self) -> list[Path]:
-        """What an interruption left beside the files under a temporary name."""
-        return [path for path in self.path.iterdir() if path.name.endswith(TEMPORARY)]
-
     def clean(self) -> None:
-        """Deletes those."""
-        for path in self.leftovers():
-            remove(path)
+        """Deletes what an interruption left beside the files under a temporary name."""
+        remove_leftovers(self.path)
 
     def write_status(self, status: str, step: int, seeds: dict[str, Row], **more: Any) -> None:
         """Replaces status.json: the run's status, its step, and each seed's."""
