@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -42,6 +43,12 @@ def remove_leftovers(folder: Path) -> None:
     """Deletes those."""
     for path in leftovers(folder):
         remove(path)
+
+
+def numbered(path: Path) -> Path:
+    """The first of `PATH-1`, `PATH-2` and so on that is not there."""
+    names = (path.with_name(f"{path.name}-{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def check_named(path: Path) -> None:

@@ -15,7 +15,7 @@ from marsrl.bench.plan import Job
 from marsrl.digest import code_digest
 from marsrl.envs.tasks import ENTRY_POINTS, TASKS
 from marsrl.errors import UserError
-from marsrl.files import write_beside
+from marsrl.files import numbered, write_beside
 from marsrl.loading import HOST_LIBRARIES
 
 _NOTHING = "-"
@@ -126,10 +126,7 @@ def set_aside(job: Job, folder: Path, name: str) -> bool:
     lock = FileLock(job.lock)
     lock.take()
     try:
-        number = 1
-        while (aside := job.folder.with_name(f"{job.folder.name}.retired-{number}")).exists():
-            number += 1
-        job.folder.rename(aside)
+        job.folder.rename(numbered(job.folder.with_name(f"{job.folder.name}.retired")))
         for path in (job.source, job.failure):
             path.unlink(missing_ok=True)
     finally:

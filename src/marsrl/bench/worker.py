@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsrl.errors import Interrupted, UserError, reason
+from marsrl.files import numbered
 from marsrl.runs.records import read_or_empty
 from marsrl.system import die_with, peak_memory_mb, stay_on
 
@@ -144,9 +145,7 @@ def _measure(config: Config) -> dict[str, float]:
 
 def _set_aside(folder: Path, monitor: Monitor, reason: str) -> None:
     """Renames a folder that nothing can go on from; nothing is ever deleted."""
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.broken-{number}")).exists():
-        number += 1
+    aside = numbered(folder.with_name(f"{folder.name}.broken"))
     folder.rename(aside)
     monitor.message(f"starts anew, the old folder is now {aside.name}: {reason}")
 

@@ -13,7 +13,15 @@ from typing import Any, Self
 
 from marsrl.config import Config
 from marsrl.errors import UserError, command
-from marsrl.files import check_named, is_temporary, remove_leftovers, sync, temporary, write_beside
+from marsrl.files import (
+    check_named,
+    is_temporary,
+    numbered,
+    remove_leftovers,
+    sync,
+    temporary,
+    write_beside,
+)
 from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
 from marsrl.runs.machine import describe_machine
@@ -194,9 +202,7 @@ class RunFolder:
         old = [part for part in parts if part.exists()]
         if not old:
             return None
-        number = 1
-        while (aside := self.path / f"before-restart-{number}").exists():
-            number += 1
+        aside = numbered(self.path / "before-restart")
         aside.mkdir()
         for path in old:
             path.rename(aside / path.name)
