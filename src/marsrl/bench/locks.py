@@ -17,8 +17,7 @@ class FileLock(Lock):
     """The lock of a run folder, as a file of any name: it tells its holder, and outlives none."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path.parent)
-        self._path = path
+        super().__init__(path.parent, path.name)
 
     @property
     def descriptor(self) -> int:

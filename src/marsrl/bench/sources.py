@@ -123,14 +123,10 @@ def set_aside(job: Job, folder: Path, name: str) -> bool:
     """
     if not is_outdated(job, folder, name):
         return False
-    lock = FileLock(job.lock)
-    lock.take()
-    try:
+    with FileLock(job.lock):
         job.folder.rename(numbered(job.folder.with_name(f"{job.folder.name}.retired")))
         for path in (job.source, job.failure):
             path.unlink(missing_ok=True)
-    finally:
-        lock.release()
     return True
 
 

@@ -82,20 +82,13 @@ def repair(path: Path) -> tuple[list[Finding], list[Finding]]:
     Raises:
         UserError: it is no run folder, or another process writes it.
     """
-    lock = Lock(path)
-    if not is_run(path):
-        raise UserError(f"{path} is not a run folder: it has no {CONFIG}")
-    found = examine(path)
-    lock.take()
-    try:
-        mended = []
+    found, mended = examine(path), []
+    with Lock(path):
         for finding in found:
             if finding.mend:
                 with contextlib.suppress(UserError):  # it is then still found below
                     finding.mend()
                     mended.append(finding)
-    finally:
-        lock.release()
     return mended, examine(path)
 
 
@@ -106,12 +99,8 @@ def accept(path: Path) -> None:
         UserError: it is no configuration that a run could use, or another process writes the run.
     """
     folder = RunFolder.open(path)
-    lock = Lock(path)
-    lock.take()
-    try:
+    with Lock(path):
         folder.accept_config()
-    finally:
-        lock.release()
 
 
 def _leftovers(folder: RunFolder) -> list[Finding]:

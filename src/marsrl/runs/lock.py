@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from marsrl.errors import UserError
 from marsrl.system import flock
@@ -52,13 +52,22 @@ class HeldError(UserError):
 
 
 class Lock:
-    """The lock of one run folder, for one time."""
+    """The lock of one run folder, for one time; as a context, from its beginning to its end."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path, name: str = NAME) -> None:
+        self._path = folder / name
         self._descriptor: int | None = None
         self._me: Holder | None = None
         self._released = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Takes the lock."""
+        self.take()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Gives it back."""
+        self.release()
 
     def take(self) -> None:
         """Takes the lock.
