@@ -172,6 +172,11 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+def leaf_name(path: tuple) -> str:
+    """What files and specs call a leaf of a tree, by the way to it: `outer/inner`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def as_float(x: Array) -> Array:
     """What networks read of observations that are no floats: uint8, of a picture, from 0 to 1."""
     if jnp.issubdtype(x.dtype, jnp.floating):

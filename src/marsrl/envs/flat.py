@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from marsrl.envs.base import Environment
-from marsrl.types import Array, EnvSpec, Key, Parts, TimeStep, as_float
+from marsrl.types import Array, EnvSpec, Key, Parts, TimeStep, as_float, leaf_name
 
 
 def flat(env: Environment) -> Environment:
@@ -87,7 +87,7 @@ class Flat:
 
 def _parts(tree: Any, batch_axes: int) -> Parts:
     return tuple(
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape[batch_axes:] or (1,))
+        (leaf_name(path), leaf.shape[batch_axes:] or (1,))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     )
 

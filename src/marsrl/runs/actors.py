@@ -19,7 +19,7 @@ from marsrl.envs.check.members import in_spec
 from marsrl.errors import reason
 from marsrl.learner.networks import Weights
 from marsrl.runs.checkpoint import CheckpointError
-from marsrl.types import EnvSpec, TimeStep
+from marsrl.types import EnvSpec, TimeStep, leaf_name
 
 FILE = "actors.npz"
 """Its name in the folder of a checkpoint."""
@@ -48,7 +48,7 @@ def pack(actors: Weights, layout: Layout) -> bytes:
     """The content of the file for the actors of all seeds, (S, ...)."""
     leaves = jax.tree_util.tree_leaves_with_path(actors)
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    arrays: dict[str, Any] = {leaf_name(path): np.asarray(leaf) for path, leaf in leaves}
     arrays[_LAYOUT] = json.dumps({"spec": layout.spec.to_dict(), "obs_dtype": layout.obs_dtype})
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -87,7 +87,7 @@ def unpack(content: bytes, template: Weights, index: int) -> Weights:
     arrays = _arrays(content)
 
     def find(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        name, expected = _name(path), f"{leaf.dtype}{list(leaf.shape)}"
+        name, expected = leaf_name(path), f"{leaf.dtype}{list(leaf.shape)}"
         found = arrays.get(name)
         if found is None or found.ndim == 0 or index >= len(found):
             raise CheckpointError(f"{FILE}: {name} is missing, expected {expected}")
@@ -106,7 +106,3 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # NumPy and zipfile raise many kinds
         raise CheckpointError(f"{FILE} is no archive of NumPy arrays: {reason(error)}") from error
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

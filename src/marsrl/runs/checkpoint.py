@@ -31,7 +31,7 @@ from marsrl.devices.distributed import from_first
 from marsrl.errors import UserError, reason
 from marsrl.files import TEMPORARY, remove, remove_leftovers, sync
 from marsrl.runs.records import DamagedError, Row, from_file, to_file
-from marsrl.types import PyTree
+from marsrl.types import PyTree, leaf_name
 
 Scores = dict[int, dict[int, float]]
 """Update -> seed -> evaluation return, of the checkpoints that were evaluated; ascending."""
@@ -178,7 +178,7 @@ class Checkpoints:
         except Exception as error:  # orbax raises many kinds; each means the same to the caller
             raise CheckpointError(f"checkpoint {self.path(update)}: {reason(error)}") from error
         return {
-            jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+            leaf_name(path): np.asarray(leaf)
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         }
 
@@ -375,8 +375,7 @@ def _describe(tree: PyTree) -> dict[str, str]:
 
     # Orbax reports the tree with dicts in place of NamedTuples: the simple names are the same.
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): describe(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        leaf_name(path): describe(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 

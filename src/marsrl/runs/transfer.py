@@ -16,7 +16,7 @@ from marsrl.learner.groups import Groups, groups_of
 from marsrl.learner.networks import ActorCritic
 from marsrl.runs.checkpoint import Checkpoints, best_update
 from marsrl.runs.folder import RunFolder
-from marsrl.types import EnvSpec
+from marsrl.types import EnvSpec, leaf_name
 
 _OF_AGENTS = ("agent_id", "params/log_std")
 """Parameters that have a row for each agent also where the others are shared."""
@@ -115,7 +115,7 @@ def transferred(
     begins = groups if sharing == "groups" and source.sharing is True else None
 
     def take(path: tuple, leaf: np.ndarray) -> np.ndarray:
-        name = _name(path)
+        name = leaf_name(path)
         theirs, shape = source.leaves.get(name), leaf.shape[1:]
         of_agents = name.endswith(_OF_AGENTS)
         if len(shape) > 1:  # a bias fits too easily
@@ -138,7 +138,7 @@ def transferred(
         return taken
 
     taken = jax.tree_util.tree_map_with_path(take, weights)
-    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(weights)]
+    names = [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(weights)]
     number, whole = len(names), [n for n in fresh if "but for" not in n]
     if set(kernels) <= set(whole):
         raise UserError(
@@ -150,10 +150,6 @@ def transferred(
         stayed += f"; of another scale, since one of the two standardises it: {', '.join(other)}"
     text = f"starts from seed {source.seed} of {source.path}, step {source.step:,}: "
     return taken, f"{text}{number - len(whole)} of {number} arrays taken{stayed}"
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _standardised(names: Iterable[str]) -> set[str]:
