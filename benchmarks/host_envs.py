@@ -33,7 +33,7 @@ import tyro
 from marsrl.config import Config
 from marsrl.envs.host.crew import VARIABLE, Crew
 from marsrl.envs.host.env import HostEnv
-from marsrl.envs.host.game import Game, outputs
+from marsrl.envs.host.game import Game
 from marsrl.envs.registry import make
 from marsrl.learner.program import Program
 from marsrl.report import figures
@@ -74,7 +74,7 @@ class Args:
 def alone(env: HostEnv, steps: int) -> float:
     """Mean seconds of one step of one environment, with its restarts, in this process."""
     game, rng = Game(env.source.task, env.source.open(), env.layout), np.random.default_rng(0)
-    now = {name: np.zeros(*part) for name, part in outputs(env.layout).items()}
+    now = {name: np.zeros(*part) for name, part in env.layout.outputs.items()}
     game.reset(0, now)
     started = time.process_time()
     for i in range(steps):

@@ -25,7 +25,7 @@ from marsrl.envs.check import check_env
 from marsrl.envs.export import to_jaxmarl
 from marsrl.envs.host import crew
 from marsrl.envs.host.film import filmed
-from marsrl.envs.host.game import Game, outputs
+from marsrl.envs.host.game import Game
 from marsrl.envs.host.layout import read_layout
 from marsrl.envs.registry import make
 from marsrl.envs.vector import VectorEnv, opened, split_each
@@ -202,7 +202,7 @@ def test_where_an_environment_outside_of_jax_cannot_serve_is_said():
 def game(env, **changes):
     changes = {"horizon": None, "team_reward": False} | changes
     layout = read_layout("a game", env, **changes)
-    now = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outputs(layout).items()}
+    now = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.outputs.items()}
     made = Game("a game", env, layout)
     made.reset(0, now)
     return made, now

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marsrl.envs.host.crew import Crew
-from marsrl.envs.host.game import outputs
 from marsrl.envs.host.layout import Layout
 from marsrl.envs.host.memory import STARTS
 from marsrl.envs.host.source import Source
@@ -42,7 +41,7 @@ class Bank:
 
     def __init__(self, source: Source, layout: Layout) -> None:
         self._new_crew: Callable[[int], Crew] = partial(Crew, source, layout)
-        self._outputs = outputs(layout)
+        self._outputs = layout.outputs
         self._crew: Crew | None = None
         self._moment = np.zeros(0, np.int32)
         self._over = np.zeros(0, bool)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.envs.host.bank import Bank, HostState
-from marsrl.envs.host.game import Game, bounds, outputs
+from marsrl.envs.host.game import Game
 from marsrl.envs.host.layout import Layout, notes, read_layout
 from marsrl.envs.host.memory import STARTS
 from marsrl.envs.host.source import Source
@@ -69,7 +69,7 @@ def make_host(
 def _try(task: str, env: Any, layout: Layout) -> list[str]:
     """Plays a few random steps; returns what is worth knowing."""
     game, rng = Game(task, env, layout), np.random.default_rng(0)
-    now = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outputs(layout).items()}
+    now = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.outputs.items()}
     game.reset(0, now)
     first = now["obs"].copy()
     for _ in range(_TRIED):
@@ -222,7 +222,7 @@ def _seed(key: Key) -> Array:
 
 
 def _shapes(layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
-    parts = outputs(layout) | {"row": ((), "int32"), "moment": ((), "int32")}
+    parts = layout.outputs | {"row": ((), "int32"), "moment": ((), "int32")}
     return {name: jax.ShapeDtypeStruct(*part) for name, part in parts.items()}
 
 
@@ -254,6 +254,6 @@ def _action(layout: Layout) -> Space:
     if layout.choices:
         several = len(layout.choices) > 1
         return MultiDiscrete(layout.choices) if several else Discrete(layout.num_actions)
-    low, high = (tuple(map(float, x)) for x in bounds(layout))
+    low, high = (tuple(map(float, x)) for x in layout.bounds)
     alike = len(set(low)) == len(set(high)) == 1
     return Box(layout.num_actions, low[0], high[0]) if alike else Box(len(low), low, high)

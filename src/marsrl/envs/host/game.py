@@ -12,23 +12,7 @@ from marsrl.envs.host.layout import Layout, reader
 from marsrl.errors import UserError, reason, shown
 
 Arrays = Mapping[str, np.ndarray]
-"""What a time step is, for one environment: see `outputs`."""
-
-
-def outputs(layout: Layout) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of each part of a time step."""
-    N, A = len(layout.agents), layout.num_actions
-    parts: dict[str, tuple[tuple[int, ...], str]] = {
-        "obs": ((N, *layout.obs_shape), layout.obs_dtype),
-        "action_mask": ((N, A), "bool"),
-        "agent_mask": ((N,), "bool"),
-        "reward": ((N,), "float32"),
-        "terminated": ((), "bool"),
-        "truncated": ((), "bool"),
-    }
-    if layout.state_shape is not None:
-        parts["global_state"] = (layout.state_shape, layout.state_dtype)
-    return parts
+"""What a time step is, for one environment: see `Layout.outputs`."""
 
 
 class Game:
@@ -121,7 +105,7 @@ class Game:
             of_choices = np.split(rng.random(mask.shape) * mask, self._starts[1:], axis=-1)
             action = np.stack([numbers.argmax(-1) for numbers in of_choices], axis=-1)
         else:
-            action = rng.uniform(*bounds(layout), mask.shape)
+            action = rng.uniform(*layout.bounds, mask.shape)
         return action.reshape(layout.action_shape).astype(layout.action_dtype)
 
     def _action(self, i: int, action: np.ndarray) -> Any:
@@ -228,14 +212,6 @@ class Game:
                 "environment's own max_cycles or max_steps; say what it is: --task-settings "
                 "horizon STEPS"
             )
-
-
-def bounds(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """(A,) each, between which policies act; the same for all agents."""
-    if layout.rescaled:
-        return -np.ones(layout.num_actions), np.ones(layout.num_actions)
-    own = layout.actions[0]
-    return np.asarray(own.low), np.asarray(own.high)
 
 
 def _of_info(infos: Any, agent: Any) -> Any:

@@ -14,6 +14,9 @@ import numpy as np
 from marsrl.errors import MAX_AGENTS, MAX_STEPS, UserError, shown
 from marsrl.extras import require
 
+Parts = dict[str, tuple[tuple[int, ...], str]]
+"""Name -> shape and dtype."""
+
 CLOCKS = ("max_cycles", "max_steps")
 """Attributes in which environments keep the most steps of an episode."""
 
@@ -94,6 +97,30 @@ class Layout:
     def action_dtype(self) -> str:
         """Likewise."""
         return "int32" if self.choices else "float32"
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """(A,) each, between which policies act; the same for all agents."""
+        if self.rescaled:
+            return -np.ones(self.num_actions), np.ones(self.num_actions)
+        own = self.actions[0]
+        return np.asarray(own.low), np.asarray(own.high)
+
+    @property
+    def outputs(self) -> Parts:
+        """The parts of a time step."""
+        N, A = len(self.agents), self.num_actions
+        parts: Parts = {
+            "obs": ((N, *self.obs_shape), self.obs_dtype),
+            "action_mask": ((N, A), "bool"),
+            "agent_mask": ((N,), "bool"),
+            "reward": ((N,), "float32"),
+            "terminated": ((), "bool"),
+            "truncated": ((), "bool"),
+        }
+        if self.state_shape is not None:
+            parts["global_state"] = (self.state_shape, self.state_dtype)
+        return parts
 
     def own_actions(self) -> np.ndarray:
         """(N, A) bool, what an agent has of them.

@@ -6,22 +6,17 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Mapping
 
 import numpy as np
 
-from marsrl.envs.host.game import outputs
-from marsrl.envs.host.layout import Layout
+from marsrl.envs.host.layout import Layout, Parts
 
 _ALIGNED = 64  # bytes, a cache line
-
-Parts = Mapping[str, tuple[tuple[int, ...], str]]
-"""Name -> shape and dtype."""
 
 
 def parts(layout: Layout, num_envs: int) -> Parts:
     """All that passes between a program and the environments that it plays, each (E, ...)."""
-    step = outputs(layout)
+    step = layout.outputs
     of_one = {
         "go": ((), "bool"),  # which environments a command is for
         "seed": ((), "uint32"),  # of the next start

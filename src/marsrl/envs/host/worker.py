@@ -18,8 +18,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from marsrl.envs.host.game import Game
-from marsrl.envs.host.layout import Layout
-from marsrl.envs.host.memory import STARTS, Parts, arrays
+from marsrl.envs.host.layout import Layout, Parts
+from marsrl.envs.host.memory import STARTS, arrays
 from marsrl.envs.host.source import Source
 from marsrl.errors import LONGEST_STAGGER, UserError, reason
 
