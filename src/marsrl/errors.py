@@ -58,14 +58,6 @@ def near_misses(name: object, known: Iterable[str]) -> str:
     return closest(name, known) or f"; known: {', '.join(known)}"
 
 
-MAX_STEPS = 1_000_000
-"""Longest episode that an environment may be asked for."""
-LONGEST_STAGGER = 2000
-"""Random steps before training, at most; see `marsrl.envs.vector.VectorEnv.stagger`."""
-MAX_AGENTS = 1_000
-"""Most agents, or other things, that an environment may be asked for."""
-
-
 def check_int(
     name: str, value: object, low: int, high: int | None = None, most: int | None = None
 ) -> None:

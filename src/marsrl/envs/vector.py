@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from marsrl.compiler import take
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
-from marsrl.errors import LONGEST_STAGGER, UserError
+from marsrl.envs.limits import LONGEST_STAGGER
+from marsrl.errors import UserError
 from marsrl.types import Array, Key, TimeStep
 
 

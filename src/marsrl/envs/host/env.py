@@ -16,8 +16,9 @@ from marsrl.envs.host.game import Game
 from marsrl.envs.host.layout import Layout, notes, read_layout
 from marsrl.envs.host.memory import STARTS
 from marsrl.envs.host.source import Source
+from marsrl.envs.limits import MAX_STEPS
 from marsrl.envs.vector import OnHost, Pool, VectorEnv, VectorState
-from marsrl.errors import MAX_STEPS, check_choice, check_int
+from marsrl.errors import check_choice, check_int
 from marsrl.extras import quiet
 from marsrl.loading import guarded
 from marsrl.types import Array, Box, Discrete, EnvSpec, Key, MultiDiscrete, Space, TimeStep

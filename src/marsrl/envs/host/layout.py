@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marsrl.errors import MAX_AGENTS, MAX_STEPS, UserError, shown
+from marsrl.envs.limits import MAX_AGENTS, MAX_STEPS
+from marsrl.errors import UserError, shown
 from marsrl.extras import require
 
 Parts = dict[str, tuple[tuple[int, ...], str]]

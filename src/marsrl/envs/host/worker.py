@@ -21,7 +21,8 @@ from marsrl.envs.host.game import Game
 from marsrl.envs.host.layout import Layout, Parts
 from marsrl.envs.host.memory import STARTS, arrays
 from marsrl.envs.host.source import Source
-from marsrl.errors import LONGEST_STAGGER, UserError, reason
+from marsrl.envs.limits import LONGEST_STAGGER
+from marsrl.errors import UserError, reason
 
 DONE, FAILED = b".", b"!"
 RESET, STEP, STEP_AND_RESTART, PLAY_ON = b"r", b"s", b"a", b"p"

@@ -16,9 +16,8 @@ from marsrl.envs.adapters.jaxmarl.library import (
     setting_names,
 )
 from marsrl.envs.base import Environment
+from marsrl.envs.limits import MAX_AGENTS, MAX_STEPS
 from marsrl.errors import (
-    MAX_AGENTS,
-    MAX_STEPS,
     UserError,
     check_bool,
     check_choice,

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
-from marsrl.errors import MAX_STEPS, UserError, check_choice, check_int, reason
+from marsrl.envs.limits import MAX_STEPS
+from marsrl.errors import UserError, check_choice, check_int, reason
 from marsrl.extras import quiet, require
 
 _SCENARIOS = ("scenario", "jaxmarl.environments.smax.smax_env", "MAP_NAME_TO_SCENARIO")

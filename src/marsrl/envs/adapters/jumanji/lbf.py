@@ -14,7 +14,8 @@ from marsrl.envs.adapters.jumanji.base import (
     make_game,
     make_spec,
 )
-from marsrl.errors import MAX_AGENTS, MAX_STEPS, check_bool, check_choice, check_int
+from marsrl.envs.limits import MAX_AGENTS, MAX_STEPS
+from marsrl.errors import check_bool, check_choice, check_int
 from marsrl.types import Array
 
 
