@@ -12,6 +12,7 @@ from marsrl.bench.progress import unplanned
 from marsrl.bench.records import RunRecord
 from marsrl.bench.suite import COMPARABLE, Suite
 from marsrl.errors import UserError
+from marsrl.runs.folder import CONFIG
 from marsrl.runs.machine import CODE, DECISIVE
 from marsrl.runs.records import read_or_empty
 
@@ -28,7 +29,7 @@ def check_unplanned(suite: Suite, store: Path, jobs: Sequence[Job]) -> None:
         job = waiting.get(_method(cell))
         if job is None:
             continue
-        for path in cell.glob("seeds-*/config.json"):
+        for path in cell.glob(f"seeds-*/{CONFIG}"):
             theirs = read_or_empty(path).get("config")
             differ = differences(theirs if isinstance(theirs, dict) else {}, job.config.to_dict())
             raise UserError(
@@ -45,7 +46,7 @@ def check_version(jobs: Iterable[Job]) -> None:
     """
     ours = version("marsrl")
     for job in jobs:
-        versions = read_or_empty(job.folder / "config.json").get("versions")
+        versions = read_or_empty(job.folder / CONFIG).get("versions")
         theirs = versions.get("marsrl", ours) if isinstance(versions, dict) else ours
         if theirs != ours:
             raise UserError(
@@ -69,7 +70,7 @@ def check_same_code(jobs: Iterable[Job], ours: dict[str, str | None]) -> None:
     others: dict[Job, None] = {}
     differ: dict[str, str] = {}
     for job in jobs:
-        theirs = read_or_empty(job.folder / "config.json").get("versions")
+        theirs = read_or_empty(job.folder / CONFIG).get("versions")
         if not isinstance(theirs, dict):
             continue
         for name in DECISIVE:

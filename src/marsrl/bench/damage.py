@@ -13,7 +13,7 @@ from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
 from marsrl.bench.tables import record_fault
 from marsrl.config import Config
 from marsrl.errors import UserError, command, shown
-from marsrl.runs.folder import RunFolder, outward_links
+from marsrl.runs.folder import CONFIG, STATUS, RunFolder, outward_links
 from marsrl.runs.records import DamagedError, Row, from_file
 
 _MEASURED = {
@@ -85,7 +85,7 @@ def check_evaluations(store: object, evaluated: dict[str, dict[str, frozenset[in
 
 
 def _config_faults(job: Job) -> Iterator[str]:
-    path = job.folder / "config.json"
+    path = job.folder / CONFIG
     try:
         content = from_file(path)
     except DamagedError as error:
@@ -115,7 +115,7 @@ def _config_faults(job: Job) -> Iterator[str]:
 
 def status_faults(folder: Path, seeds: Collection[int]) -> Iterator[str]:
     """The faults of the status of a run with these seeds."""
-    path = folder / "status.json"
+    path = folder / STATUS
     try:
         status = from_file(path)
     except DamagedError as error:
@@ -170,7 +170,7 @@ def _log_faults(path: Path, seeds: Collection[int], complete: bool) -> Iterator[
     if not complete:
         return
     finals = {seed for kind, seed, _ in found if kind == "final"}
-    for seed, state in from_file(folder.path / "status.json")["seeds"].items():
+    for seed, state in from_file(folder.path / STATUS)["seeds"].items():
         if state["status"] == "finished" and int(seed) not in finals:
             yield f"{path} has no final row of seed {seed}, which has finished"
         if state["status"] in ("finished", "diverged") and ("eval", int(seed), 0) not in found:

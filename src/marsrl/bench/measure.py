@@ -15,6 +15,7 @@ from marsrl.bench.progress import has_ended
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import write_beside
+from marsrl.runs.folder import STATUS
 from marsrl.runs.records import read_or_empty, to_file
 
 
@@ -63,7 +64,7 @@ def costs(
 
 def seconds_left(job: Job, cost: Cost) -> float:
     """What is left of a job that may have come some way."""
-    step = read_or_empty(job.folder / "status.json").get("step", 0)
+    step = read_or_empty(job.folder / STATUS).get("step", 0)
     return 0.0 if has_ended(job) else cost.seconds * max(0.0, 1 - step / job.config.total_steps)
 
 
@@ -71,7 +72,7 @@ def _taken(job: Job) -> Cost:
     """What an ended job took, as its status tells."""
     for fault in status_faults(job.folder, job.config.seeds):
         raise UserError(f"{fault}; see what can be mended with: marsrl doctor STORE")
-    status = read_or_empty(job.folder / "status.json")
+    status = read_or_empty(job.folder / STATUS)
     return Cost(sum(status.get("seconds", {}).values()), status.get("peak_memory_mb", 0))
 
 

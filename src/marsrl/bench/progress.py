@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from marsrl.bench.plan import Job, cell_folder, seeds_of, task_folder
 from marsrl.bench.suite import Suite
+from marsrl.runs.folder import STATUS
 from marsrl.runs.records import read_or_empty
 
 RunStatus = Literal["done", "running", "failed", "diverged", "missing"]
@@ -28,12 +29,12 @@ class State(NamedTuple):
 
 def has_ended(job: Job) -> bool:
     """Whether every seed of the job has finished or diverged."""
-    return read_or_empty(job.folder / "status.json").get("status") in ("finished", "diverged")
+    return read_or_empty(job.folder / STATUS).get("status") in ("finished", "diverged")
 
 
 def seed_states(job: Job) -> dict[int, State]:
     """How far each seed of a job has come."""
-    status = read_or_empty(job.folder / "status.json")
+    status = read_or_empty(job.folder / STATUS)
     return {seed: _state(job, status, str(seed)) for seed in job.config.seeds}
 
 

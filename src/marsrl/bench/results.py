@@ -38,7 +38,7 @@ from marsrl.errors import UserError, reason, shown
 from marsrl.extras import require
 from marsrl.files import write_beside
 from marsrl.reading import read_json
-from marsrl.runs.folder import RunFolder
+from marsrl.runs.folder import CONFIG, STATUS, RunFolder
 from marsrl.runs.records import Row, read_or_empty
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def run_records(job: Job) -> Iterator[RunRecord]:
     config = job.config
     states = seed_states(job)
     known = _run_json(job)
-    status = read_or_empty(job.folder / "status.json")
+    status = read_or_empty(job.folder / STATUS)
     noted = recorded(job) if known else {}
     for seed, state in states.items():
         yield RunRecord(
@@ -315,5 +315,5 @@ def run_records(job: Job) -> Iterator[RunRecord]:
 
 def _run_json(job: Job) -> dict[str, Any]:
     """What the run folder says of its configuration, versions and machine; empty if nothing yet."""
-    content = read_or_empty(job.folder / "config.json")
+    content = read_or_empty(job.folder / CONFIG)
     return {key: content[key] for key in ("config", "versions", "machine", "git") if key in content}

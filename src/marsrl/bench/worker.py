@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from marsrl.errors import Interrupted, UserError, reason
 from marsrl.files import numbered
+from marsrl.runs.folder import CONFIG
 from marsrl.runs.records import read_or_empty
 from marsrl.system import die_with, peak_memory_mb, stay_on
 
@@ -103,7 +104,7 @@ def _resume(
     from marsrl.runs.runner import resume
 
     begun = any((folder / "checkpoints").glob("*"))
-    if folder.exists() and not begun and not read_or_empty(folder / "config.json"):
+    if folder.exists() and not begun and not read_or_empty(folder / CONFIG):
         _set_aside(folder, monitor, "it has no checkpoints, and no sound config.json")
     if not folder.exists():
         return False

@@ -25,7 +25,7 @@ from marsrl.console import PlainConsole
 from marsrl.envs.tasks import Bounds
 from marsrl.errors import Interrupted, UserError, command
 from marsrl.extras import require
-from marsrl.runs.folder import default_folder
+from marsrl.runs.folder import CONFIG, default_folder
 from marsrl.runs.machine import describe_versions
 from marsrl.runs.monitor import ConsoleMonitor
 
@@ -84,7 +84,7 @@ class Compare:
 
     def _check_free(self, out: Path) -> None:
         runs = [out / name for name in self.objectives]
-        if old := [str(run) for run in runs if (run / "config.json").exists()]:
+        if old := [str(run) for run in runs if (run / CONFIG).exists()]:
             way = command("compare", "--runs", *old)
             raise UserError(f"{out} is of an older marsrl; see it with: {way}")
         if out.exists() and not self.resume:
