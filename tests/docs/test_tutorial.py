@@ -27,7 +27,7 @@ NUM_STEPS = r"(total[_-]steps[ =])[\d_]+"
 RUN = """
 import json, shlex, sys
 from marsrl.cli import main
-from marsrl.devices.sharding import use_cpu_cores
+from marsrl.devices.startup import use_cpu_cores
 use_cpu_cores()  # as the commands do, and before the first block starts a device
 names = {}
 for language, text in json.loads(sys.stdin.read()):

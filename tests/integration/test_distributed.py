@@ -40,11 +40,11 @@ MAIN = """
 import os, signal, sys
 import jax
 from marsrl import cli
-from marsrl.devices import distributed, sharding
+from marsrl.devices import distributed, startup
 from marsrl.learner.program import Program
 
 num_devices, dies_at = map(int, sys.argv[1:3])
-sharding.use_cpu_cores = lambda most: jax.config.update("jax_num_cpu_devices", num_devices)
+startup.use_cpu_cores = lambda most: jax.config.update("jax_num_cpu_devices", num_devices)
 distributed.LOST_AFTER = 10
 step, calls = Program.step, []
 

@@ -10,10 +10,11 @@ import sys
 import time
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from marsrl import system
-from marsrl.devices import sharding
+from marsrl.devices import startup
 
 V1 = "11:memory:/a/b\n4:cpu,cpuacct:/a/b\n1:name=systemd:/\n"
 QUOTAS = {
@@ -85,10 +86,10 @@ def test_a_container_keeps_as_many_cores_busy_as_its_quota_allows(monkeypatch, c
 
 def test_cores_that_can_be_kept_busy_are_devices(monkeypatch):
     asked = []
-    monkeypatch.setattr(sharding, "num_cores", lambda: 4)
-    monkeypatch.setattr(sharding.jax.config, "update", lambda name, value: asked.append(value))
+    monkeypatch.setattr(startup, "num_cores", lambda: 4)
+    monkeypatch.setattr(jax.config, "update", lambda name, value: asked.append(value))
     for most in (None, 1, 9):
-        sharding.use_cpu_cores(most)
+        startup.use_cpu_cores(most)
     assert asked == [4, 1, 4]
 
 

@@ -20,21 +20,8 @@ from jax.experimental import multihost_utils
 from marsrl.compiler import compiler_options
 from marsrl.config import Config, Layout
 from marsrl.errors import UserError
-from marsrl.system import available_memory, num_cores
+from marsrl.system import available_memory
 from marsrl.types import PyTree
-
-
-def use_cpu_cores(most: int | None = None) -> None:
-    """Lets JAX see each CPU core as a device; call it before anything touches a device.
-
-    One training program keeps about one core busy, so two seeds on two cores take as long as one.
-
-    Args:
-        most: not more devices than this; default: `marsrl.system.num_cores`.
-    """
-    cores = num_cores() if most is None else min(most, num_cores())
-    jax.config.update("jax_num_cpu_devices", cores)
-
 
 EVERYWHERE = jax.P()
 """All of the array is on every device, for all seeds."""
