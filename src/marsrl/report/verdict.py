@@ -82,13 +82,13 @@ class Contest(NamedTuple):
     tasks: dict[str, Duel]
     endpoints: dict[Endpoint, Estimate]
 
-    def families_where(self, *verdicts: Verdict) -> tuple[str, ...]:
-        """The families with one of these verdicts."""
-        return tuple(name for name, duel in self.families.items() if duel.verdict in verdicts)
+    def families_where(self, verdict: Verdict) -> tuple[str, ...]:
+        """The families with this verdict."""
+        return tuple(name for name, duel in self.families.items() if duel.verdict == verdict)
 
-    def tasks_where(self, *verdicts: Verdict) -> tuple[str, ...]:
-        """The tasks with one of these verdicts."""
-        return tuple(name for name, duel in self.tasks.items() if duel.verdict in verdicts)
+    def tasks_where(self, verdict: Verdict) -> tuple[str, ...]:
+        """The tasks with this verdict."""
+        return tuple(name for name, duel in self.tasks.items() if duel.verdict == verdict)
 
 
 def contests(
