@@ -52,7 +52,7 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | No
 @_words.primitive_rule
 def _seeds(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[tuple[int, ...]] | None:
     """Lists of whole numbers, which are seeds, also as 0-4."""
-    if info.type != tuple[int, ...]:
+    if (get_origin(info.type), get_args(info.type)) != (tuple, (int, ...)):  # or Tuple[int, ...]
         return None
     return PrimitiveConstructorSpec(
         nargs="*",

@@ -433,6 +433,8 @@ def test_code_that_is_a_value_to_be_tried_is_not_run_unasked(tmp_path, name):
         ({"fixed": 3}, "fixed is 3, expected a list of names"),
         ({"sampler": [1]}, r"sampler is \[1\], expected one of tpe"),
         ({"suite": None, "score": None}, "score is None, expected one of last"),
+        ({"space": {"critic_lr": {"tied": "nope"}}}, "critic_lr is tied to 'nope'"),
+        ({"space": {"critic_lr": {"tied": "critic_lr"}}}, "critic_lr is tied to 'critic_lr'"),
     ],
 )
 def test_a_foreign_search_of_another_form_is_one_line(tmp_path, changes, reason):

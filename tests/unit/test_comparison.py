@@ -15,11 +15,13 @@ from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS, Bounds
 from marsrl.errors import UserError
+from marsrl.files import write_beside
 from marsrl.presets import preset
 from marsrl.report.benchmark_figures import make_plots
 from marsrl.report.commands import Compare
 from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
+from marsrl.runs.records import from_file, to_file
 from run_folders import SEEDS, Writer
 
 TASK = "paxmen/4ag"
@@ -247,6 +249,22 @@ def test_runs_that_cannot_be_compared(mars, tmp_path, settings):
         results_of([mars.write(), other.write()])
     assert str(value) in str(error.value)
     assert str(getattr(mars.config, name)) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "text"),
+    [
+        ("config.json", {"versions": None}, "versions = None, expected a table"),
+        ("config.json", {"versions": []}, r"versions = \[\], expected a table"),
+        ("status.json", {"seconds": {"train": 1e300}}, "1e\\+300"),
+    ],
+)
+def test_records_of_another_form_are_one_line(mars, mappo, file, changes, text):
+    runs = mars.write(), mappo.write()
+    for run in runs:
+        write_beside(run / file, to_file(from_file(run / file) | changes))
+    with pytest.raises(UserError, match=text):
+        results_of(runs)
 
 
 def test_runs_that_are_evaluated_after_different_steps_are_named(mars, tmp_path):

@@ -7,7 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from marsrl.bench.launch import completed
+from marsrl.bench.launch import completed, run_local
+from marsrl.bench.locks import is_locked
+from marsrl.bench.plan import adopt, plan
+from marsrl.bench.suite import Suite
+from marsrl.errors import UserError
 
 
 @pytest.fixture
@@ -40,3 +44,15 @@ def test_results_come_as_they_are_there():
         assert list(results) == ["late"]
     with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
         list(completed([pool.submit(lambda: 1 / 0)]))
+
+
+def test_a_lock_that_nobody_can_have_is_a_failure_and_not_another_s(tmp_path):
+    suite = adopt(Suite("s", ("paxmen/4ag",), ("mars",), (0,)), tmp_path)
+    (job,) = plan(suite, tmp_path)
+    job.lock.mkdir(parents=True)
+    told = []
+    (outcome,) = run_local([job], 1, told.append)
+    assert (outcome.status, told) == ("failed", [outcome])
+    assert f"cannot write {job.lock}" in outcome.reason
+    with pytest.raises(UserError, match="cannot write"):
+        is_locked(job.lock)

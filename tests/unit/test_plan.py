@@ -249,6 +249,21 @@ def test_what_is_refused_leaves_a_store_as_it_was(tmp_path):
     assert [path.name for path in store.iterdir()] == ["suite.toml"]
 
 
+def test_what_another_adds_while_a_suite_is_checked_is_kept(tmp_path):
+    """The check takes long in a large store, and all that start together wait for its lock."""
+    checked = []
+
+    def check(suite):
+        checked.append(suite.objectives)
+        if len(checked) == 1:
+            adopt(suite_of(objectives=("maspo",)), tmp_path)
+
+    grown = adopt(suite_of(), tmp_path, check)
+    assert checked == [("mars", "mappo"), ("maspo", "mars", "mappo")]
+    assert grown == store_suite(tmp_path)
+    assert grown.objectives == checked[1]
+
+
 def test_an_objective_is_taken_out_and_put_back(tmp_path):
     adopt(suite_of(), tmp_path)
     begin(plan(suite_of(), tmp_path)[0])

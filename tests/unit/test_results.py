@@ -707,6 +707,16 @@ def test_a_store_with_other_settings_is_not_mixed(complete, tmp_path):
         restore(complete, store)
 
 
+def test_what_could_not_be_compared_with_a_store_is_not_restored_into_it(complete, tmp_path):
+    store = tmp_path / "store"
+    Folder(plan(adopt(complete.suite, store), store)[0]).write()
+    before = sorted(store.rglob("*"))
+    runs = (x._replace(versions=x.versions | {"marsrl": "9.9"}) for x in complete.runs)
+    with pytest.raises(UserError, match="cannot be compared, they differ: marsrl"):
+        restore(complete._replace(runs=tuple(runs)), store)
+    assert sorted(store.rglob("*")) == before
+
+
 def test_others_results_cannot_be_restored(complete, tmp_path):
     theirs = from_marl_eval(to_marl_eval(complete), "theirs")
     with pytest.raises(UserError, match="mars on paxmen/4ag has no configuration"):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from marsrl.cli import _config
+from marsrl.cli import _config, main
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.presets import preset
@@ -132,6 +132,12 @@ def test_a_runs_code_needs_trust_and_ones_own_does_not(tmp_path, kind):
 )
 def test_seeds(words, found):
     assert seeds(words.split()) == found
+
+
+@pytest.mark.parametrize("words", ["--seeds 0-2 7", "--objective mappo --seeds 0 1-2 7"])
+def test_seeds_of_the_command_line(words, capsys):
+    main(["config", *words.split()])
+    assert "\nseeds = [0, 1, 2, 7]\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("word", ["a", "1-", "-1", "3-1", "0-99999999999", "1.5", "0--2"])

@@ -1,3 +1,4 @@
+import dataclasses
 from itertools import product
 
 import pytest
@@ -9,6 +10,7 @@ from marsrl.bench.plan import plan
 from marsrl.bench.sources import check_sources, note_source, recorded, set_aside, source_digest
 from marsrl.bench.suite import Suite
 from marsrl.errors import UserError
+from marsrl.report.commands import Compare
 from rooms import MODULES, read_rooms, room_of
 
 MINE = """
@@ -175,6 +177,27 @@ def test_what_is_trained_anew_excuses_no_other_method_of_a_changed_objective(fol
     check(*labels)
     check("mine.py:f")
     check("mine.py:f", shard="1/2")  # the others do their share
+
+
+def test_a_changed_source_is_refused_wherever_the_page_would_have_it(folder, monkeypatch):
+    """Else it would be refused when all is trained."""
+    monkeypatch.chdir(folder)
+    store, tasks = folder / "store", ("paxmen/4ag", "lbf/10x10-3p-3f")
+    suite = Suite("s", tasks, ("mine.py:f", "mars"), (0,))
+    begun = next(job for job in plan(suite, store) if job.label == "mine.py:f")
+    begun.folder.parent.mkdir(parents=True)
+    note_source(begun, folder)
+    begun.folder.mkdir()
+    (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))
+    assert begun.config.task == "paxmen/4ag"
+    for check in (
+        lambda: Run("s.toml", store, tasks=("lbf/*",), mixed=True)._check(store, suite),
+        lambda: Compare(mixed=True)._check(
+            dataclasses.replace(suite, tasks=tasks[1:]), store, suite
+        ),
+    ):
+        with pytest.raises(UserError, match=r"mine.py:f has changed since"):
+            check()
 
 
 def test_what_comes_with_a_library_has_no_digest_of_its_own(folder):

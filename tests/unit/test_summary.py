@@ -242,6 +242,16 @@ def test_the_matrix_is_corrected_for_all_ordered_pairs_together():
     assert words(9.5, 3.5) == [(1, "exceeds"), (5, "exceeds"), (3, "exceeds")]
 
 
+def test_the_matrix_settles_what_is_clear_of_however_many_methods():
+    """Holm takes the least p value times 306, so the bootstrap's must be small enough for that."""
+    names = tuple(f"mars@{i}" for i in range(18))
+    results = make_results(
+        lambda task, name, seed: names.index(name) + seed / 100, NANO_TASKS, names, seeds=range(3)
+    )
+    found = matrix(read_grids(results, read_traces(results, "eval", ("return", "seconds")))["last"])
+    assert {duel.verdict for duel in found.values()} == {"exceeds", "behind"}
+
+
 # --- the endpoint ------------------------------------------------------------------------------
 
 

@@ -81,7 +81,6 @@ class Plan:
         """Prints a row per task, and the sums."""
         check_workers(self.workers)
         suite = read_suite(self.suite, make=self.measure)
-        suite.check_comparable()
         with tempfile.TemporaryDirectory() as nowhere:
             store = self.store or Path(nowhere)
             jobs = plan(suite, store)
@@ -167,12 +166,10 @@ class Run:
         check_version(every)
         anew = {job for job in every if any(is_outdated(job, here, x) for x in self._meant(job))}
         jobs = self._mine(every, suite)
-        tasks = {job.config.task for job in jobs}
-        check_sources([x for x in every if x.config.task in tasks and x not in anew], here)
+        check_sources([x for x in every if x not in anew], here)
         if not self.mixed and any(job in anew or not has_ended(job) for job in jobs):
-            check_same_code(
-                [x for x in every if x not in anew.intersection(jobs)], describe_versions()
-            )
+            stays = set(every) - (anew & set(jobs))
+            check_same_code([x for x in every if x in stays], describe_versions())
 
     def _mine(self, jobs: list[Job], suite: Suite) -> list[Job]:
         return _share(_selected(jobs, suite, self.tasks), self.shard)

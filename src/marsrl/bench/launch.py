@@ -26,6 +26,7 @@ from marsrl.bench.progress import has_ended
 from marsrl.bench.sources import note_source
 from marsrl.errors import UserError
 from marsrl.files import write_beside
+from marsrl.runs.lock import HeldError
 
 OTHERS_TRAIN = 3
 """Exit code of a command that has left some of its work to others who are at it."""
@@ -104,7 +105,7 @@ def train_here(job: Job, train: Callable[[], None]) -> None:
         if isinstance(taken, FileLock):
             note_source(job, Path.cwd())
             train()
-        elif taken.status == "locked":
+        elif taken.status != "done":
             raise UserError(f"{job.name}: {taken.reason or 'some of its seeds are in another job'}")
 
 
@@ -183,8 +184,10 @@ def _take(job: Job, held: ExitStack) -> FileLock | Outcome:
     lock = FileLock(job.lock)
     try:
         lock.take()
-    except UserError as error:
+    except HeldError as error:
         return Outcome(job, "locked", reason=str(error))
+    except UserError as error:  # nobody can have it
+        return Outcome(job, "failed", reason=str(error))
     held.callback(lock.release)
     job.failure.unlink(missing_ok=True)
     if has_ended(job):  # since the plan was made

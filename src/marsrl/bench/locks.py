@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from marsrl.errors import UserError
 from marsrl.runs.lock import HeldError, Lock
 
 _PATIENCE = 30.0  # seconds; a suite changes in one
@@ -61,7 +60,7 @@ def is_locked(path: Path) -> bool:
     lock = FileLock(path)
     try:
         lock.take()
-    except UserError:
+    except HeldError:
         return True
     lock.release()
     return False

@@ -152,7 +152,7 @@ def store_suite(store: Path) -> Suite:
     if not path.is_file():
         raise UserError(f"{store} is no store: it has no suite.toml; marsrl bench run makes one")
     _check_seal(path)
-    return read_suite(path, make=False)
+    return read_suite(path, make=False, names=False)
 
 
 def adopt(suite: Suite, store: Path, check: Callable[[Suite], None] | None = None) -> Suite:
@@ -171,16 +171,21 @@ def adopt(suite: Suite, store: Path, check: Callable[[Suite], None] | None = Non
         UserError: a cell that has begun would get other settings, the methods could not be
             compared, or the folder holds results alone, which those of a new store would replace.
     """
-    check = check or (lambda suite: None)
-    if not store.is_dir():  # whose lock would be the first thing in it
-        check(_merged(suite, store))
-    store.mkdir(parents=True, exist_ok=True)
-    with store_lock(store):  # or what two add at a time is lost
-        suite = _merged(suite, store)
-        check(suite)
-        if not (store / "suite.toml").exists() or suite != store_suite(store):
-            write_suite(suite, store)
-    return suite
+    while True:
+        before = _suite_of(store)
+        grown = _merged(suite, store)
+        if check:
+            check(grown)  # without the lock: it takes long, and others wait for that
+        store.mkdir(parents=True, exist_ok=True)
+        with store_lock(store):  # or what two add at a time is lost
+            if _suite_of(store) == before:  # else somebody has added to it meanwhile
+                if grown != before:
+                    write_suite(grown, store)
+                return grown
+
+
+def _suite_of(store: Path) -> Suite | None:
+    return store_suite(store) if (store / "suite.toml").exists() else None
 
 
 def retire(label: str, store: Path) -> Suite:

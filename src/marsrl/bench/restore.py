@@ -9,19 +9,24 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from marsrl.bench.checks import check_alike
 from marsrl.bench.launch import is_taken
 from marsrl.bench.locks import FileLock
-from marsrl.bench.plan import Job, adopt, differences, job_of, rival_locks
+from marsrl.bench.plan import Job, adopt, differences, job_of, plan, rival_locks
 from marsrl.bench.records import Results, RunRecord
+from marsrl.bench.results import run_records
 from marsrl.bench.rows import folder_rows
 from marsrl.bench.sources import NOTED, write_note
+from marsrl.bench.suite import Suite
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.extras import require
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.lock import HeldError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,13 +60,19 @@ def restore(results: Results, store: Path) -> Restored:
             version of marsrl makes of the suite, or the store has begun a cell with other settings.
     """
     programs = _programs(results)
-    adopt(results.suite, store)
+    adopt(results.suite, store, partial(_check, results, store))
     written, kept = [], []
     for config, records in programs:
         job = job_of(store, records[0].objective, config)
         (written if _write(job, records, results) else kept).append(job)
     ended = sum(len(records) for _, records in programs)
     return Restored(written, kept, len(results.runs) - ended)
+
+
+def _check(results: Results, store: Path, suite: Suite) -> None:
+    """Refuses results that could not be compared with what the store has."""
+    theirs = (run for job in plan(suite, store) for run in run_records(job))
+    check_alike(store, [*theirs, *results.runs])
 
 
 def _programs(results: Results) -> list[tuple[Config, list[RunRecord]]]:
@@ -102,7 +113,7 @@ def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
     lock = FileLock(job.lock)
     try:
         lock.take()
-    except UserError:  # somebody trains it
+    except HeldError:  # somebody trains it
         return False
     try:
         if job.folder.exists() or any(map(is_taken, rival_locks(job))):

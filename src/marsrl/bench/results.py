@@ -95,7 +95,9 @@ def read_jobs(suite: Suite, jobs: Sequence[Job], where: Path) -> Results:
             episodes.append(episode_table(episode_rows(job, rows)))
             curves.append(curve_table(curve_rows(job, rows)))
     planned = ((t, o, s) for t in suite.tasks for o in suite.objectives for s in suite.seeds)
-    check_alike(where, records.values())
+    runs = tuple(records[key] for key in planned)
+    check_records(where, suite, runs)
+    check_alike(where, runs)
     for task in suite.tasks:
         begun = {x.label: x.config for x in jobs if x.config.task == task and x.folder.exists()}
         check_evaluated_alike(task, begun)
@@ -103,7 +105,7 @@ def read_jobs(suite: Suite, jobs: Sequence[Job], where: Path) -> Results:
     arrow = require("pyarrow", "bench")
     return Results(
         suite,
-        tuple(records[key] for key in planned),
+        runs,
         arrow.concat_tables(episodes),
         arrow.concat_tables(curves),
     )

@@ -58,12 +58,11 @@ def check_sources(jobs: Iterable[Job], folder: Path) -> None:
 
 def changed(job: Job, folder: Path) -> dict[str, str]:
     """Which of a job's objective, task and network were others when it was begun: kind -> name."""
-    before, now = recorded(job), _digests(job, folder)
+    before = recorded(job) if job.folder.exists() else {}
     return {
         kind: name
         for kind, name in names_of(job).items()
-        if job.folder.exists() and None not in (before[kind], now[kind])
-        if before[kind] != now[kind]
+        if before.get(kind) and source_digest(name, folder) not in (None, before[kind])
     }
 
 

@@ -118,26 +118,27 @@ class Suite:
         own = self.bounds.get(task)
         return Bounds(**own) if own else Bounds(TASKS[task].low, TASKS[task].high)
 
-    def check(self, make: bool = True) -> None:
+    def check(self, make: bool = True, names: bool = True) -> None:
         """Makes the configuration of every cell.
 
         Args:
-            make: whether to make the objectives too, which imports those of yours, and to look
-                whether tasks exist and methods differ and can be compared.
+            make: whether to make the objectives too, which imports those of yours.
+            names: whether to look, importing nothing, whether what it names is there and its
+                methods differ and can be compared.
 
         Raises:
             UserError: as `config` does, or an objective cannot be made.
         """
-        if make:
+        if names:
             self._check_names()
         same = set(combinations(self.objectives, 2))
         for task in self.tasks:
             configs = {method: self._checked(task, method, make) for method in self.objectives}
-            if make:
+            if names:
                 self._check_comparable(task, configs)
                 ids = {method: config.hash for method, config in configs.items()}
                 same = {(a, b) for a, b in same if ids[a] == ids[b]}
-        if make and same:
+        if names and same:
             pair = " and ".join(min(same))
             raise SuiteError(f"{pair} have the same settings on every task", ("objectives",))
 
@@ -305,13 +306,14 @@ def check_evaluated_alike(task: str, configs: dict[str, Config]) -> None:
             )
 
 
-def read_suite(source: str | Path, make: bool = True) -> Suite:
+def read_suite(source: str | Path, make: bool = True, names: bool = True) -> Suite:
     """Reads and checks a suite.
 
     Args:
         source: the name of one that comes with marsrl, or the path of a TOML file.
         make: whether to make its objectives, which imports those of yours, and may be anybody's
             code: only for a suite that the user named.
+        names: as for `Suite.check`; a store may outlive what it names.
 
     Raises:
         UserError: there is no such suite, or something in it is wrong: the message names the file,
@@ -324,7 +326,7 @@ def read_suite(source: str | Path, make: bool = True) -> Suite:
         )
     try:
         suite = _parse(path)
-        suite.check(make)
+        suite.check(make, names)
     except SuiteError as error:
         line = line_of(error.places, path.read_text())
         raise UserError(f"{path}{f', line {line}' if line else ''}: {error}") from error

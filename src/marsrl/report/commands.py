@@ -95,8 +95,7 @@ class Compare:
         every = plan(suite, out)
         check_unplanned(suite, out, every)
         check_version(every)
-        # all that its page will have is compared, whatever is trained now
-        check_sources([job for job in every if job.config.task in named.tasks], Path.cwd())
+        check_sources(every, Path.cwd())  # its page will have all of them
         if not self.mixed and not all(has_ended(job) for job in plan(named, out)):
             check_same_code(every, describe_versions())
 

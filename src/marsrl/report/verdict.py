@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
@@ -119,13 +120,15 @@ def matrix(grid: Grid, margin: float = MARGIN) -> dict[tuple[str, str], Duel]:
     same from both sides.
     """
     duels: dict[tuple[str, str], Duel] = {}
-    for one, other in combinations(grid.objectives, 2):
+    names = grid.objectives
+    # so many that the least p value, 1 / (1 + resamples), settles something among all pairs
+    resamples = max(10_000, math.ceil(4 * len(names) * (len(names) - 1) / LEVEL))
+    for one, other in combinations(names, 2):
         if tasks := grid.complete((one, other)):
-            there, back = _both_ways(grid, (one, other), tasks, margin)
+            there, back = _both_ways(grid, (one, other), tasks, margin, resamples)
             duels |= {(one, other): there, (other, one): back}
     found = _judged(duels)
-    places = ((x, y) for x in grid.objectives for y in grid.objectives)
-    return {place: found[place] for place in places if place in found}
+    return {pair: found[pair] for pair in product(names, repeat=2) if pair in found}
 
 
 def verdicts(evidence: Sequence[Evidence]) -> tuple[Verdict, ...]:
@@ -202,7 +205,11 @@ def _contest(
 
 
 def _both_ways(
-    grid: Grid, pair: tuple[str, str], tasks: tuple[str, ...], margin: float
+    grid: Grid,
+    pair: tuple[str, str],
+    tasks: tuple[str, ...],
+    margin: float,
+    resamples: int = 10_000,
 ) -> tuple[Duel, Duel]:
     """Each of two objectives against the other, without a verdict.
 
@@ -218,7 +225,8 @@ def _both_ways(
         return mean(x) - mean(y)
 
     value = difference(x, y)
-    values = widened(bootstrap(difference, x, y), value, x.shape[:2], y.shape[:2])
+    values = bootstrap(difference, x, y, resamples=resamples)
+    values = widened(values, value, x.shape[:2], y.shape[:2])
     values = np.round(values, 9)  # equal scores differ by nothing
     several = x.shape[1] > 1
     return (

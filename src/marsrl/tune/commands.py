@@ -112,7 +112,8 @@ class Tune:
                     check_trusted(kind, name or "", folder / FILE, self.trust)
             if self.trials is not None:
                 tuning = dataclasses.replace(tuning, trials=self.trials)
-                tuning.check()
+            tuning.check()
+            if self.trials is not None:
                 tuning = adopt(tuning, folder)
         return tuning
 

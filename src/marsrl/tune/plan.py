@@ -170,7 +170,7 @@ class Tuning:
                 study["family"],
                 tuple(map(Config.from_dict, study["configs"])),
                 tuple(Bounds(*x) if x else None for x in study["bounds"]),
-                space_from(study["space"], ()).shared,
+                space_from(study["space"], (study["objective"],)).of(study["objective"]),
             )
             for study in values["studies"]
         )
