@@ -11,7 +11,7 @@ from marsrl.errors import UserError, near_misses, shown
 from marsrl.objectives import default_eps
 from marsrl.presets import preset
 from marsrl.reading import read_json, read_toml
-from marsrl.runs.folder import check_not_passed
+from marsrl.runs.folder import PASSED, check_not_passed
 from marsrl.runs.records import from_file
 from marsrl.toml import line_of, to_toml
 from marsrl.trust import KINDS, check_trusted
@@ -95,7 +95,8 @@ def _of_run(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} is no configuration: expected a table of settings")
     # records have the objective's own width written down, which is not another's
-    if content.get("eps") == default_eps(str(content.get("objective", Config.objective))):
+    objective = str(content.get("objective", Config.objective))
+    if objective.startswith(PASSED) or content.get("eps") == default_eps(objective):
         return content | {"eps": None}
     return content
 

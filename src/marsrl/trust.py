@@ -40,6 +40,6 @@ def is_foreign(kind: str, name: str) -> bool:
     A task `jaxmarl:NAME` is an environment of JaxMARL; nothing else of that name is.
     """
     library, colon, _ = name.partition(":")
-    if kind == "task" and library in ("jaxmarl", *HOST_LIBRARIES):
-        return bool(colon) and library != "jaxmarl"
+    if kind == "task" and colon and library in ("jaxmarl", *HOST_LIBRARIES):
+        return library != "jaxmarl"
     return is_code(name)

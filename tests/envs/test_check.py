@@ -356,6 +356,13 @@ def test_a_dictionary_is_made_of_the_same_in_every_step(change, sentence):
     assert "\n".join(failures(BrokenDictionaries(change=change))) == sentence
 
 
+def test_numbers_of_a_dictionary_become_float32_of_whatever_type_they_are():
+    def change(obs):
+        return obs | {"body": jax.tree.map(lambda x: x.astype(jnp.float32), obs["body"])}
+
+    check_env(BrokenDictionaries(change=change))
+
+
 class NamedLikeOurs(Scripted):
     """Has for itself what environments outside of JAX have for the library."""
 

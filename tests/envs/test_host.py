@@ -196,6 +196,33 @@ def test_where_an_environment_outside_of_jax_cannot_serve_is_said():
         to_jaxmarl(env)
 
 
+class Wrapper:
+    """What somebody puts around an environment in JAX, which passes on what it does not have."""
+
+    def __init__(self, env):
+        self.env = env
+
+    def __getattr__(self, name):
+        if name == "env":
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    def reset(self, key):
+        return self.env.reset(key)
+
+    def step(self, key, state, action):
+        state, now = self.env.step(key, state, action)
+        return state, now._replace(reward=2 * now.reward)
+
+
+def test_a_wrapper_in_jax_of_what_is_outside_is_refused(tmp_path):
+    env = make(COUNTING)
+    for wrapper in (Wrapper(env), Wrapper(Wrapper(env))):
+        with pytest.raises(UserError, match=rf"Wrapper wraps {COUNTING}, which is played outside"):
+            train(config(), tmp_path / "run", env=wrapper)
+    assert not (tmp_path / "run").exists()
+
+
 # --- One game, without processes ------------------------------------------------------------------
 
 

@@ -9,6 +9,20 @@ import pytest
 
 from environments import NEVER, Clock, Scripted, prepare, small_config
 
+
+@dataclass(frozen=True)
+class Blinding(Scripted):
+    """`Scripted` with something else for the dead to see, and perhaps a clock in view."""
+
+    unseen: float = 0.0
+    clock: bool = False
+
+    def at(self, clock):
+        now = super().at(clock)
+        obs = now.obs.at[:, 2].set(clock.t) if self.clock else now.obs
+        return now._replace(obs=jnp.where(now.agent_mask[:, None], obs, self.unseen))
+
+
 LONG = {"num_envs": 3, "rollout_length": 12, "num_minibatches": 1}  # more than two episodes
 SHORT = {"num_envs": 3, "rollout_length": 2, "num_minibatches": 1}  # less than one
 CASES = {
@@ -26,6 +40,10 @@ CASES = {
     "own-critics-of-a-shared-reward-and-deaths": (
         LONG | {"critic": "obs"},
         Scripted(num_agents=3, death=(2, 4, 10**6)),
+    ),
+    "own-critics-of-a-shared-reward-and-deaths-unlike-life": (
+        LONG | {"critic": "obs"},
+        Blinding(num_agents=3, death=(2, 4, 10**6), unseen=99.0),
     ),
     "truncated-before-the-horizon": (
         LONG | {"chunk_length": 4},
@@ -82,11 +100,12 @@ def final_values(networks, experience, known, value):
         np.asarray(networks.critic_input(*views))
         for views in ((steps.obs, steps.global_state), (steps.final_obs, steps.final_state))
     )
-    live = steps.agent_mask if acted.ndim == 4 else steps.agent_mask.any(-1)
-    rows = acted[np.asarray(live)]  # what the dead see is like nothing
-    strange = (
-        ((final < rows.min(0)) | (final > rows.max(0))).any(-1).reshape((*final.shape[:2], -1))
-    )
+    live = np.asarray(steps.agent_mask if acted.ndim == 4 else steps.agent_mask.any(-1))
+    over = tuple(range(acted.ndim - 1))
+    # what the dead see is like nothing that the living do, but like what the dead do
+    low = np.where(live[..., None], acted[live].min(0), acted.min(over))
+    high = np.where(live[..., None], acted[live].max(0), acted.max(over))
+    strange = ((final < low) | (final > high)).any(-1).reshape((*final.shape[:2], -1))
     within = np.clip(value, np.nanmin(known, (0, 1)), np.nanmax(known, (0, 1)))
     return np.where(strange, np.nanmean(known, (0, 1)), within)
 
@@ -134,24 +153,13 @@ def test_advantages_are_those_of_whole_episodes(played):
         np.testing.assert_allclose(experience.steps.target, advantage + value, atol=1e-4)
 
 
-@dataclass(frozen=True)
-class Blinding(Scripted):
-    """`Scripted` with a clock in view, and what the dead see instead."""
-
-    unseen: float = 0.0
-
-    def at(self, clock):
-        now = super().at(clock)
-        obs = now.obs.at[:, 2].set(clock.t)
-        return now._replace(obs=jnp.where(now.agent_mask[:, None], obs, self.unseen))
-
-
 def test_what_the_dead_see_does_not_change_what_a_final_observation_is_worth():
     config, made = small_config(**LONG, critic="obs", core="ff"), []
     for unseen in (0.0, 99.0):
         death = (2, 4, NEVER)
         start = prepare(
-            config, Blinding(num_agents=3, death=death, shared_reward=False, unseen=unseen)
+            config,
+            Blinding(num_agents=3, death=death, shared_reward=False, unseen=unseen, clock=True),
         )
         _, experience, _ = jax.jit(start.play)(start.rollout)
         steps = jax.tree.map(np.asarray, experience.steps)

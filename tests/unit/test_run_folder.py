@@ -9,7 +9,7 @@ import pytest
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import temporary
-from marsrl.runs.checkpoint import best_update, kept_updates
+from marsrl.runs.checkpoint import best_update, clear, kept_updates
 from marsrl.runs.folder import RunFolder, resume_command
 
 CONFIG = Config(seeds=(0,))
@@ -129,11 +129,28 @@ def test_the_newest_and_the_best_of_each_seed_are_kept_of_equals_the_newest():
     assert best_update(scores, 7) is None
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["beside the new one", "alone"])
+def test_what_was_about_to_be_replaced_is_put_back(tmp_path, there):
+    for name in ("2.replaced.tmp", "4.tmp", *(["2"] if there else [])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    clear(tmp_path)
+    (left,) = tmp_path.iterdir()
+    assert left.name == "2"
+    assert (left / ("2" if there else "2.replaced.tmp")).exists()
+
+
 def test_commands_in_messages_can_be_pasted(tmp_path):
     run = tmp_path / "my run"
     RunFolder.create(run, Config())
     with pytest.raises(UserError, match=f"continue it with: marsrl resume '{run}'$"):
         RunFolder.create(run, Config())
+    for name, text in (("gone", "exists; choose another"), ("x" * 300, "File name too long")):
+        path = tmp_path / name
+        if name == "gone":
+            path.symlink_to(tmp_path / "nowhere")
+        with pytest.raises(UserError, match=text):
+            RunFolder.check_free(path)
 
 
 def test_what_was_passed_is_passed_again_to_go_on():

@@ -48,6 +48,11 @@ def test_what_was_passed_is_no_name_for_another_run(tmp_path, kind):
     assert read_config(tmp_path / "run", given={kind})
 
 
+def test_the_width_of_an_objective_that_was_passed_is_not_another_s(tmp_path):
+    RunFolder.create(tmp_path / "run", Config(objective="passed:mine", eps=0.5), ORIGIN)
+    assert read_config(tmp_path / "run", given={"objective"}).eps is None
+
+
 def test_the_value_of_an_option_is_no_option(tmp_path):
     RunFolder.create(tmp_path / "run", Config(network="mine:boom"), ORIGIN)
     with pytest.raises(UserError, match=r"network 'mine:boom'.*--trust"):

@@ -32,8 +32,8 @@ def taken(theirs, mine):
     (shared, number), (sharing, now) = theirs, mine
     source, before = weights_of(shared, number, 0)[1], weights_of(sharing, now, 1)
     fresh = jax.tree.map(lambda x: x[None], before[1])
-    start = Source(Path("there"), 0, 0, by_name(source), shared)
-    after, said = transferred(fresh, start, sharing, before[0])
+    start = Source(Path("there"), 0, 0, by_name(source), small_config(share_parameters=shared))
+    after, said = transferred(fresh, start, small_config(share_parameters=sharing), before[0])
     after = jax.tree.map(lambda x: x[0], after)
     return by_name(source), by_name(before[1]), by_name(after), said
 
@@ -45,19 +45,29 @@ def test_a_team_of_the_same_kind_is_taken_as_it_is(share):
     assert "fresh" not in said
 
 
-def test_what_only_one_of_the_two_standardises_is_said():
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ({"actor_norm": "running"}, {"actor_norm": "none"}),
+        ({"actor_norm": "none"}, {"actor_norm": "layer"}),
+        ({"actor_norm": "layer"}, {"actor_norm": "running"}),
+        ({"value_norm": True}, {"value_norm": False}),
+        ({"critic_norm": "layer"}, {"critic_norm": "none"}),
+    ],
+)
+def test_what_reads_or_puts_out_numbers_of_another_scale_is_said(there, here):
+    theirs, mine = small_config(**there), small_config(**here)
     spec = Scripted(BOX, 3, groups=GROUPS[3]).spec
-    source, mine = (
-        jax.tree.map(np.asarray, random_weights(networks_of(small_config(**changes), spec), 0))
-        for changes in ({"actor_norm": "running", "value_norm": True}, {})
+    source, weights = (
+        jax.tree.map(np.asarray, random_weights(networks_of(config, spec), 0))
+        for config in (theirs, mine)
     )
-    for theirs, begins in ((source, mine), (mine, source)):
-        start = Source(Path("there"), 0, 0, by_name(theirs), True)
-        _, said = transferred(jax.tree.map(lambda x: x[None], begins), start, True, None)
-        assert "one of the two standardises it: actor/inputs, critic/outputs" in said
-    start = Source(Path("there"), 0, 0, by_name(source), True)
-    _, said = transferred(jax.tree.map(lambda x: x[None], source), start, True, None)
-    assert "standardises" not in said
+    fresh = jax.tree.map(lambda x: x[None], weights)
+    _, said = transferred(fresh, Source(Path("there"), 0, 0, by_name(source), theirs), mine, None)
+    ((name, was),) = there.items()
+    assert said.endswith(f"; of another scale: {name} is {here[name]!r}, was {was!r}")
+    _, said = transferred(fresh, Source(Path("there"), 0, 0, by_name(weights), mine), mine, None)
+    assert "scale" not in said
 
 
 def test_groups_begin_with_what_all_shared_and_agents_with_their_ids():

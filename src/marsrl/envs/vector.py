@@ -121,12 +121,18 @@ class VectorEnv:
         """Takes an environment in JAX.
 
         Raises:
-            UserError: it is outside of JAX.
+            UserError: it is outside of JAX, or wraps one that is.
         """
         if isinstance(env, OnHost) and not self.on_host:
             raise UserError(
                 f"{env.task} is played outside of JAX, expected an environment in JAX; copies of "
                 "it are made by marsrl.envs.vector.vectorize"
+            )
+        if found := _wrapper_of_host(env):
+            wrapper, host = found
+            raise UserError(
+                f"{type(wrapper).__name__} wraps {host.task}, which is played outside of JAX, so "
+                "nothing in JAX can be around it; expected a wrapper of its own library, within it"
             )
         self.env = env
         self.spec = env.spec
@@ -253,6 +259,16 @@ class VectorEnv:
         start = (state, key, point(target_key, horizon), pool)
         staggered = jax.lax.while_loop(lambda c: (c[0].episode_length < c[2]).any(), step, start)[0]
         return staggered._replace(counted=staggered.episode_length == 0)
+
+
+def _wrapper_of_host(env: object) -> tuple[object, OnHost] | None:
+    """Somebody's wrapper, however deep, that holds an environment outside of JAX; and that one."""
+    for value in getattr(env, "__dict__", {}).values():
+        if isinstance(value, OnHost):
+            return env, value
+        if hasattr(type(value), "step") and (found := _wrapper_of_host(value)):
+            return found
+    return None
 
 
 def vectorize(env: Environment) -> VectorEnv:

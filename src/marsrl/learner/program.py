@@ -47,6 +47,7 @@ class _TracedOnce:
     """An environment whose functions are traced once, however many programs use them."""
 
     def __init__(self, env: Environment) -> None:
+        self.env = env
         self.spec = env.spec
         self.reset = jax.jit(env.reset)
         self.step = jax.jit(env.step)

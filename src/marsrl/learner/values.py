@@ -86,11 +86,13 @@ class _ActedOn(NamedTuple):
 
     Attributes:
         inputs: (2, F) least and greatest of what the critic reads of those that live.
+        of_all: (2, F) likewise of the dead too, whose values can be the team's all the same.
         values: (2, V) likewise of the values that belong to someone.
         mean: (V,) of those values.
     """
 
     inputs: Array
+    of_all: Array
     values: Array
     mean: Array
 
@@ -98,12 +100,13 @@ class _ActedOn(NamedTuple):
 def _acted_on(networks: Networks, transition: Transition, value: Array, axes: Axes) -> _ActedOn:
     x = networks.critic_input(transition.obs, transition.global_state)
     owned = owned_values(networks, transition.agent_mask)
-    bounds = _bounds(x, living(x, transition.agent_mask)), _bounds(value, owned)
+    live = living(x, transition.agent_mask)
+    bounds = _bounds(x, live), _bounds(x, jnp.ones_like(live)), _bounds(value, owned)
     least, greatest = zip(*bounds, strict=True)
     bounds = jax.lax.pmin(least, axes), jax.lax.pmax(greatest, axes)
-    inputs, values = (jnp.stack(pair) for pair in zip(*bounds, strict=True))
+    inputs, of_all, values = (jnp.stack(pair) for pair in zip(*bounds, strict=True))
     mean = masked_mean(value, owned, axes, over=(0, 1))
-    return _ActedOn(inputs, values, mean)
+    return _ActedOn(inputs, of_all, values, mean)
 
 
 def _bounds(x: Array, owned: Array) -> tuple[Array, Array]:
@@ -145,7 +148,9 @@ def _bootstrapped(
         carry = jax.tree.map(lambda c: c[0], carry)
         value = networks.value(critic, carry, obs, global_state, jnp.zeros((1, M * E), bool))[1]
         x = networks.critic_input(obs, global_state)
-        strange = ((x < acted.inputs[0]) | (x > acted.inputs[1])).any(-1)
+        live = living(x, take(transition.agent_mask, at).reshape((1, M * E, -1)))
+        low, high = (jnp.where(live, acted.inputs[i], acted.of_all[i]) for i in (0, 1))
+        strange = ((x < low) | (x > high)).any(-1)
         strange = strange.reshape((1, M * E, -1))  # one for the team, or for each agent
         value = jnp.where(strange, acted.mean, jnp.clip(value, *acted.values)).reshape((M, E, -1))
         wanted = take(transition.truncated, at) & take(left, at)[..., None]

@@ -128,7 +128,7 @@ def matrix(grid: Grid, margin: float = MARGIN) -> dict[tuple[str, str], Duel]:
             there, back = _both_ways(grid, (one, other), tasks, margin, resamples)
             duels |= {(one, other): there, (other, one): back}
     found = _judged(duels)
-    return {pair: found[pair] for pair in product(names, repeat=2) if pair in found}
+    return {(x, y): found[x, y] for x, y in product(names, repeat=2) if (x, y) in found}
 
 
 def verdicts(evidence: Sequence[Evidence]) -> tuple[Verdict, ...]:

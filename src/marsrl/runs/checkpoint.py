@@ -38,6 +38,7 @@ Scores = dict[int, dict[int, float]]
 
 _CHECKSUMS = "checksums.json"
 _STATE = "default"  # orbax's own part
+_REPLACED = f".replaced{TEMPORARY}"
 
 
 class CheckpointError(UserError):
@@ -213,6 +214,15 @@ class Checkpoints:
         return None
 
 
+def clear(folder: Path) -> None:
+    """Deletes what an interruption left unfinished, and puts back what was about to be replaced."""
+    for old in folder.glob(f"*{_REPLACED}"):
+        own = folder / old.name.removesuffix(_REPLACED)
+        if not own.exists():
+            old.rename(own)
+    remove_leftovers(folder)
+
+
 class CheckpointWriter(Checkpoints):
     """The checkpoints of the run that this process trains.
 
@@ -268,7 +278,7 @@ class CheckpointWriter(Checkpoints):
         (partial / _CHECKSUMS).write_bytes(to_file({"files": digests} | about))
         for path in (*partial.rglob("*"), partial):
             sync(path)
-        replaced = self.folder / f"{update}.replaced{TEMPORARY}"
+        replaced = self.folder / f"{update}{_REPLACED}"
         if self.path(update).exists():
             self.path(update).rename(replaced)
         partial.rename(self.path(update))
@@ -292,7 +302,7 @@ class CheckpointWriter(Checkpoints):
 
     def clean(self) -> None:
         """Deletes what an interruption left unfinished."""
-        from_first(partial(remove_leftovers, self.folder))
+        from_first(partial(clear, self.folder))
 
     def go_back_to(self, update: int) -> None:
         """Deletes what a run that has just saved `update` does not have.

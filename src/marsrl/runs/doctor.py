@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from marsrl.errors import UserError, command
 from marsrl.files import leftovers, remove_leftovers, write_beside
-from marsrl.runs.checkpoint import Checkpoints
+from marsrl.runs.checkpoint import Checkpoints, clear
 from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder, outward_links, resume_command
 from marsrl.runs.followers import MEMORY
 from marsrl.runs.lock import Lock, writer_of
@@ -111,7 +111,7 @@ def _leftovers(folder: RunFolder) -> list[Finding]:
 
     def mend() -> None:
         remove_leftovers(folder.path)
-        remove_leftovers(folder.checkpoints)
+        clear(folder.checkpoints)
 
     return [Finding(f"left unfinished by an interruption: {names}", "deletes them", mend)]
 

@@ -286,7 +286,7 @@ def _end(link: Path) -> Path:
 
 
 def _cannot_create(path: Path, error: OSError) -> UserError:
-    if path.exists():
+    if os.path.lexists(path):  # which raises nothing
         return UserError(
             f"{path} exists; choose another --out, or continue it with: {command('resume', path)}"
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from marsrl.config import Config, Sharing
+from marsrl.config import Config
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.learner.groups import Groups, groups_of
 from marsrl.learner.networks import ActorCritic
@@ -20,6 +19,8 @@ from marsrl.types import EnvSpec, leaf_name
 
 _OF_AGENTS = ("agent_id", "params/log_std")
 """Parameters that have a row for each agent also where the others are shared."""
+_SCALES = ("actor_norm", "critic_norm", "value_norm")
+"""Settings that standardise what networks read or put out."""
 
 
 class Source(NamedTuple):
@@ -30,15 +31,15 @@ class Source(NamedTuple):
         seed: which of its seeds.
         step: environment steps that they were trained for.
         leaves: name -> array, of all weights of actor and critic.
-        sharing: which agents share parameters; if not all, the first axis of the leaves is that
-            of groups or agents.
+        config: of the run; if not all agents share parameters, the first axis of the leaves is
+            that of groups or agents.
     """
 
     path: Path
     seed: int
     step: int
     leaves: dict[str, np.ndarray]
-    sharing: Sharing
+    config: Config
 
 
 def read_source(name: str) -> Source:
@@ -78,18 +79,18 @@ def read_source(name: str) -> Source:
     weights = checkpoints.part(update, ("learner", "weights"))
     leaves = {name: leaf[index] for name, leaf in weights.items()}
     steps = update * config.steps_per_update
-    return Source(Path(run), mine, steps, leaves, config.share_parameters)
+    return Source(Path(run), mine, steps, leaves, config)
 
 
 def started_from(config: Config, spec: EnvSpec, weights: ActorCritic) -> tuple[ActorCritic, str]:
     """The weights with those that `init_from` names, and what was taken; see `transferred`."""
     assert config.init_from is not None
-    sharing = config.share_parameters
-    return transferred(weights, read_source(config.init_from), sharing, groups_of(spec, sharing))
+    groups = groups_of(spec, config.share_parameters)
+    return transferred(weights, read_source(config.init_from), config, groups)
 
 
 def transferred(
-    weights: ActorCritic, source: Source, sharing: Sharing, groups: Groups | None
+    weights: ActorCritic, source: Source, config: Config, groups: Groups | None
 ) -> tuple[ActorCritic, str]:
     """Fresh weights with those of the source in place of all that have their name and shape.
 
@@ -100,8 +101,8 @@ def transferred(
     Args:
         weights: (S, ...) NumPy arrays; every seed gets the same.
         source: what to take.
-        sharing: which agents share parameters here.
-        groups: the groups that are meant by it; None if all share.
+        config: of the run that begins.
+        groups: those of agents that share parameters in it; None if all share.
 
     Returns:
         The weights, and a sentence about what was taken and what stayed fresh.
@@ -111,8 +112,9 @@ def transferred(
     """
     fresh: list[str] = []
     kernels: list[str] = []
-    sharing = True if groups is None else sharing
-    begins = groups if sharing == "groups" and source.sharing is True else None
+    sharing = True if groups is None else config.share_parameters
+    theirs_share = source.config.share_parameters
+    begins = groups if sharing == "groups" and theirs_share is True else None
 
     def take(path: tuple, leaf: np.ndarray) -> np.ndarray:
         name = leaf_name(path)
@@ -125,7 +127,7 @@ def transferred(
         if theirs is not None and theirs.shape == shape:
             return np.broadcast_to(theirs, leaf.shape).astype(leaf.dtype)
         fresh.append(name)
-        alike = sharing is not True and sharing == source.sharing
+        alike = sharing is not True and sharing == theirs_share
         if theirs is None or not (of_agents or alike) or "inputs" in name:
             return leaf
         axes = len(shape) - 1 if of_agents else 1
@@ -146,16 +148,11 @@ def transferred(
             "of one of these; compare width, core and critic"
         )
     stayed = f"; fresh: {', '.join(fresh)}" if fresh else ""
-    if other := sorted(_standardised(names) ^ _standardised(source.leaves)):
-        stayed += f"; of another scale, since one of the two standardises it: {', '.join(other)}"
+    scales = {name: (getattr(config, name), getattr(source.config, name)) for name in _SCALES}
+    other = [f"{name} is {x!r}, was {y!r}" for name, (x, y) in scales.items() if x != y]
+    stayed += f"; of another scale: {', '.join(other)}" if other else ""
     text = f"starts from seed {source.seed} of {source.path}, step {source.step:,}: "
     return taken, f"{text}{number - len(whole)} of {number} arrays taken{stayed}"
-
-
-def _standardised(names: Iterable[str]) -> set[str]:
-    """What has moments among the weights, such as "actor/inputs" or "critic/outputs"."""
-    parts = (name.split("/") for name in names)
-    return {f"{network}/{what}" for network, what, *_ in parts if what in ("inputs", "outputs")}
 
 
 def _spread(shared: np.ndarray, groups: Groups, of_agents: bool) -> np.ndarray | None:

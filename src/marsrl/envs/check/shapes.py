@@ -104,9 +104,12 @@ def _in_dictionaries(env: Environment, key: Any, state: Any, action: Any) -> Ite
 
 
 def _described(tree: Any) -> dict[str, str]:
-    """Name, such as `['view']`, -> shape and type of each array."""
+    """Name, such as `['view']`, -> shape of each array, and whether it is bytes."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): _show(leaf) for path, leaf in leaves}
+    kinds = {True: "uint8", False: "float32"}  # which all but bytes becomes in the row
+    return {
+        jax.tree_util.keystr(path): f"{x.shape} {kinds[x.dtype == jnp.uint8]}" for path, x in leaves
+    }
 
 
 def _types(result: Any) -> str:
