@@ -1,4 +1,4 @@
-"""Every block of docs/your-environment.md, run in order in an empty folder, with a tiny budget."""
+"""Every block of the pages on one's own environment, run in order in an empty folder, cut short."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import pytest
 from commands import STRICT
 from marsrl.envs.check import NonconformingEnvironment, check_env
 
-PAGE = (Path(__file__).parents[2] / "docs" / "your-environment.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = "".join((DOCS / name).read_text() for name in ("your-environment.md", "outside-jax.md"))
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 FILES = {text.split()[1]: text for _, text in BLOCKS if re.match(r"# \w+\.py\n", text)}
 SOURCE = FILES["levers.py"]
