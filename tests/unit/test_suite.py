@@ -380,9 +380,10 @@ def test_a_task_of_ones_own_has_bounds_and_a_family(tmp_path, monkeypatch):
     made, default = suite.config("envs/mine.py:make", "mars"), Config(task="envs/mine.py:make")
     assert made.to_dict() | {"seeds": [], "eps": 0} == default.to_dict() | {"seeds": [], "eps": 0}
     monkeypatch.chdir(tmp_path)
-    suite.check(make=False)  # as a store's is read
-    with pytest.raises(UserError, match="'my_module:make' names no module: there is no my_module"):
-        suite.check()
+    suite.check(make=False, names=False)  # as a store's is read
+    for make in (True, False):
+        with pytest.raises(UserError, match="'my_module:make' names no module: there is no my_mod"):
+            suite.check(make)
     (tmp_path / "envs").mkdir()
     for path in ("my_module.py", "envs/mine.py"):
         (tmp_path / path).write_text("raise SystemExit('it ran')")  # nothing is imported
