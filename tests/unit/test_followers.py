@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import time
 from importlib import import_module
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from environments import Scripted, small_config
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.runs.folder import RunFolder
-from marsrl.runs.followers import NAMES, choose, following, scalars
+from marsrl.runs.followers import MEMORY, NAMES, choose, following, scalars
 from marsrl.runs.monitor import Silent
 from marsrl.runs.records import to_line
 from marsrl.runs.runner import resume, train
@@ -322,6 +323,23 @@ def test_a_damaged_memory_does_no_harm(tmp_path):
         told.append(rows(0, 10))
     assert len(said) == 1
     assert "nobody follows the run" in said[0]
+
+
+def test_a_copy_of_a_run_is_another_run_to_its_followers(tmp_path):
+    def id_of(folder):
+        with following(None, folder, CONFIG, print):
+            return json.loads((folder / MEMORY).read_bytes())["id"]
+
+    run, copy, moved, link = (tmp_path / name for name in ("run", "copy", "moved", "link"))
+    follow(run, ["csv"])
+    first = id_of(run)
+    shutil.copytree(run, copy)
+    link.symlink_to(run)
+    assert id_of(link) == id_of(run) == first
+    mine = id_of(copy)
+    assert mine == id_of(copy) != first
+    run.rename(moved)
+    assert (id_of(moved), id_of(copy)) == (first, mine)
 
 
 def test_no_followers_leave_no_trace(tmp_path):

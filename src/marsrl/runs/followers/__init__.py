@@ -198,11 +198,13 @@ def _followers(
 ) -> Followers:
     try:
         memory = _memory(path)
-        if followers is None:
-            followers = _installed(memory["followers"], say)
-        elif followers or memory["followers"]:
-            _remember(path, [name for name in followers if name in NAMES])
+        known = memory["followers"]
+        names = known if followers is None else [name for name in followers if name in NAMES]
+        if (known and not memory["id"]) or followers or names != known:
+            _remember(path, names)
             memory = _memory(path)
+        if followers is None:
+            followers = _installed(names, say)
     except (OSError, UserError) as error:
         say(f"nobody follows the run: {error}")
         return NOBODY
@@ -223,6 +225,8 @@ def _installed(names: Sequence[str], say: Callable[[str], None]) -> dict[str, Fo
 def _memory(folder: Path) -> dict[str, Any]:
     """What a run folder remembers of its followers: their names, and the id they know it by.
 
+    The id is empty as long as nobody follows it, and of a copy of a run that is still there.
+
     Raises:
         UserError: the file is damaged.
     """
@@ -230,9 +234,18 @@ def _memory(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {"id": "", "followers": []}
     memory = from_file(path)
-    names = memory.get("followers")
+    names, home = memory.get("followers"), memory.get("folder")
     known = [name for name in names if name in NAMES] if isinstance(names, list) else []
-    return {"id": str(memory.get("id")), "followers": known}
+    copied = isinstance(home, str) and _is_other(Path(home), folder, memory.get("id"))
+    return {"id": "" if copied else str(memory.get("id")), "followers": known}
+
+
+def _is_other(home: Path, folder: Path, run_id: Any) -> bool:
+    """Whether a run that followers know by this id lies at home, and that is not the folder."""
+    try:
+        return not home.samefile(folder) and from_file(home / MEMORY).get("id") == run_id
+    except (OSError, UserError):  # it is not there any more
+        return False
 
 
 def _remember(folder: Path, names: Sequence[str]) -> None:
@@ -240,7 +253,8 @@ def _remember(folder: Path, names: Sequence[str]) -> None:
     path.parent.mkdir(exist_ok=True)
     readable = re.sub(r"[^\w.-]+", "-", folder.absolute().name)[:_LONGEST_ID]
     run_id = _memory(folder)["id"] or f"{readable}-{uuid4().hex[:8]}"
-    write_beside(path, to_file({"id": run_id, "followers": list(names)}))
+    home = str(folder.absolute())
+    write_beside(path, to_file({"id": run_id, "followers": list(names), "folder": home}))
 
 
 def scalars(row: Row) -> dict[str, float]:
