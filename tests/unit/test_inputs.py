@@ -248,7 +248,7 @@ def parsed(*words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("train --seeds a", "--seeds: cannot be ['a'], expected --seeds [INT [INT ...]]"),
+        ("train --seeds a", "--seeds: 'a' is no seed, such as 3, and no range, such as 0-4"),
         ("train --total-steps 1e6x", "--total-steps: '1e6x' is no whole number"),
         ("train --total-steps 1e-3", "'1e-3' is no whole number"),
         ("train --total-steps 1.5", "'1.5' is no whole number"),
@@ -279,7 +279,7 @@ def test_a_command_line_is_refused_in_one_line(words, message):
 
 
 def test_whole_numbers_of_the_command_line():
-    words = "train --total-steps 1e6 --num-envs 6_4 --seeds 0 1 2e0 --devices None"
+    words = "train --total-steps 1e6 --num-envs 6_4 --seeds 0 1-2 --devices None"
     config = parsed(*words.split()).config
     assert (config.total_steps, config.num_envs, config.seeds) == (1_000_000, 64, (0, 1, 2))
     assert config.devices is None
