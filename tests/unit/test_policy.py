@@ -1,6 +1,7 @@
 """Teams that act without their environment, one at a time and in batches."""
 
 import dataclasses
+import sys
 from functools import partial
 
 import jax
@@ -114,7 +115,13 @@ def run(tmp_path_factory):
         seeds=(3,),
     )  # fmt: skip
     path = tmp_path_factory.mktemp("away") / "run"
-    train(config, path, env=Scripted())
+    (path.parent / "gone").mkdir()
+    (path.parent / "gone/package.py").write_text("from environments import Scripted as make\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
+        train(config, path)
+    for name in ("gone", "gone.package"):
+        del sys.modules[name]
     return path
 
 

@@ -213,6 +213,7 @@ def test_a_row_that_is_just_being_written_waits(jobs, tmp_path):
 def test_results_are_read_where_their_objectives_are_not(tmp_path, monkeypatch, capsys):
     """status, report and export show what a store holds, and import nothing that it names."""
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.delitem(sys.modules, "evil", raising=False)  # another test's
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     names = ("mars", "evil:make", "gone:x")
