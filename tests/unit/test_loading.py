@@ -38,6 +38,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "lab" / "envs" / "cave.py").write_text("class Cave: pass")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
