@@ -11,7 +11,7 @@ from marsrl.errors import UserError, near_misses, shown
 from marsrl.objectives import default_eps
 from marsrl.presets import preset
 from marsrl.reading import read_json, read_toml
-from marsrl.runs.folder import PASSED, check_not_passed
+from marsrl.runs.folder import CONFIG, PASSED, check_not_passed
 from marsrl.runs.records import from_file
 from marsrl.toml import line_of, to_toml
 from marsrl.trust import KINDS, check_trusted
@@ -40,7 +40,7 @@ def read_config(
         UserError: it cannot be read, or a setting in it is unknown or impossible: the message names
             the file, the setting and, of TOML, the line.
     """
-    path = path / "config.json" if path.is_dir() else path
+    path = path / CONFIG if path.is_dir() else path
     is_toml = path.suffix == ".toml"
     values = read_toml(path) if is_toml else _of_run(path)
     if not is_toml:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from marsrl.report.stats import Floats, full_grid
+from marsrl.report.stats import Floats, full_grid, mean
 
 _CHUNK = 1 << 18
 """Scores that are resampled at a time: 2 MB, and a statistic may need a hundred times as much."""
@@ -154,7 +154,7 @@ def bootstrap_mean_interval(
     """
     one_task = full_grid("x", x, axes=1)[None]
     return stratified_interval(
-        _mean, one_task, seed=seed, confidence=confidence, resamples=resamples
+        mean, one_task, seed=seed, confidence=confidence, resamples=resamples
     )
 
 
@@ -172,10 +172,6 @@ def mean_band(x: Floats) -> Estimate:
     known = x[:, complete]
     band[:, complete] = (known.mean(axis=0), *bootstrap_mean_interval(known, resamples=2_000))
     return Estimate(*band)
-
-
-def _mean(x: Floats) -> Floats:
-    return x.mean(axis=(0, 1))
 
 
 def _resample(grid: Floats, rng: np.random.Generator, count: int) -> Floats:

@@ -22,6 +22,7 @@ from matplotlib.ticker import (
     ScalarFormatter,
 )
 
+from marsrl.files import write_beside
 from marsrl.report.stats import Floats
 
 # Told apart with every common colour blindness: Petroff (2021), arXiv:2107.02270, ten colours.
@@ -52,7 +53,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG and returns its path."""
-    figure.savefig(path, format="png")
+    write_beside(path, render(figure, "png"))
     return path
 
 

@@ -85,6 +85,11 @@ def full_grid(name: str, x: ArrayLike, axes: int = 2) -> Floats:
 # --- Statistics: (T, S, ...) -> (...) -------------------------------------------------------------
 
 
+def mean(x: Floats) -> Floats:
+    """The mean over all tasks and seeds."""
+    return x.mean(axis=(0, 1))
+
+
 def iqm(x: ArrayLike) -> Floats:
     """The interquartile mean: of the T x S scores, ranked together, the mean of the middle half.
 

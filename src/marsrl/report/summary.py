@@ -25,7 +25,7 @@ from marsrl.report.grids import (
 )
 from marsrl.report.response import Response, mean_divergence, respond
 from marsrl.report.settings import Setting, base_objective, read_settings
-from marsrl.report.stats import Floats, iqm, optimality_gap, performance_profile
+from marsrl.report.stats import Floats, iqm, mean, optimality_gap, performance_profile
 from marsrl.report.verdict import (
     MARGIN,
     Contest,
@@ -291,13 +291,9 @@ def _row(grid: Grid, task: str, objective: str) -> TaskRow:
         objective,
         ended=tuple(np.array(grid.seeds)[ended].tolist()),
         diverged=tuple(np.array(grid.seeds)[diverged].tolist()),
-        mean=estimate(_mean, returns[None]) if some else None,
+        mean=estimate(mean, returns[None]) if some else None,
         score=float(score.mean()) if some else None,
         returns=tuple(returns.tolist()),
         low=low,
         high=high,
     )
-
-
-def _mean(x: Floats) -> Floats:
-    return x.mean(axis=(0, 1))

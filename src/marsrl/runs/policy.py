@@ -26,7 +26,7 @@ from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
 from marsrl.runs import actors
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints, Scores, best_update
-from marsrl.runs.folder import RunFolder, check_not_passed
+from marsrl.runs.folder import CONFIG, RunFolder, check_not_passed
 from marsrl.runs.lock import writer_of
 from marsrl.trust import check_trusted
 from marsrl.types import Array, Key, Observation, TimeStep
@@ -173,10 +173,10 @@ def load_policy(
         if env is not None:
             return flat(env)
         check_not_passed("task", config.task, Path(run), "load_policy(run, env=...)")
-        check_trusted("task", config.task, Path(run) / "config.json", trust)
+        check_trusted("task", config.task, Path(run) / CONFIG, trust)
         return make(config.task, **config.task_settings)
 
-    check_trusted("network", config.network or "", Path(run) / "config.json", trust)
+    check_trusted("network", config.network or "", Path(run) / CONFIG, trust)
     layout = _layout(folder) if env is None else None
     if layout is None:  # a run of an old version, or without a checkpoint
         env = make_env()

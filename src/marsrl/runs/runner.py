@@ -23,7 +23,7 @@ from marsrl.envs.registry import make
 from marsrl.errors import UserError
 from marsrl.learner.program import Program
 from marsrl.objectives import Objective
-from marsrl.runs.folder import PASSED, Onlooker, RunFolder, check_not_passed
+from marsrl.runs.folder import CONFIG, PASSED, Onlooker, RunFolder, check_not_passed
 from marsrl.runs.followers import Follower, choose, following
 from marsrl.runs.lock import Lock
 from marsrl.runs.loop import Loop
@@ -193,7 +193,7 @@ def _check_code(
     path: Path, config: Config, env: Environment | None, objective: Objective | None, trust: bool
 ) -> None:
     """Refuses code that a run's configuration names, unless it is trusted or not needed."""
-    source = path / "config.json"
+    source = path / CONFIG
     if env is None:
         check_not_passed("task", config.task, path, "resume(env=...)")
         check_trusted("task", config.task, source, trust)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 from marsrl.bench.launch import Outcome, completed, train_batch
@@ -20,6 +18,7 @@ from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, places
 from marsrl.envs.tasks import family_of
 from marsrl.errors import Interrupted, UserError, command
+from marsrl.runs.signals import noted
 from marsrl.tune.plan import Study, Tuning
 from marsrl.tune.scores import WORST, Measured, Score, combine, measure, num_steps
 from marsrl.tune.studies import Begun, Counts, Studies
@@ -233,25 +232,14 @@ class _Trial:
 
 @contextmanager
 def _signals(folder: Path) -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set; the block then ends with `Interrupted`.
-
-    A second signal ends the process at once.
-    """
+    """An event that SIGTERM and Ctrl-C set; the block then ends with `Interrupted`."""
     stop, received = threading.Event(), list[int]()
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int) -> None:
         received.append(number)
         stop.set()
-        for name in names:
-            signal.signal(name, signal.SIG_DFL)
 
-    main = threading.current_thread() is threading.main_thread()
-    names = (signal.SIGTERM, signal.SIGINT) if main else ()
-    before = {name: signal.signal(name, note) for name in names}
-    try:
+    with noted(note):
         yield stop
         if received:
             raise Interrupted(f"stopped; go on with: {command('tune', folder)}", received[0])
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
