@@ -1,4 +1,4 @@
-"""What operating systems do differently: cores, memory, locks and child processes.
+"""What is the operating system's: cores, memory, locks, signals and child processes.
 
 Linux tells all of it. Elsewhere each function has a fallback, or says that it cannot tell.
 """
@@ -14,10 +14,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 _ROOT = Path("/")
+_WISHES = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 _LOOK_EVERY = 1.0  # seconds between two looks at the parent, where the kernel does not tell
 
@@ -110,6 +113,27 @@ def flock(descriptor: int) -> bool:
     except (ImportError, OSError):
         return True
     return True
+
+
+@contextmanager
+def signals_noted(note: Callable[[int], None]) -> Iterator[None]:
+    """Has SIGTERM and Ctrl-C call `note` inside the context; a second one ends the process at once.
+
+    Nothing is caught outside the main thread, where Python allows no handlers.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        note(number)
+        for name in _WISHES:
+            signal.signal(name, signal.SIG_DFL)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {name: signal.signal(name, handle) for name in _WISHES if main}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def _watch(parent: int) -> None:

@@ -25,7 +25,8 @@ from marsrl.runs.lock import Lock
 from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train
-from marsrl.runs.signals import Signals, noted
+from marsrl.runs.signals import Signals
+from marsrl.system import signals_noted
 
 
 class Listener(Silent):
@@ -58,7 +59,7 @@ def test_a_signal_saves_the_update_at_hand_and_the_run_goes_on(number, whole, co
 def test_a_second_signal_ends_the_process_at_once():
     before = signal.getsignal(signal.SIGTERM)
     signals = Signals()
-    with noted(signals.note):
+    with signals_noted(signals.note):
         assert signals.received() == 0
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.received() == signal.SIGTERM

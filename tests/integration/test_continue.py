@@ -154,7 +154,9 @@ def test_a_checkpoint_is_named_by_a_number_or_its_digits(source):
     for name in (STEPS, str(STEPS)):
         assert load_policy(source, checkpoint=name, env=ENV).step == STEPS
     for name in ("²", 7):
-        with pytest.raises(UserError, match=f"no checkpoint '{name}'; expected best, latest or"):
+        with pytest.raises(
+            UserError, match=f"no checkpoint '{name}' of seed .; expected best, latest, "
+        ):
             load_policy(source, checkpoint=name, env=ENV)
 
 

@@ -9,7 +9,7 @@ import pytest
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import temporary
-from marsrl.runs.checkpoint import best_update, clear, kept_updates
+from marsrl.runs.checkpoint import clear
 from marsrl.runs.folder import RunFolder, resume_command
 
 CONFIG = Config(seeds=(0,))
@@ -110,23 +110,6 @@ def test_a_config_without_a_check_is_of_an_old_version(run):
     del content["check"]
     (run / "config.json").write_text(json.dumps(content))
     assert RunFolder.open(run).config() == CONFIG
-
-
-def test_the_newest_and_the_best_of_each_seed_are_kept_of_equals_the_newest():
-    scores = {
-        0: {3: 5.0, 5: 0.0},
-        2: {3: 5.0, 5: 9.0},
-        4: {3: 1.0, 5: float("-inf")},
-        6: {3: 1.0, 5: float("-inf")},
-        8: {3: 1.0, 5: float("-inf")},
-    }
-    assert kept_updates(scores, 1) == {2, 8}
-    assert kept_updates(scores, 2) == {2, 6, 8}
-    assert (best_update(scores, 3), best_update(scores, 5)) == (2, 2)
-    del scores[2]
-    assert (best_update(scores, 3), best_update(scores, 5)) == (0, 0)
-    assert best_update({4: {5: float("-inf")}, 6: {5: float("-inf")}}, 5) == 6
-    assert best_update(scores, 7) is None
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["beside the new one", "alone"])

@@ -31,10 +31,8 @@ from marsrl.devices.distributed import from_first
 from marsrl.errors import UserError, reason
 from marsrl.files import TEMPORARY, remove, remove_leftovers, sync
 from marsrl.runs.records import DamagedError, Row, from_file, to_file
+from marsrl.runs.scores import Scores, kept_updates
 from marsrl.types import PyTree, leaf_name
-
-Scores = dict[int, dict[int, float]]
-"""Update -> seed -> evaluation return, of the checkpoints that were evaluated; ascending."""
 
 _CHECKSUMS = "checksums.json"
 _STATE = "default"  # orbax's own part
@@ -323,22 +321,6 @@ class CheckpointWriter(Checkpoints):
         remove(doomed)
         path.rename(doomed)  # at once, and what follows takes time
         remove(doomed)
-
-
-def kept_updates(scores: Scores, keep: int) -> set[int]:
-    """Which of these checkpoints are kept: the newest, and the best of each seed."""
-    seeds = {seed for of_seeds in scores.values() for seed in of_seeds}
-    best = {best_update(scores, seed) for seed in seeds}
-    return {*sorted(scores)[-keep:], *(update for update in best if update is not None)}
-
-
-def best_update(scores: Scores, seed: int) -> int | None:
-    """The update of a seed's best evaluation, of equally good ones the newest; None if it has none.
-
-    An evaluation that is not finite counts as the worst.
-    """
-    known = [update for update, of_seeds in scores.items() if seed in of_seeds]
-    return max(known, key=lambda update: (scores[update][seed], update), default=None)
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -27,8 +27,9 @@ from marsrl.runs.folder import resume_command
 from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor
 from marsrl.runs.records import Row
-from marsrl.runs.signals import Signals, noted
+from marsrl.runs.signals import Signals
 from marsrl.runs.transfer import started_from
+from marsrl.system import signals_noted
 
 SECONDS_PER_CALL = 1.0
 """Longer calls of the program gain nothing, and delay the progress bar and an interruption."""
@@ -57,7 +58,7 @@ class Loop:
     def go(self) -> list[Result]:
         """Trains to the end, scores the last and the best parameters, writes the final status."""
         try:
-            with noted(self.signals.note):
+            with signals_noted(self.signals.note):
                 update, state, waiting = self._restore()
                 self._write_status("running")
                 self._score(self._train(update, state, waiting))

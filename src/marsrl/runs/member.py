@@ -18,11 +18,12 @@ from marsrl.learner.algorithm import TrainState
 from marsrl.learner.metrics import Metrics
 from marsrl.learner.networks import Weights
 from marsrl.runs import actors, pending
-from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter, best_update
+from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter
 from marsrl.runs.folder import METRICS, RunFolder, resume_command
 from marsrl.runs.lock import Lock
 from marsrl.runs.monitor import Monitor
 from marsrl.runs.records import Row
+from marsrl.runs.scores import best_update
 from marsrl.system import peak_memory_mb
 from marsrl.types import EnvSpec, PyTree
 

@@ -25,9 +25,10 @@ from marsrl.learner.algorithm import networks_of
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
 from marsrl.runs import actors
-from marsrl.runs.checkpoint import CheckpointError, Checkpoints, Scores, best_update
+from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import CONFIG, RunFolder, check_not_passed
 from marsrl.runs.lock import writer_of
+from marsrl.runs.scores import Scores, best_seed, named_update
 from marsrl.trust import check_trusted
 from marsrl.types import Array, Key, Observation, TimeStep
 
@@ -216,10 +217,11 @@ def _restore(
         scores = {u: {int(s): x for s, x in of_seeds.items()} for u, of_seeds in scores}
         if not scores:
             raise UserError(f"{folder.path} holds no evaluated checkpoint yet")
-        mine = _best_seed(scores, config.seeds) if seed is None else seed
-        update = _find(checkpoint, scores, saved, mine, config.steps_per_update)
+        mine = best_seed(scores, config.seeds) if seed is None else seed
+        steps = config.steps_per_update
+        update = named_update(checkpoint, scores, saved, mine, steps, folder.path)
         if checkpoint == "best":
-            _tell_if_better(folder, scores, mine, update, config.steps_per_update)
+            _tell_if_better(folder, scores, mine, update, steps)
         try:
             content = checkpoints.file(update, actors.FILE)
             if content is None:
@@ -239,33 +241,6 @@ def _known(checkpoints: Checkpoints, refused: set[int]) -> tuple[list[int], list
     """The updates that have a checkpoint, and the scores of those that were evaluated."""
     scores = [(u, x) for u, x in checkpoints.scores().items() if u not in refused]
     return [u for u in checkpoints.complete() if u not in refused], scores
-
-
-def _best_seed(scores: Scores, seeds: tuple[int, ...]) -> int:
-    """The seed whose best evaluation is the best of all."""
-
-    def score(seed: int) -> float:
-        update = best_update(scores, seed)
-        return -math.inf if update is None else scores[update][seed]
-
-    return max(seeds, key=score)
-
-
-def _find(
-    checkpoint: str, scores: Scores, saved: list[int], seed: int, steps_per_update: int
-) -> int:
-    """The update that "best", "latest" or a number of steps means."""
-    steps = [update * steps_per_update for update in saved]
-    if checkpoint == "latest":
-        return saved[-1]
-    if checkpoint == "best" and (best := best_update(scores, seed)) is not None:
-        return best
-    if checkpoint.isdecimal() and int(checkpoint) in steps:
-        return int(checkpoint) // steps_per_update
-    raise UserError(
-        f"no checkpoint {checkpoint!r}; expected best, latest or one of "
-        f"{', '.join(map(str, steps))}"
-    )
 
 
 def _tell_if_better(

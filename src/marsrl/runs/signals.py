@@ -2,38 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-
-_ASKED = (signal.SIGTERM, signal.SIGINT)
-
-
-@contextmanager
-def noted(note: Callable[[int], None]) -> Iterator[None]:
-    """Has the two signals call `note` inside the context; a second one ends the process at once.
-
-    Nothing is caught outside the main thread, where Python allows no handlers.
-    """
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        note(number)
-        for name in _ASKED:
-            signal.signal(name, signal.SIG_DFL)
-
-    main = threading.current_thread() is threading.main_thread()
-    before = {name: signal.signal(name, handle) for name in _ASKED if main}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 class Signals:

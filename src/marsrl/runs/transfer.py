@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from marsrl.config import Config
-from marsrl.errors import UserError, near_misses, shown
+from marsrl.errors import UserError, near_misses
 from marsrl.learner.groups import Groups, groups_of
 from marsrl.learner.networks import ActorCritic
-from marsrl.runs.checkpoint import Checkpoints, best_update
+from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.scores import best_seed, named_update
 from marsrl.types import EnvSpec, leaf_name
 
 _OF_AGENTS = ("agent_id", "params/log_std")
@@ -63,18 +64,15 @@ def read_source(name: str) -> Source:
         raise UserError(f"{run} has no seed {seed}{near_misses(seed, seeds)}")
     if not scores:
         raise UserError(f"{run} holds no evaluated checkpoint")
-    best = {s: best_update(scores, s) for s in config.seeds}
-    known = {s: scores[u][s] for s, u in best.items() if u is not None}
-    mine = int(seed) if seed is not None else max(known, key=lambda s: known[s])
-    there = {u * config.steps_per_update: u for u in checkpoints.complete()}
-    named = {"best": best[mine], "latest": max(there.values())}
-    named |= {str(step): update for step, update in there.items()}
-    update = named.get(checkpoint or "best")
-    if update is None:
-        raise UserError(
-            f"{run} has no checkpoint {shown(checkpoint or 'best')} of seed {mine}; expected "
-            f"{', '.join(name for name, u in named.items() if u is not None)}"
-        )
+    mine = best_seed(scores, config.seeds) if seed is None else int(seed)
+    update = named_update(
+        checkpoint or "best",
+        scores,
+        checkpoints.complete(),
+        mine,
+        config.steps_per_update,
+        Path(run),
+    )
     index = config.seeds.index(mine)
     weights = checkpoints.part(update, ("learner", "weights"))
     leaves = {name: leaf[index] for name, leaf in weights.items()}

@@ -18,7 +18,7 @@ from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, places
 from marsrl.envs.tasks import family_of
 from marsrl.errors import Interrupted, UserError, command
-from marsrl.runs.signals import noted
+from marsrl.system import signals_noted
 from marsrl.tune.plan import Study, Tuning
 from marsrl.tune.scores import WORST, Measured, Score, combine, measure, num_steps
 from marsrl.tune.studies import Begun, Counts, Studies
@@ -239,7 +239,7 @@ def _signals(folder: Path) -> Iterator[threading.Event]:
         received.append(number)
         stop.set()
 
-    with noted(note):
+    with signals_noted(note):
         yield stop
         if received:
             raise Interrupted(f"stopped; go on with: {command('tune', folder)}", received[0])
