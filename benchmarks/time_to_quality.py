@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
+from matplotlib.ticker import LogLocator
 
 from marsrl.config import Config
 from marsrl.errors import UserError, near_misses
@@ -239,6 +240,7 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     figures.dress(ax, "Seconds until the last 100 episodes return enough")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))  # labels of more touch each other
     ax.xaxis.set_minor_formatter("{x:g}")
     ax.set_xlabel("seconds from typing the command")
     labels = [f"{GOALS[task].ours.task}: {x['level']:.3g}" for task, x in results.items()]
