@@ -1,8 +1,9 @@
-"""A run folder with plausible rows, to be bent before it is written."""
+"""A run folder with plausible rows, to be bent before it is written, and who hears of a run."""
 
 import json
 
 from marsrl.config import Config
+from marsrl.runs.monitor import Silent
 
 SEEDS = (0, 1, 2)
 EVAL_STEPS = (0, 500, 1000)
@@ -73,3 +74,13 @@ class Writer:
         lines = [json.dumps(row) + "\n" for row in self.rows]
         (self.path / "metrics.jsonl").write_text("".join(lines))
         return self.path
+
+
+class Listener(Silent):
+    """Keeps what a run says."""
+
+    def __init__(self):
+        self.said = []
+
+    def message(self, text):
+        self.said.append(text)

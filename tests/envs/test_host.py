@@ -34,10 +34,10 @@ from marsrl.learner.evaluate import play, random_policy
 from marsrl.learner.program import Program
 from marsrl.runs.checkpoint import CheckpointWriter
 from marsrl.runs.commands import Evaluate
-from marsrl.runs.monitor import Silent
 from marsrl.runs.render import render
 from marsrl.runs.runner import resume, train
 from marsrl.takeaway.recorded import BATCH, record
+from run_folders import Listener
 
 CLIMB = "pettingzoo:host_games:Climb"
 COUNTING = "pettingzoo:host_games:Counting"
@@ -525,21 +525,13 @@ def test_a_seed_that_has_diverged_does_not_disturb_the_others(program):
 
 def test_a_run_goes_on_beyond_its_end(run, tmp_path):
     path = shutil.copytree(run, tmp_path / "run")
-    heard = Hearing()
+    heard = Listener()
     resume(path, heard, trust=True, total_steps=192)
     expected = "the environments of pettingzoo:host_games:Climb could not be saved"
-    assert any(message.startswith(expected) for message in heard.messages)
+    assert any(message.startswith(expected) for message in heard.said)
     before, after = ([row for row in rows(p) if row["kind"] == "train"] for p in (run, path))
     assert after[: len(before)] == before
     assert after[-1]["step"] == 192
-
-
-class Hearing(Silent):
-    def __init__(self):
-        self.messages = []
-
-    def message(self, text):
-        self.messages.append(text)
 
 
 def _numbers(tree):

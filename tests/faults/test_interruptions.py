@@ -22,21 +22,11 @@ from marsrl.errors import Interrupted, UserError
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.lock import Lock
-from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train
 from marsrl.runs.signals import Signals
 from marsrl.system import signals_noted
-
-
-class Listener(Silent):
-    """Keeps what a run says."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.said.append(text)
+from run_folders import Listener
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -21,18 +21,11 @@ from marsrl.runs.folder import EPISODE, RunFolder
 from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train
+from run_folders import Listener
 
 CONFIG = dataclasses.replace(record.CONFIG, anneal_lr=True, keep_checkpoints=9)
 ENV = record.ENV
 STEPS = CONFIG.num_updates * CONFIG.steps_per_update
-
-
-class Listening(Silent):
-    def __init__(self):
-        self.heard = []
-
-    def message(self, text):
-        self.heard.append(text)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -169,7 +162,7 @@ def test_pictures_are_set_aside_with_what_they_show(source, tmp_path):
 
 
 def test_a_run_starts_from_a_seed_of_another(source, tmp_path):
-    listening = Listening()
+    listening = Listener()
     config = dataclasses.replace(CONFIG, seeds=(8, 9), init_from=f"{source}:5@latest")
     train(config, tmp_path / "run", listening, ENV)
     checkpoints = Checkpoints(source / "checkpoints")
@@ -177,20 +170,20 @@ def test_a_run_starts_from_a_seed_of_another(source, tmp_path):
     index = CONFIG.seeds.index(5)
     for name, leaf in first_weights(tmp_path / "run").items():
         np.testing.assert_array_equal(leaf, np.stack([theirs[name][index]] * 2), err_msg=name)
-    (said,) = [text for text in listening.heard if "starts from" in text]
+    (said,) = [text for text in listening.said if "starts from" in text]
     assert f"starts from seed 5 of {source}, step {STEPS:,}: " in said
     assert "fresh" not in said
     assert RunFolder(tmp_path / "run").config().init_from == f"{source}:5@latest"
 
 
 def test_another_task_takes_what_fits_and_says_what_does_not(source, tmp_path):
-    listening, larger = Listening(), Scripted(num_agents=ENV.num_agents + 1)
+    listening, larger = Listener(), Scripted(num_agents=ENV.num_agents + 1)
     config = dataclasses.replace(CONFIG, seeds=(5,), init_from=str(source))
     train(config, tmp_path / "run", listening, larger)
     mine, theirs = first_weights(tmp_path / "run"), first_weights(source)
     (ids,) = [name for name in mine if name.endswith("agent_id")]
     assert mine[ids].shape[1] == theirs[ids].shape[1] + 1
-    (said,) = [text for text in listening.heard if "starts from" in text]
+    (said,) = [text for text in listening.said if "starts from" in text]
     assert f"{ids} (but for {ENV.num_agents} agents)" in said
     assert "head/kernel" not in said.partition("fresh")[2].partition("critic")[0]
 

@@ -30,6 +30,7 @@ from marsrl.runs.folder import RunFolder
 from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train, train_together
+from run_folders import Listener
 
 CONFIG = dataclasses.replace(
     record.CONFIG, total_steps=6 * 32, num_evaluations=6, keep_checkpoints=2
@@ -271,9 +272,11 @@ def test_one_environment_and_one_agent(tmp_path):
 def test_a_run_that_does_not_fit_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(program_module, "free_memory", lambda mesh: 1000)
     monkeypatch.setattr(runner, "Program", Program)  # one that has yet to ask for memory
+    told = Listener()
     with pytest.raises(UserError, match="lower num_envs"):
-        train(CONFIG, tmp_path / "large", env=ENV)
+        train(CONFIG, tmp_path / "large", told, ENV)
     assert list(tmp_path.iterdir()) == []
+    assert told.said == ["mars on passed:Scripted, seeds 3, 5"]  # before it was compiled
 
 
 def assert_close(mine: list[dict], theirs: list[dict]):

@@ -34,6 +34,7 @@ def watched(file, rows, config=CONFIG, **settings):
     monitor = ConsoleMonitor(PlainConsole(file=file, **settings))
     monitor.start(config, 0)
     monitor.progress(1_000, [])
+    monitor.progress(2_000, [])
     monitor.progress(2_048_000, rows)
     monitor.stop()
     return file.getvalue()
@@ -41,7 +42,7 @@ def watched(file, rows, config=CONFIG, **settings):
 
 def test_a_pipe_gets_a_line_per_report():
     first, second = watched(io.StringIO(), [row(1.5), row(-2.0)]).splitlines()
-    assert first == "mars on paxmen/4ag, seeds 0, 1"
+    assert first == "    1,000 of 2,502,400 steps"
     assert second == (
         "2,048,000 of 2,502,400 steps | 123,457 steps/s | return 1.50 -2.00 | entropy 0.123 | "
         "kl 0.123 | dead 0.123 | corrective 0.123 | collapsed 0.123 | ratio 0.50 to 1.50"

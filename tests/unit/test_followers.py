@@ -14,9 +14,9 @@ from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.followers import MEMORY, NAMES, choose, following, scalars
-from marsrl.runs.monitor import Silent
 from marsrl.runs.records import to_line
 from marsrl.runs.runner import resume, train
+from run_folders import Listener
 
 CONFIG = Config(seeds=(0, 3), total_steps=100_000)
 NOW = [(kind, 10 * i) for i in range(7) for kind in ("train", "eval")]
@@ -350,14 +350,6 @@ def test_no_followers_leave_no_trace(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-class Console(Silent):
-    def __init__(self):
-        self.said = []
-
-    def message(self, text):
-        self.said.append(text)
-
-
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
     """A run that a follower of its own ended after its second evaluation, and went on."""
@@ -376,7 +368,7 @@ def interrupted(tmp_path_factory):
     with pytest.raises(KeyboardInterrupt):
         train(config, run, env=Scripted(), followers=["csv", mine])
     RunFolder(run).append([row("train", 10**6, 0)])  # what a resume takes back
-    console = Console()
+    console = Listener()
     resume(run, console, env=Scripted())
     return run, console.said
 

@@ -55,34 +55,38 @@ class Silent:
 
 
 class ConsoleMonitor:
-    """A bar of two lines on a terminal; elsewhere one line per report, however long."""
+    """A bar of two lines on a terminal; elsewhere one line per report, however long.
+
+    There too the first step of all is worth a line, since the first report may be minutes away.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._is_live = console.is_interactive and console.file.isatty()  # not FORCE_COLOR alone
         self._bar = _Bar(console=console, refresh_per_second=4)
         self._total = 0
+        self._is_moving = False
         self._task: Any = None
 
     def start(self, config: Config, step: int) -> None:
-        """Says what is trained, and shows the bar."""
+        """Shows the bar."""
         self._total = config.num_updates * config.steps_per_update
-        seeds = ", ".join(map(str, config.seeds))
-        self.message(f"{config.objective} on {config.task}, seeds {seeds}")
+        self._is_moving = False
         if self._is_live:
             self._task = self._bar.add_task("", total=self._total, completed=step, rows=[])
             self._bar.start()
 
     def progress(self, step: int, rows: list[Row]) -> None:
-        """Moves the bar, or prints the rows as a line."""
+        """Moves the bar, or prints a line."""
         if self._is_live:
             self._bar.update(self._task, completed=step)
             if rows:
                 self._bar.update(self._task, rows=rows)
-        elif rows:
+        elif rows or not self._is_moving:
             width = len(f"{self._total:,}")
             place = f"{step:>{width},} of {self._total:,} steps"
-            self.message(" | ".join([place, _rate(rows), *_details(rows)]))
+            self.message(" | ".join([place, *([_rate(rows), *_details(rows)] if rows else [])]))
+        self._is_moving = True
 
     def message(self, text: str) -> None:
         """Prints a line, above the bar."""

@@ -104,7 +104,7 @@ def train_together(
         )
         started_from(first, program.env.spec, shapes)  # so that what cannot be taken is refused now
     monitor = _monitor(monitor)
-    seconds = _compile(program, monitor)
+    seconds = _compile(program, configs, monitor)
     with contextlib.ExitStack() as stack:
         locks = []
         for config, folder in zip(configs, folders, strict=True):
@@ -168,7 +168,7 @@ def resume(
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
-        seconds = _compile(program, monitor)
+        seconds = _compile(program, [config], monitor)
         if restart and (aside := from_first(lambda: str(folder.set_aside() or ""))):
             monitor.message(f"begins anew; what was there is now in {aside}")
         (result,) = _run(program, [config], [path], monitor, seconds, [lock], followers)
@@ -245,12 +245,19 @@ def _environment(config: Config, env: Environment | None) -> Environment:
     return env
 
 
-def _compile(program: Program, monitor: Monitor) -> float:
-    """Compiles, says how much memory the run needs, and returns the seconds that it took."""
+def _compile(program: Program, configs: Sequence[Config], monitor: Monitor) -> float:
+    """Says what is to be trained, compiles it, and returns the seconds that it took."""
+    for config in configs:
+        seeds = ", ".join(map(str, config.seeds))
+        monitor.message(f"{config.objective} on {config.task}, seeds {seeds}")
     started = time.perf_counter()
     memory = program.compile()
-    monitor.message(f"needs {memory / 1e6:,.0f} MB on each device, besides what is loaded now")
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    monitor.message(
+        f"compiled in {seconds:.1f} s; needs {memory / 1e6:,.0f} MB on each device, besides what "
+        "is loaded now"
+    )
+    return seconds
 
 
 def _agree(path: Path, config: Config) -> None:
