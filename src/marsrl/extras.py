@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from marsrl.errors import UserError
@@ -27,9 +28,17 @@ def require(module: str, extra: str) -> ModuleType:
         with quiet():
             return import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name} is not installed; type: pip install 'marsrl[{extra}]'"
-        ) from error
+        raise _missing(str(error.name), extra) from error
+
+
+def check_installed(module: str, extra: str) -> None:
+    """Refuses, like `require`, a library that is not installed; it is not imported."""
+    if find_spec(module) is None:
+        raise _missing(module, extra)
+
+
+def _missing(module: str, extra: str) -> UserError:
+    return UserError(f"{module} is not installed; type: pip install 'marsrl[{extra}]'")
 
 
 @contextmanager

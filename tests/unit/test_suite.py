@@ -2,9 +2,11 @@ import tomllib
 
 import pytest
 
+from marsrl import extras
+from marsrl.bench.commands import Run
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.config import Config
-from marsrl.envs.tasks import FAMILIES, TASKS, Bounds, family_of
+from marsrl.envs.tasks import FAMILIES, TASKS, Bounds, family_of, library_of
 from marsrl.errors import UserError
 from marsrl.presets import preset
 
@@ -423,3 +425,23 @@ def test_an_installed_task_must_be_installed_where_a_suite_is_named():
     suite.check(make=False, names=False)
     with pytest.raises(UserError, match="unknown task 'levers/long'"):
         suite.check()
+
+
+# --- what a suite's tasks need ------------------------------------------------------------------
+
+
+def test_the_library_of_a_task():
+    libraries = {family: library_of(f"{family}/task") for family in FAMILIES}
+    ours = {"paxmen": None, "aerojax": None}
+    jumanji = dict.fromkeys(("rware", "lbf", "connector"), "jumanji")
+    assert libraries == ours | jumanji | dict.fromkeys(("mpe", "smax", "mabrax"), "jaxmarl")
+    assert library_of("jaxmarl:MPE_simple_tag_v3") == "jaxmarl"
+    assert [library_of(name) for name in ("smax:make", "levers:make", "other/task")] == [None] * 3
+
+
+def test_a_library_that_is_not_here_is_named_once_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    store = tmp_path / "store"
+    with pytest.raises(UserError, match=r"^jumanji is not installed; .*'marsrl\[jumanji\]'$"):
+        Run(suite="nano", store=store)()
+    assert not store.exists()

@@ -43,9 +43,9 @@ from marsrl.bench.sources import check_sources, is_outdated, set_aside
 from marsrl.bench.suite import Suite, read_suite, select_tasks
 from marsrl.commandline import Flag
 from marsrl.console import PlainConsole
-from marsrl.envs.tasks import TASKS
+from marsrl.envs.tasks import TASKS, library_of
 from marsrl.errors import UserError, check_choice, check_number, command, shown
-from marsrl.extras import require
+from marsrl.extras import check_installed, require
 from marsrl.files import write_beside
 from marsrl.objectives import OBJECTIVES
 from marsrl.reading import read_json
@@ -166,6 +166,10 @@ class Run:
         check_version(every)
         anew = {job for job in every if any(is_outdated(job, here, x) for x in self._meant(job))}
         jobs = self._mine(every, suite)
+        if self.ray is None:  # or else each job would fail by itself
+            todo = [job.config.task for job in jobs if not has_ended(job)]
+            for library in filter(None, dict.fromkeys(map(library_of, todo))):
+                check_installed(library, library)
         check_sources([x for x in every if x not in anew], here)
         if not self.mixed and any(job in anew or not has_ended(job) for job in jobs):
             stays = set(every) - (anew & set(jobs))

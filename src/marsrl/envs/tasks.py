@@ -236,6 +236,18 @@ TASKS: dict[str, Task] = {
 """The benchmark's tasks by name, "family/task"."""
 
 
+def library_of(task: str) -> str | None:
+    """The library that a task is from and needs installed, as the extra of its name does.
+
+    None for those of this package and those of other people.
+    """
+    if task.startswith("jaxmarl:"):
+        return "jaxmarl"
+    family = FAMILIES.get(family_of(task))
+    module = family.factory.partition(":")[0] if family else ""
+    return module.partition("adapters.")[2] or None
+
+
 def family_of(task: str) -> str:
     """The family of a task, also of one outside the benchmark, whose name alone is looked at.
 
