@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marsrl.config import Config
+    from marsrl.devices.startup import configure_jax
     from marsrl.envs.check import check_env
     from marsrl.envs.registry import make
     from marsrl.presets import preset
@@ -27,6 +28,7 @@ __all__ = [
     "Result",
     "TimeStep",
     "check_env",
+    "configure_jax",
     "load_policy",
     "make",
     "preset",
@@ -36,6 +38,7 @@ __all__ = [
 
 _HOMES = {
     "marsrl.config": ("Config",),
+    "marsrl.devices.startup": ("configure_jax",),
     "marsrl.envs.check": ("check_env",),
     "marsrl.envs.registry": ("make",),
     "marsrl.runs.policy": ("Policy", "load_policy"),

@@ -20,6 +20,7 @@ import marsrl
 from compiled import once, program
 from environments import Furnished, Scripted
 from faults import record
+from marsrl.devices import startup
 from marsrl.errors import UserError
 from marsrl.learner import program as program_module
 from marsrl.learner.program import FINAL_BATCHES, Program
@@ -272,8 +273,12 @@ def test_one_environment_and_one_agent(tmp_path):
 def test_a_run_that_does_not_fit_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(program_module, "free_memory", lambda mesh: 1000)
     monkeypatch.setattr(runner, "Program", Program)  # one that has yet to ask for memory
+    monkeypatch.setattr(startup, "num_cores", lambda: 2)
     told = Listener()
-    with pytest.raises(UserError, match="lower num_envs"):
+    with (
+        pytest.warns(UserWarning, match="one of 2 cores: call marsrl.configure_jax"),
+        pytest.raises(UserError, match="lower num_envs"),
+    ):
         train(CONFIG, tmp_path / "large", told, ENV)
     assert list(tmp_path.iterdir()) == []
     assert told.said == ["mars on passed:Scripted, seeds 3, 5"]  # before it was compiled

@@ -9,11 +9,24 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from marsrl.config import Layout
+from marsrl.errors import UserError
 from marsrl.system import num_cores
 
 
 def configure_jax(cores: int | None = None) -> None:
-    """One device per core, or for so many; and compiled programs kept between starts."""
+    """Lets JAX use every CPU core, and keep compiled programs between starts, as the commands do.
+
+    In Python call it first, as `marsrl.configure_jax()`: without it JAX has one CPU device, on
+    which seeds wait for each other, and compiles all programs anew at each start. Programs are kept
+    in `~/.cache/marsrl`, or in the folder `$MARSRL_CACHE`.
+
+    Args:
+        cores: not more devices than this; default: `marsrl.system.num_cores`.
+
+    Raises:
+        UserError: JAX is in use already, with another number of devices.
+    """
     import jax
 
     use_cpu_cores(cores)
@@ -33,11 +46,36 @@ def use_cpu_cores(most: int | None = None) -> None:
 
     Args:
         most: not more devices than this; default: `marsrl.system.num_cores`.
+
+    Raises:
+        UserError: JAX is in use already, with another number of devices.
     """
     import jax
 
     cores = num_cores() if most is None else min(most, num_cores())
-    jax.config.update("jax_num_cpu_devices", cores)
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError as error:
+        there = len(jax.devices("cpu"))
+        if there != cores:
+            raise UserError(
+                f"JAX is in use already, with {there} CPU devices, so it cannot have {cores}: call "
+                "configure_jax before anything is computed; in a notebook, restart it"
+            ) from error
+
+
+def warn_of_idle_cores(layout: Layout) -> None:
+    """Warns where JAX has one CPU device, and a training could be spread over more cores."""
+    import jax
+
+    cores = num_cores()
+    usable = max(size for size in layout.shapes if size <= cores)
+    if layout.devices is None and usable > 1 and [d.platform for d in jax.devices()] == ["cpu"]:
+        warnings.warn(
+            f"trains on one of {cores} cores: call marsrl.configure_jax() before JAX is used, or "
+            "say devices = 1",
+            stacklevel=4,  # where train, or resume, was called
+        )
 
 
 @functools.cache  # once, however many commands a process runs

@@ -62,6 +62,7 @@ class Program:
     Attributes:
         config: the run's, or the first one's.
         env: the environment, unbatched.
+        layout: what may be spread over devices.
         algorithm: of one seed, with a device's share of its environments.
     """
 
@@ -94,6 +95,7 @@ class Program:
         layout = dataclasses.replace(config.layout, num_seeds=len(seeds))
         if self.algorithm.env.on_host:
             layout = dataclasses.replace(layout, devices=_one_device(config))
+        self.layout = layout
         self._mesh = mesh = make_mesh(layout)
         self._seeds = put(mesh, np.asarray(seeds, np.uint32), SEEDS)
         self._index = put(mesh, np.arange(config.num_envs), ENVS)

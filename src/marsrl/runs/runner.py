@@ -16,6 +16,7 @@ import numpy as np
 from marsrl.config import Config
 from marsrl.devices.distributed import agree, from_first, is_first
 from marsrl.devices.sharding import fit_devices
+from marsrl.devices.startup import warn_of_idle_cores
 from marsrl.envs.base import Environment
 from marsrl.envs.check import check_interface
 from marsrl.envs.flat import flat
@@ -104,6 +105,7 @@ def train_together(
         )
         started_from(first, program.env.spec, shapes)  # so that what cannot be taken is refused now
     monitor = _monitor(monitor)
+    warn_of_idle_cores(program.layout)
     seconds = _compile(program, configs, monitor)
     with contextlib.ExitStack() as stack:
         locks = []
@@ -168,6 +170,7 @@ def resume(
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
         program = Program(fit_devices(config), _environment(config, env), objective)
+        warn_of_idle_cores(program.layout)
         seconds = _compile(program, [config], monitor)
         if restart and (aside := from_first(lambda: str(folder.set_aside() or ""))):
             monitor.message(f"begins anew; what was there is now in {aside}")
