@@ -99,15 +99,19 @@ def die_with(parent: int) -> None:
         sys.exit(f"marsrl: process {parent}, which started this one, is gone")
 
 
-def flock(descriptor: int) -> bool:
+def flock(descriptor: int, shared: bool = False) -> bool:
     """Locks an open file until it, and its copies in child processes, are closed.
+
+    Args:
+        descriptor: of the file.
+        shared: whether others may have it too, if they share it.
 
     Returns:
         False if another process has it. True also where there are no such locks.
     """
     try:
         fcntl = importlib.import_module("fcntl")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except (ImportError, OSError):

@@ -11,7 +11,7 @@ import pytest
 
 from marsrl.errors import UserError
 from marsrl.runs import lock
-from marsrl.runs.lock import GONE_AFTER, NAME, Lock, writer_of
+from marsrl.runs.lock import GONE_AFTER, NAME, Lock, is_held, writer_of
 
 ME = f"process {os.getpid()} on {socket.gethostname()}"
 
@@ -27,7 +27,7 @@ def held(tmp_path):
 @pytest.fixture
 def without_flock(monkeypatch):
     """A file system where locks do nothing, as some of NFS's."""
-    monkeypatch.setattr(lock, "flock", lambda descriptor: True)
+    monkeypatch.setattr(lock, "flock", lambda *_, **__: True)
 
 
 def name_holder(folder, **values):
@@ -124,3 +124,38 @@ def test_a_damaged_lock_holds_nothing(content, tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         Lock(tmp_path / "gone").take()
+
+
+def test_a_look_changes_nothing(tmp_path):
+    path = name_holder(tmp_path, pid=ended_process())
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+    assert not is_held(path)
+    assert not is_held(tmp_path / "none")
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    with Lock(tmp_path):
+        assert is_held(path)
+    assert not path.exists()
+
+
+def test_what_a_child_still_holds_is_held(tmp_path):
+    path = name_holder(tmp_path, pid=ended_process())
+    with path.open("rb") as file:
+        assert lock.flock(file.fileno())
+        child = subprocess.Popen(["sleep", "60"], pass_fds=[file.fileno()])
+    try:
+        assert is_held(path)
+        with pytest.raises(UserError, match="is being written"):
+            Lock(tmp_path).take()
+    finally:
+        child.kill()
+        child.wait()
+    assert not is_held(path)
+
+
+def test_who_takes_a_lock_waits_for_a_look(tmp_path, monkeypatch):
+    path = name_holder(tmp_path, pid=ended_process())
+    with path.open("rb") as look:
+        assert lock.flock(look.fileno(), shared=True)
+        monkeypatch.setattr(lock.time, "sleep", lambda seconds: look.close())
+        with Lock(tmp_path):
+            assert is_held(path)

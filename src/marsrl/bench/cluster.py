@@ -19,9 +19,10 @@ from marsrl.bench.process import on_gpu
 from marsrl.config import Config
 from marsrl.errors import UserError, reason
 from marsrl.extras import require
+from marsrl.runs.lock import GONE_AFTER, TOUCH_EVERY
 
 _NODE_LOSSES = 3  # of one job, before it counts as failed
-_PATIENCE = 120.0  # seconds until the lock of a lost node is gone, also on network file systems
+_PATIENCE = GONE_AFTER + TOUCH_EVERY  # seconds until the lock of a lost node counts as gone
 
 
 def run_ray(

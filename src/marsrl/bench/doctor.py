@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marsrl.bench.damage import faults
-from marsrl.bench.locks import is_locked, store_lock
+from marsrl.bench.locks import store_lock
 from marsrl.bench.plan import Job, plan, store_suite, write_suite
 from marsrl.bench.results import collect, read, write
 from marsrl.errors import UserError
 from marsrl.files import TEMPORARY, remove, write_beside
 from marsrl.runs.folder import METRICS, RunFolder
+from marsrl.runs.lock import is_held
 from marsrl.runs.records import DamagedError, Row, to_line
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def find_faults(store: Path) -> list[Finding]:
         jobs = plan(store_suite(store), store)
     except UserError as error:
         return [_suite_fault(store, error), *_leftovers(store)]
-    found = [fault for job in jobs if not is_locked(job.lock) for fault in _job_faults(job)]
+    found = [fault for job in jobs if not is_held(job.lock) for fault in _job_faults(job)]
     return [*found, *_table_faults(store, sound=not found), *_leftovers(store)]
 
 

@@ -19,14 +19,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from marsrl.bench.locks import FileLock, is_locked
+from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import Job, batches, rival_locks
 from marsrl.bench.process import claim_gpus, places, start_worker
 from marsrl.bench.progress import has_ended
 from marsrl.bench.sources import note_source
 from marsrl.errors import UserError
 from marsrl.files import write_beside
-from marsrl.runs.lock import HeldError
+from marsrl.runs.lock import HeldError, is_held
 
 OTHERS_TRAIN = 3
 """Exit code of a command that has left some of its work to others who are at it."""
@@ -210,7 +210,7 @@ def _outcome(job: Job, code: int, minutes: float, stop: threading.Event) -> Outc
 
 def is_taken(path: Path) -> bool:
     """Whether the job of this lock has begun, or somebody is about to begin it."""
-    return path.with_suffix("").exists() or is_locked(path)
+    return path.with_suffix("").exists() or is_held(path)
 
 
 def _attempt(

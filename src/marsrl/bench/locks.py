@@ -51,16 +51,3 @@ def store_lock(store: Path, patience: float = _PATIENCE) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def is_locked(path: Path) -> bool:
-    """Whether somebody has the lock of this file; only one that is there is looked at."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    try:
-        lock.take()
-    except HeldError:
-        return True
-    lock.release()
-    return False

@@ -138,7 +138,7 @@ def _measure(config: Config) -> dict[str, float]:
         updates.append(seconds)
     first_evaluation, _ = timed(program.evaluate, state.learner.weights.actor)
     evaluation, _ = timed(program.evaluate, state.learner.weights.actor)
-    evaluations = config.num_evaluations + FINAL_BATCHES * len(config.seeds)  # the latter at most
+    evaluations = config.num_evaluations + 2 * FINAL_BATCHES  # of the last parameters and the best
     seconds = init + first_update + first_evaluation + evaluations * evaluation
     seconds += (config.num_updates - 1) * sum(updates) / len(updates)
     return {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}

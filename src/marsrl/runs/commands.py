@@ -199,6 +199,9 @@ class Doctor:
     def __call__(self) -> None:
         """Says what is wrong with a folder, or checks the installation."""
         if self.path is None:
+            if self.repair or self.accept:
+                flag = "--repair" if self.repair else "--accept"
+                raise UserError(f"{flag} is of a folder: expected doctor RUN {flag}")
             self._check_installation()
         else:
             self._check_run(self.path)

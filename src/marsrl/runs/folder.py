@@ -127,9 +127,7 @@ class RunFolder:
             content = from_file(path)
         except DamagedError as error:
             raise UserError(f"{error}{self._way_out()}") from error
-        if not isinstance(content.get("config"), dict):
-            raise UserError(f"{path} is not a run's config: it has no table 'config'")
-        return Config.from_dict(content["config"])
+        return _config_in(path, content)
 
     def accept_config(self) -> None:
         """Takes the configuration as somebody has edited it.
@@ -139,7 +137,7 @@ class RunFolder:
         """
         path = self.path / CONFIG
         content = unchecked(path)
-        config = Config.from_dict(content.get("config", {}))
+        config = _config_in(path, content)
         self._write(CONFIG, content | {"config": config.to_dict(), "hash": config.hash})
 
     def extend(self, config: Config, step: int) -> None:
@@ -262,6 +260,13 @@ class Onlooker(RunFolder):
 
     def clean(self) -> None:
         """Nothing."""
+
+
+def _config_in(path: Path, content: Row) -> Config:
+    """The configuration in a run's config.json."""
+    if not isinstance(content.get("config"), dict):
+        raise UserError(f"{path} is not a run's config: it has no table 'config'")
+    return Config.from_dict(content["config"])
 
 
 def default_folder(name: str) -> Path:

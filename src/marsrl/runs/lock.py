@@ -27,6 +27,8 @@ TOUCH_EVERY = 20.0
 GONE_AFTER = 180.0
 """Seconds without one after which a holder on another host counts as gone."""
 
+_MOMENT = 0.01  # seconds
+
 
 class Holder(NamedTuple):
     """A process that writes a run.
@@ -106,7 +108,7 @@ class Lock:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 inode = os.fstat(descriptor).st_ino
-                held, holder = not flock(descriptor), _holder(self._path)
+                held, holder = not _flock_soon(descriptor), _holder(self._path)
                 if held or (holder and _is_alive(holder, self._path, self._now)):
                     raise self._refusal(holder)
                 if not _is_at(self._path, inode):  # its holder has just removed it
@@ -147,6 +149,32 @@ def writer_of(folder: Path) -> Holder | None:
     """Who writes a run folder now; None if nobody does. Only looks."""
     holder = _holder(folder / NAME)
     return holder if holder and _is_alive(holder, folder / NAME, time.time) else None
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody has the lock that is this file; it is left as it is.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        if not flock(descriptor, shared=True):  # by a child process whose parent is gone, too
+            return True
+        holder = _holder(path)
+        return holder is not None and _is_alive(holder, path, time.time)
+    finally:
+        os.close(descriptor)
+
+
+def _flock_soon(descriptor: int) -> bool:
+    """As `flock`, but waits for a moment, for which `is_held` may have the file."""
+    return any(flock(descriptor) or time.sleep(_MOMENT) for _ in range(3))
 
 
 def _is_alive(holder: Holder, path: Path, now: Callable[[], float]) -> bool:

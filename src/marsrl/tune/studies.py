@@ -12,9 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marsrl.bench.locks import FileLock, is_locked, store_lock
+from marsrl.bench.locks import FileLock, store_lock
 from marsrl.bench.plan import Job
 from marsrl.extras import require
+from marsrl.runs.lock import is_held
 from marsrl.tune import space
 from marsrl.tune.plan import TRIALS, Study, Tuning
 from marsrl.tune.scores import WORST, num_steps
@@ -213,7 +214,7 @@ class Studies:
         """Whether the process that took a trial lives, or one that trains a run of it."""
         place = self._place(study, trial.number)
         locks = [_claim(place), *(job.lock for job in self.jobs(study, trial))]
-        return any(map(is_locked, locks))
+        return any(map(is_held, locks))
 
     def _place(self, study: Study, number: int) -> Path:
         return self._tuning.trial_folder(self._folder, study, number)
