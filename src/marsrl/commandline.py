@@ -50,6 +50,27 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[int] | No
 
 
 @_words.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
+    """Numbers, with a sentence for what is none."""
+    if info.type is not float:
+        return None
+
+    def number(words: list[str]) -> float:
+        try:
+            return float(words[0])
+        except ValueError:
+            raise ValueError(f"{shown(words[0])} is no number, such as 0.2 or 1e-3") from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=number,
+        is_instance=lambda value: isinstance(value, float | int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@_words.primitive_rule
 def _seeds(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[tuple[int, ...]] | None:
     """Lists of whole numbers, which are seeds, also as 0-4."""
     if (get_origin(info.type), get_args(info.type)) != (tuple, (int, ...)):  # or Tuple[int, ...]
@@ -137,7 +158,7 @@ def parse(commands: Any, args: list[str], description: str) -> Any:
     error = io.StringIO()
     with _one_line_boxes(), contextlib.redirect_stderr(error), contextlib.suppress(SystemExit):
         _parsed(commands, args, description)  # again, for a text without line breaks
-    raise UserError(_line_of(error.getvalue(), command))
+    raise UserError(_line_of(error.getvalue(), command, args))
 
 
 def _parsed(commands: Any, args: list[str], description: str) -> Any:
@@ -180,11 +201,15 @@ def _options(kind: Any) -> Iterator[str]:
         if dataclasses.is_dataclass(member):
             hints = get_type_hints(member, include_extras=True)
             for field in dataclasses.fields(member):
-                inner = list(_options(hints[field.name]))
-                yield from inner or [f"--{field.name.replace('_', '-')}"]
+                hint = hints[field.name]
+                notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+                if tyro.conf.Positional not in notes:
+                    given = [name for note in notes if (name := getattr(note, "name", None))]
+                    name = (given or [field.name])[0].replace("_", "-")
+                    yield from list(_options(hint)) or [f"--{name}"]
 
 
-def _line_of(box: str, command: Any) -> str:
+def _line_of(box: str, command: Any, args: list[str]) -> str:
     """What tyro drew as a box, as a line."""
     lines = [re.sub(r"^[\s│]*|[\s│]*$", "", line) for line in box.splitlines()]
     said = [line for line in lines if line and not line.startswith(("╭", "╰"))]
@@ -192,17 +217,33 @@ def _line_of(box: str, command: Any) -> str:
         said = said[2:]
     end = next((i for i, line in enumerate(said) if set(line) <= {"─", "-"}), len(said))
     message = printable(" ".join(said[:end])) or "the command line cannot be read"
-    message = re.sub(r"^Error parsing (\S+): ", r"\1: ", message).replace(_NO_PARSE, "cannot be ")
+    unknown = re.match(r"Unrecognized (?:or misplaced )?options: (.*)", message)
+    word = re.split(r", | |=", unknown[1])[0] if unknown else ""
+    if message.startswith("Missing"):  # perhaps because its name was misspelled
+        word = next((w for w in args if w.startswith("--") and not _is_option(w, command)), "")
+    if word:
+        hint = closest(word, list(_options(command))) if word.startswith("-") else ""
+        return f"{shown(word)} is not understood{hint or '; see --help'}"
+    message = _shorter(message)
     if cannot := re.match(r"(\S+): cannot be .*", message):
         takes = next((line for line in lines if line.startswith(f"{cannot[1]} ")), "")
         message += f", expected {takes or f'what {cannot[1]} takes, see --help'}"
-    message = re.sub(r": no type matching .*<class 'int'>: ", ": ", message)
-    if unknown := re.match(r"Unrecognized (?:or misplaced )?options: (.*)", message):
-        word = re.split(r", | |=", unknown[1])[0]
-        known = list(_options(command))
-        hint = closest(word, known) if word.startswith("-") else ""
-        return f"{shown(word)} is not understood{hint or '; see --help'}"
     return message if len(message) < _LONGEST_LINE else f"{message[:_LONGEST_LINE]}..."
+
+
+def _is_option(word: str, command: Any) -> bool:
+    name = word.partition("=")[0].replace("_", "-")
+    return name in _HELP or name.replace("--no-", "--", 1) in _options(command)
+
+
+def _shorter(message: str) -> str:
+    """One of tyro's messages without what only a programmer needs."""
+    message = re.sub(r"^Error parsing (\S+): ", r"\1: ", message).replace(_NO_PARSE, "cannot be ")
+    message = re.sub(r": no type matching .*<class '(?:int|float)'>: ", ": ", message)
+    message = re.sub(r": no type matching .* from (\[.*?\])\. Got .*", r": cannot be \1", message)
+    message = message.replace("Failed to parse key-value pairs!", "expected pairs of NAME VALUE")
+    positional = re.match(r"Missing value for argument '(?:command\.)?(\w+)'", message)
+    return f"expected {positional[1].upper()}" if positional else message
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Digests of source code: whether what trained something is still the same.
 
-Nothing is imported: files are found by name, and read. Comments and layout do not count.
+Nothing is imported: files are found by name, and read. Comments, docstrings and layout do not
+count.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _TRAINS_NOTHING = {
     "bench", "report", "tune", "takeaway",
     "commands", "cli", "commandline", "console", "__main__", "seeing",
     "settings", "toml", "extras",
-    "followers", "listing", "export",
+    "followers", "listing", "export", "monitor", "doctor", "check",
+    "render", "draw", "film", "palette",
+    "errors", "files", "lock",
 }  # fmt: skip
 """Modules and packages of marsrl that change no number of a run; its configuration is recorded."""
 
@@ -99,12 +102,16 @@ def _digest(files: Iterable[tuple[str, str]]) -> str:
 
 
 def _code(text: str) -> str:
-    """A source without comments and layout, in a form that all versions of Python agree on."""
+    """What a source does, in a form that all versions of Python agree on."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
-    except (tokenize.TokenError, SyntaxError):
+        nodes = list(ast.walk(ast.parse(text)))
+    except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
         return text
+    strings = [x for x in nodes if isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant)]
+    does_nothing = {(x.lineno, x.col_offset) for x in strings}  # docstrings, of values too
     parts, depth, start, lines = [], 0, (1, 0), list(io.StringIO(text))
+    idle = False  # within a statement that is but a string
     for t in tokens:
         if t.type in _OPENS:
             start = start if depth else t.start
@@ -113,7 +120,10 @@ def _code(text: str) -> str:
             depth -= 1
             parts += [] if depth else [_between(lines, start, t.end)]
         elif not depth and t.type not in _NO_CODE:
-            parts.append(_SHAPE.get(t.type, t.string))
+            idle = idle or (t.type == tokenize.STRING and t.start in does_nothing)
+            if not idle:
+                parts.append(_SHAPE.get(t.type, t.string))
+            idle = idle and t.type != tokenize.NEWLINE
     return "".join(parts)
 
 

@@ -187,6 +187,10 @@ def test_an_impossible_edit_is_not_accepted(whole, tmp_path):
     edit(path, gamma=2)
     with pytest.raises(UserError, match="gamma"):
         doctor.accept(path)
+    before = (path / "config.json").write_text(json.dumps({"hash": CONFIG.hash}))
+    with pytest.raises(UserError, match="is not a run's config: it has no table 'config'"):
+        doctor.accept(path)
+    assert (path / "config.json").stat().st_size == before
 
 
 def told(path):

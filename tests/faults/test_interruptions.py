@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import orbax.checkpoint as ocp
 import pytest
@@ -19,6 +21,7 @@ import marsrl
 from faults.record import CONFIG, ENV, STOPPED, Stopper
 from faults.tiny import assert_same_run, copy, digest, rows
 from marsrl.errors import Interrupted, UserError
+from marsrl.runs import loop
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.lock import Lock
@@ -44,6 +47,18 @@ def test_a_signal_saves_the_update_at_hand_and_the_run_goes_on(number, whole, co
     assert load_policy(path, env=ENV).step != STOPPED * CONFIG.steps_per_update  # not evaluated
     resume(path, env=ENV)
     assert_same_run(path, whole, compiled)
+
+
+def test_the_speed_after_a_stop_is_that_of_what_was_trained_since(compiled, tmp_path, monkeypatch):
+    path, clock = tmp_path / "run", itertools.count()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with pytest.raises(Interrupted):
+        train(CONFIG, path, Stopper(signal.SIGTERM), ENV)
+    resume(path, env=ENV)
+    rows = [row for row in RunFolder(path).rows() if row["kind"] == "train"]
+    (after, _) = [row for row in rows if row["step"] == (STOPPED + 1) * CONFIG.steps_per_update]
+    # one update of both seeds in a second, beside the one from before the stop
+    assert after["steps_per_second"] == 2 * CONFIG.steps_per_update
 
 
 def test_a_second_signal_ends_the_process_at_once():

@@ -51,6 +51,8 @@ def test_only_code_counts(folder):
     before = source_digest("mine:f", folder)
     (folder / "mine.py").write_text(MINE.replace("# what", "# other words:") + "\n\n# end\n")
     assert source_digest("mine:f", folder) == before
+    (folder / "mine.py").write_text(f'"""What it is."""\n{MINE}"""What it was."""\n')
+    assert source_digest("mine:f", folder) == before
     (folder / "other.py").write_text("x = 1\n")
     assert source_digest("mine:f", folder) == before
     (folder / "mine.py").write_text(MINE.replace("0.2", "0.3"))

@@ -108,8 +108,7 @@ class Loop:
     def _train(self, update: int, state: TrainState, waiting: list[Metrics]) -> TrainState:
         """The loop over updates; `waiting` are the metrics since the last logged row."""
         config = self.config
-        self._first_step = self.step
-        self._last_logged = self._steps(update - sum(map(pending.num_updates, waiting)))
+        self._first_step = self._last_logged = self.step
         self.monitor.start(config, self.step)
         if update in self.evaluations and not from_first(partial(self._is_evaluated, update)):
             if waiting:  # a signal stopped it here, before this was to be its end
