@@ -88,7 +88,7 @@ class Config:
     chunk_length: int | None = None
     """Steps of back-propagation through time; default: the whole rollout, or 1 if feed-forward."""
     reset_pool: int = 4
-    """Fresh starts that an environment draws at a time; of speed and memory only."""
+    """Fresh starts that an environment draws at a time: a matter of speed and memory."""
     stagger: bool = True
     """Start environments at random points of their first episode, so that phases mix."""
 
@@ -190,7 +190,8 @@ class Config:
             _require(name, value, 0 <= value <= 1, f"from 0 to 1; nearest: {0 if value < 0 else 1}")
         for name in _POSITIVE_IF_ANY:
             value = getattr(self, name)
-            _require(name, value, value is None or value > 0, "greater than 0")
+            nearest = "; nearest: 1" if isinstance(value, int) else ""
+            _require(name, value, value is None or value > 0, f"greater than 0{nearest}")
         self._check_seeds()
         self._check_names()
         self._check_counters()

@@ -51,6 +51,11 @@ def numbered(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
+def unused(path: Path) -> Path:
+    """The path itself, or the first numbered one if something is there."""
+    return numbered(path) if path.exists() else path
+
+
 def check_named(path: Path) -> None:
     """Refuses a place that cannot be written beside and renamed, such as the current folder.
 

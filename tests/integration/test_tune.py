@@ -301,6 +301,7 @@ def test_objectives_of_a_suite_get_equal_effort(suite, monkeypatch, capsys):
             made = found.config(task, study.objective)
             assert {name: getattr(made, name) for name in best.settings} == best.settings
             assert made.width == 16
+    assert found.chosen_of("mars").startswith("marsrl tune: 4 trials of each study")
     printed = capsys.readouterr().out
     assert ": 4 trials each of mars, mappo\n" in printed
     assert "bench run" in printed

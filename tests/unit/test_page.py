@@ -203,6 +203,15 @@ def test_a_settled_interaction_is_part_of_the_verdict():
         assert ("averages over unlike cells" in section) == settled
 
 
+def test_how_settings_were_found_stands_under_them():
+    results = nano_summary().results
+    suite = dataclasses.replace(results.suite, chosen={"mars": "16 trials", "mappo": "by hand"})
+    section = Reader(page_of(results._replace(suite=suite))).sections["settings"]
+    said = [suite.chosen_of(name) or "not said" for name in suite.objectives]
+    assert f"how chosen {' '.join(said)}" in section
+    assert "how chosen" not in page_of(results)
+
+
 def test_a_suite_that_has_not_begun_still_has_a_page():
     status = {(TASK, name, seed): "missing" for name in FACTORIAL for seed in range(3)}
     page = Reader(page_of(make_results(lambda *run: 0.5, (TASK,), status=status)))

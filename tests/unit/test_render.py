@@ -65,6 +65,7 @@ def test_the_return_is_that_of_the_episode(policy, tmp_path):
         ("a.avi", {}, "a name that ends in .gif or .mp4"),
         ("there.gif", {}, "exists"),
         ("a.gif", {"fps": 0}, "fps = 0 must be 1 or greater"),
+        ("a.gif", {"fps": 60}, "fps = 60: a GIF has at most 50; write an .mp4 for more"),
         ("a.gif", {"every": 0}, "every = 0 must be 1 or greater"),
         ("no/such/folder.gif", {}, "no/such is no folder"),
         ("no/such/folder.mp4", {}, "no/such is no folder"),

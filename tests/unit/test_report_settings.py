@@ -3,7 +3,7 @@ import pytest
 
 from bench_results import NANO_TASKS, make_results
 from marsrl.report.benchmark_figures import make_plots
-from marsrl.report.settings import base_objective, chosen, read_settings
+from marsrl.report.settings import base_objective, read_settings
 from marsrl.report.summary import summarize_benchmark
 from marsrl.report.wording import setting_value
 
@@ -40,16 +40,6 @@ def test_a_value_that_tasks_do_not_share_says_where_it_is():
     assert setting_value(steps, "mars") == expected
     assert steps.value("mars", TASKS) is None
     assert steps.value("mars", TASKS[::2]) == 100_000
-
-
-def test_how_settings_were_found_is_read_from_the_suite():
-    file = {"chosen": "by hand", "objective": {"mars": {"chosen": "16 trials"}, "mappo": {}}}
-    assert [chosen(file, name) for name in ("mars", "mappo", "maspo")] == [
-        "16 trials", "by hand", "by hand",
-    ]  # fmt: skip
-    assert chosen({"chosen": {"mars": "grid"}}, "mars") == "grid"
-    assert chosen({"chosen": {"mars": "grid"}}, "mappo") is None
-    assert chosen({}, "mars") is None
 
 
 def test_the_objective_of_a_label(results):

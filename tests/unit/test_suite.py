@@ -16,6 +16,7 @@ tasks = ["paxmen/4ag", "lbf/*"]
 objectives = ["mars", "mappo"]
 seeds = [3, 1]
 seeds_per_job = 1
+chosen = "by hand"
 [settings]
 total_steps = 1000
 width = 16
@@ -93,6 +94,14 @@ def test_a_suite_survives_its_own_file(suite, tmp_path):
     assert Suite.from_dict(suite.to_dict()) == suite
 
 
+def test_how_settings_were_found_is_said_of_all_methods_or_of_each(suite):
+    assert [suite.chosen_of(name) for name in suite.objectives] == ["by hand", "by hand"]
+    methods = ("mars", "mars@wide", "mappo@eps=0.1")
+    words = {"mars": "16 trials", "mars@wide": "wider"}
+    each = Suite("s", ("paxmen/4ag",), methods, (0,), chosen=words)
+    assert [each.chosen_of(name) for name in methods] == ["16 trials", "wider", ""]
+
+
 def test_ids_are_stable_and_know_no_order(suite):
     assert suite.config("paxmen/4ag", "mars").hash == "fd31dd7ac547"
     backwards = Suite(
@@ -131,6 +140,9 @@ REFUSED = [
     ("lbf/10x10-3p-3f", "lbf/10x10-3p", "unknown task 'lbf/10x10-3p' in .*did you mean"),
     ("[family.lbf]", "[familie.lbf]", "unknown key 'familie'; did you mean family"),
     ("[settings]", "family = 3\n[settings]", "mine.toml: .*"),
+    ('chosen = "by hand"', "chosen = 3", "chosen is 3, expected 1 to 500 printable characters"),
+    ('chosen = "by hand"', "chosen = {mras = 'x'}", "unknown objective 'mras' in .*mean mars"),
+    ('chosen = "by hand"', "chosen = {mars = ''}", "chosen.mars is '', expected 1 to 500"),
 ]  # fmt: skip
 
 
@@ -152,7 +164,7 @@ def test_a_wrong_suite_is_refused_by_line_even_if_it_is_inline(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(TOML.partition("[settings]")[0] + 'task = { "paxmen/4ag" = { widht = 1 } }\n')
     with pytest.raises(
-        UserError, match=r"mine.toml, line 7: unknown setting task.paxmen/4ag.widht"
+        UserError, match=r"mine.toml, line 8: unknown setting task.paxmen/4ag.widht"
     ):
         read_suite(path)
 
@@ -433,9 +445,11 @@ def test_an_installed_task_must_be_installed_where_a_suite_is_named():
 def test_the_library_of_a_task():
     libraries = {family: library_of(f"{family}/task") for family in FAMILIES}
     ours = {"paxmen": None, "aerojax": None}
-    jumanji = dict.fromkeys(("rware", "lbf", "connector"), "jumanji")
-    assert libraries == ours | jumanji | dict.fromkeys(("mpe", "smax", "mabrax"), "jaxmarl")
-    assert library_of("jaxmarl:MPE_simple_tag_v3") == "jaxmarl"
+    jumanji = dict.fromkeys(("rware", "lbf", "connector"), ("jumanji",) * 2)
+    assert libraries == ours | jumanji | dict.fromkeys(("mpe", "smax", "mabrax"), ("jaxmarl",) * 2)
+    assert library_of("jaxmarl:MPE_simple_tag_v3") == ("jaxmarl", "jaxmarl")
+    assert library_of("gymnasium:CartPole-v1") == ("gymnasium", "pettingzoo")
+    assert library_of("pettingzoo:mine.py:make") == ("pettingzoo", "pettingzoo")
     assert [library_of(name) for name in ("smax:make", "levers:make", "other/task")] == [None] * 3
 
 

@@ -168,8 +168,8 @@ class Run:
         jobs = self._mine(every, suite)
         if self.ray is None:  # or else each job would fail by itself
             todo = [job.config.task for job in jobs if not has_ended(job)]
-            for library in filter(None, dict.fromkeys(map(library_of, todo))):
-                check_installed(library, library)
+            for needed in filter(None, dict.fromkeys(map(library_of, todo))):
+                check_installed(*needed)
         check_sources([x for x in every if x not in anew], here)
         if not self.mixed and any(job in anew or not has_ended(job) for job in jobs):
             stays = set(every) - (anew & set(jobs))

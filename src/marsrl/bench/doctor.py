@@ -16,7 +16,7 @@ from marsrl.bench.locks import store_lock
 from marsrl.bench.plan import Job, plan, store_suite, write_suite
 from marsrl.bench.results import collect, read, write
 from marsrl.errors import UserError
-from marsrl.files import TEMPORARY, remove, write_beside
+from marsrl.files import TEMPORARY, remove, unused, write_beside
 from marsrl.runs.folder import METRICS, RunFolder
 from marsrl.runs.lock import is_held
 from marsrl.runs.records import DamagedError, Row, to_line
@@ -82,7 +82,7 @@ def _suite_fault(store: Path, error: UserError) -> Finding:
 
     def mend() -> None:
         if path.is_file():
-            path.replace(store / "suite.toml.damaged")
+            path.replace(unused(store / "suite.toml.damaged"))
         write_suite(suite, store)
 
     return Finding(str(error), f"writes {path} anew from runs.json", mend)
@@ -122,13 +122,15 @@ def _twins(job: Job) -> Finding | None:
     if len(first) == len(rows) or folder.log.damaged():
         return None
 
+    aside = unused(job.folder / f"{METRICS}.damaged")
+
     def mend() -> None:
-        write_beside(job.folder / f"{METRICS}.damaged", folder.log.content())
+        write_beside(aside, folder.log.content())
         folder.replace_log(b"".join(map(to_line, first.values())))
 
     count = len(rows) - len(first)
     text = f"{folder.log.path} has {count} row(s) twice, alike but for times"
-    remedy = f"keeps the first of each; the file as it is becomes {METRICS}.damaged"
+    remedy = f"keeps the first of each; the file as it is becomes {aside.name}"
     return Finding(text, remedy, mend)
 
 

@@ -202,8 +202,12 @@ def retire(label: str, store: Path) -> Suite:
         others = tuple(name for name in suite.objectives if name != label)
         if not others:
             raise UserError(f"{label} is the only objective of {store}")
-        tables = _tables_of(others, suite.objective_settings)
-        suite = dataclasses.replace(suite, objectives=others, objective_settings=tables)
+        suite = dataclasses.replace(
+            suite,
+            objectives=others,
+            objective_settings=_tables_of(others, suite.objective_settings),
+            chosen=suite.chosen and {x: text for x in others if (text := suite.chosen_of(x))},
+        )
         write_suite(suite, store)
     return suite
 
@@ -228,6 +232,7 @@ def _merged(suite: Suite, store: Path) -> Suite:
             seeds=_union(old.seeds, suite.seeds),
             objective_settings=tables | suite.objective_settings,
             bounds=old.bounds | suite.bounds,
+            chosen=suite.chosen or old.chosen,
         )
         for task in old.tasks:
             for label in old.objectives:

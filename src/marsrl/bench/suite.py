@@ -19,6 +19,7 @@ from marsrl.bench.suite_values import (
     Table,
     axes,
     bounds_tables,
+    check_chosen,
     check_count,
     check_keys,
     check_name,
@@ -41,7 +42,7 @@ from marsrl.toml import Keys, line_of, to_toml
 _BUILTIN = {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 _NEEDED = ("name", "tasks", "objectives", "seeds")
 _COUNTS = ("seeds_per_job", "points_per_job")
-_TABLES = ("settings", "family", "task", "objective", "sweep", "bounds")
+_TABLES = ("settings", "family", "task", "objective", "sweep", "bounds", "chosen")
 
 COMPARABLE = (
     "task_settings",
@@ -79,6 +80,8 @@ class Suite:
         bounds: of the scores of tasks outside the benchmark, task -> low and high.
         points_per_job: how many methods that differ in nothing but `config.INPUTS` one process
             trains, side by side where it can.
+        chosen: how the settings were found, in words: of all methods, or by label, or by label
+            without the settings that it makes.
     """
 
     name: str
@@ -92,6 +95,13 @@ class Suite:
     objective_settings: dict[str, Table] = field(default_factory=dict)
     bounds: dict[str, dict[str, float]] = field(default_factory=dict)
     points_per_job: int = 1
+    chosen: str | dict[str, str] = ""
+
+    def chosen_of(self, method: str) -> str:
+        """How a method's settings were found; empty if the suite does not say."""
+        if isinstance(self.chosen, str):
+            return self.chosen
+        return self.chosen.get(method) or self.chosen.get(base_of(method), "")
 
     def config(self, task: str, method: str) -> Config:
         """The configuration of one cell, with all seeds; an objective of yours is not imported.
@@ -269,6 +279,8 @@ class Suite:
         sweep = axes("sweep", values.get("sweep", {}))
         with under("objectives"):
             objectives = points(entries, sweep, own)
+        if "chosen" in values:
+            check_chosen(values["chosen"], objectives)
         return Suite(
             name=values["name"],
             tasks=tasks,
@@ -279,7 +291,7 @@ class Suite:
             task_settings=values.get("task", {}),
             objective_settings=_without_sweeps(own),
             bounds=bounds,
-            **{key: values[key] for key in _COUNTS if key in values},
+            **{key: values[key] for key in (*_COUNTS, "chosen") if key in values},
         )
 
 

@@ -18,6 +18,7 @@ from marsrl.toml import Keys
 from marsrl.trust import is_foreign
 
 _LONGEST_NAME = 200
+_LONGEST_TEXT = 500
 _MOST_METHODS = 1_000
 _OWN_KEYS = ("task", "objective", "seeds")  # of a suite, not of its settings
 _INNER_TABLES = ("family", "task", "sweep")  # of an objective's table, besides its settings
@@ -94,6 +95,28 @@ def check_name(key: str, name: Any) -> None:
     if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
         text = f"{key} has {shown(name)}, expected 1 to {_LONGEST_NAME} printable characters"
         raise SuiteError(text, (key,))
+
+
+def check_chosen(value: Any, methods: Collection[str]) -> None:
+    """Refuses what does not say in words how settings were found, of all methods or of each.
+
+    Raises:
+        SuiteError: it is neither a text nor a table of them, or a method of it is unknown.
+    """
+    texts = value if isinstance(value, dict) else {"": value}
+    known = dict.fromkeys((*methods, *map(base_of, methods)))
+    for name, text in texts.items():
+        place = ("chosen", name) if name else ("chosen",)
+        if name and name not in known:
+            near = near_misses(name, known)
+            raise SuiteError(f"unknown objective {shown(name)} in [chosen]{near}", place)
+        if (
+            not isinstance(text, str)
+            or not 0 < len(text) <= _LONGEST_TEXT
+            or not text.isprintable()
+        ):
+            expected = f"1 to {_LONGEST_TEXT} printable characters"
+            raise SuiteError(f"{'.'.join(place)} is {shown(text)}, expected {expected}", place)
 
 
 def settings_tables(where: str, values: Any, known: Collection[str]) -> dict[str, Table]:

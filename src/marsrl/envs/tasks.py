@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from marsrl.loading import HOST_LIBRARIES
+
 ENTRY_POINTS = "marsrl.envs"
 """Group in which a package offers tasks: name "family/task", value "module:factory"."""
 
@@ -236,16 +238,18 @@ TASKS: dict[str, Task] = {
 """The benchmark's tasks by name, "family/task"."""
 
 
-def library_of(task: str) -> str | None:
-    """The library that a task is from and needs installed, as the extra of its name does.
+def library_of(task: str) -> tuple[str, str] | None:
+    """The library that a task is from and needs installed, and the extra that installs it.
 
     None for those of this package and those of other people.
     """
-    if task.startswith("jaxmarl:"):
-        return "jaxmarl"
+    library = task.partition(":")[0]
+    if task.startswith(("jaxmarl:", *(f"{name}:" for name in HOST_LIBRARIES))):
+        return library, "jaxmarl" if library == "jaxmarl" else "pettingzoo"
     family = FAMILIES.get(family_of(task))
     module = family.factory.partition(":")[0] if family else ""
-    return module.partition("adapters.")[2] or None
+    adapter = module.partition("adapters.")[2]
+    return (adapter, adapter) if adapter else None
 
 
 def family_of(task: str) -> str:

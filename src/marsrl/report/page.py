@@ -21,7 +21,7 @@ from marsrl.report import figures, wording
 from marsrl.report.benchmark_figures import Panel, Plot, draw_panel, draw_plot, make_plots
 from marsrl.report.origins import costs, mixtures, origins
 from marsrl.report.permutation import attainable
-from marsrl.report.settings import Setting, chosen
+from marsrl.report.settings import Setting
 from marsrl.report.stats import coverage_note
 from marsrl.report.styles import COLORS_ON_DARK
 from marsrl.report.summary import Summary, TaskRow
@@ -159,8 +159,7 @@ def _settings(summary: Summary, differs: bool) -> list[tuple[str, list[str]]]:
         ]
     shown = [x for x in summary.settings if x.differs or x.name == "eps"]
     rows = [(x.name, [wording.setting_value(x, name) for name in names]) for x in shown]
-    file = summary.results.suite.to_dict()
-    found = [chosen(file, name) for name in names]
+    found = [summary.results.suite.chosen_of(name) for name in names]
     if any(found):
         rows.append(("how chosen", [text or "not said" for text in found]))
     return rows

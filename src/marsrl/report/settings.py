@@ -42,21 +42,6 @@ def read_settings(results: Results) -> tuple[Setting, ...]:
     return tuple(sorted(found, key=lambda setting: not setting.differs))
 
 
-def chosen(suite: dict[str, Any], objective: str) -> str | None:
-    """How an objective's settings were found, as the suite's file says; None if it does not.
-
-    Args:
-        suite: the keys of a suite file. `chosen` stands at its top for all objectives, or in the
-            table of one.
-        objective: its label.
-    """
-    own = suite.get("objective", {}).get(objective, {})
-    every = suite.get("chosen")
-    every = every.get(objective) if isinstance(every, dict) else every
-    said = own.get("chosen", every) if isinstance(own, dict) else every
-    return said if isinstance(said, str) else None
-
-
 def base_objective(runs: Iterable[RunRecord], label: str) -> str:
     """The objective behind a label, as its runs recorded it, or as its name says."""
     recorded = (run.config.get("objective") for run in runs if run.objective == label)

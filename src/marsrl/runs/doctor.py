@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from marsrl.errors import UserError, command
-from marsrl.files import leftovers, remove_leftovers, write_beside
+from marsrl.files import leftovers, remove_leftovers, unused, write_beside
 from marsrl.runs.checkpoint import Checkpoints, clear
 from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder, outward_links, resume_command
 from marsrl.runs.followers import MEMORY
@@ -192,14 +192,16 @@ def _log(folder: RunFolder, checkpoints: Checkpoints, newest: int | None) -> lis
     known = {_key(row) for row in saved}
     later = {_key(row): row for row in rows if _key(row) not in known}
 
+    aside = unused(folder.path / f"{METRICS}.damaged")
+
     def mend() -> None:
         if content:
-            write_beside(folder.path / f"{METRICS}.damaged", content)
+            write_beside(aside, content)
         folder.log.replace(copy + b"".join(map(to_line, later.values())))
 
     remedy = (
         f"takes the {len(saved)} rows that the newest checkpoint has a copy of, and the "
-        f"{len(later)} sound ones after them; the file as it is becomes {METRICS}.damaged"
+        f"{len(later)} sound ones after them; the file as it is becomes {aside.name}"
     )
     return [Finding("; ".join(filter(None, texts)), remedy, mend)]
 
@@ -241,7 +243,7 @@ def _end(folder: RunFolder, newest: int | None) -> list[Finding]:
 
 def _followers(folder: RunFolder) -> list[Finding]:
     path = folder.path / MEMORY
-    aside = path.with_name(f"{path.name}.damaged")
+    aside = unused(path.with_name(f"{path.name}.damaged"))
 
     def mend() -> None:
         path.replace(aside)

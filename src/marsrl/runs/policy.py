@@ -79,7 +79,6 @@ class Policy:
         carry = self.networks.initial_carries(math.prod(batch))[0]
         return _with_batch(carry, batch)
 
-    @partial(jax.jit, static_argnums=(0, 4))  # the policy itself, greedy
     def act(
         self,
         carry: Carry,
@@ -106,16 +105,7 @@ class Policy:
         Raises:
             UserError: another number of keys.
         """
-        carry, dist = self.distribution(carry, time_step, first)
-        batch = time_step.action_mask.shape[:-2]
-        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # of the older kind
-            key = jax.random.wrap_key_data(key)
-        if key.shape not in ((), batch):
-            raise UserError(f"keys of shape {key.shape}, expected one, or one for each of {batch}")
-        if batch and not key.ndim:
-            key = jax.random.split(key, math.prod(batch))
-        action = dist.mode() if greedy else dist.sample(key.reshape(-1))
-        return carry, _with_batch(dist.env_action(action), batch)
+        return self._act(self.actor, carry, time_step, key, greedy, first)
 
     def distribution(
         self, carry: Carry, time_step: TimeStep | Observation, first: Array | None = None
@@ -124,17 +114,53 @@ class Policy:
 
         Arguments are those of `act`.
         """
-        batch = time_step.action_mask.shape[:-2]
-        flat = Observation(
-            *(
-                x.reshape((-1, *x.shape[len(batch) :]))
-                for x in (jnp.asarray(time_step.obs), jnp.asarray(time_step.action_mask))
-            )
+        return _distribution(self.networks, self.actor, carry, time_step, first)
+
+    @cached_property
+    def _act(self) -> Callable[..., tuple[Carry, Array]]:
+        """`_act`, compiled for these networks; goes when this policy does."""
+        return jax.jit(partial(_act, self.networks), static_argnums=4)  # greedy
+
+
+def _act(
+    networks: Networks,
+    actor: Weights,
+    carry: Carry,
+    time_step: TimeStep | Observation,
+    key: Key,
+    greedy: bool,
+    first: Array | None,
+) -> tuple[Carry, Array]:
+    carry, dist = _distribution(networks, actor, carry, time_step, first)
+    batch = time_step.action_mask.shape[:-2]
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # of the older kind
+        key = jax.random.wrap_key_data(key)
+    if key.shape not in ((), batch):
+        raise UserError(f"keys of shape {key.shape}, expected one, or one for each of {batch}")
+    if batch and not key.ndim:
+        key = jax.random.split(key, math.prod(batch))
+    action = dist.mode() if greedy else dist.sample(key.reshape(-1))
+    return carry, _with_batch(dist.env_action(action), batch)
+
+
+def _distribution(
+    networks: Networks,
+    actor: Weights,
+    carry: Carry,
+    time_step: TimeStep | Observation,
+    first: Array | None,
+) -> tuple[Carry, Distribution]:
+    batch = time_step.action_mask.shape[:-2]
+    flat = Observation(
+        *(
+            x.reshape((-1, *x.shape[len(batch) :]))
+            for x in (jnp.asarray(time_step.obs), jnp.asarray(time_step.action_mask))
         )
-        carry = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(batch) :])), carry)
-        first = jnp.zeros(batch, bool) if first is None else first
-        carry, dist = self.networks.act_once(self.actor, carry, flat, first.reshape(-1))
-        return _with_batch(carry, batch), dist
+    )
+    carry = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(batch) :])), carry)
+    first = jnp.zeros(batch, bool) if first is None else first
+    carry, dist = networks.act_once(actor, carry, flat, first.reshape(-1))
+    return _with_batch(carry, batch), dist
 
 
 def _with_batch(tree: Any, batch: tuple[int, ...]) -> Any:

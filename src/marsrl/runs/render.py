@@ -19,6 +19,7 @@ from marsrl.errors import UserError
 from marsrl.extras import require
 from marsrl.runs.policy import Policy, record_episode
 
+_FASTEST_GIF = 50  # frames per second: its delays are hundredths of a second, 0 and 1 of no meaning
 MAX_FRAMES = 250
 """Longer episodes are drawn with gaps, unless asked otherwise."""
 
@@ -51,8 +52,8 @@ def render(
         every: draw every n-th step, and the last; default: at most `MAX_FRAMES` frames.
 
     Raises:
-        UserError: the environment cannot draw or draws something other than a picture, or the file
-            has another ending, exists, or is unwritable.
+        UserError: the environment cannot draw or draws something other than a picture, the file has
+            another ending, exists, or is unwritable, or it cannot have so many frames per second.
     """
     policy = replace(policy, make_env=partial(filmed, policy.env))
     if not isinstance(policy.env, Drawable):
@@ -68,6 +69,8 @@ def render(
     for name, value in (("fps", fps), ("every", every)):
         if value is not None and value < 1:
             raise UserError(f"{name} = {value} must be 1 or greater")
+    if out.suffix == ".gif" and fps > _FASTEST_GIF:
+        raise UserError(f"fps = {fps}: a GIF has at most {_FASTEST_GIF}; write an .mp4 for more")
     with opened(policy.env):
         states, total = record_episode(policy, jax.random.key(episode_seed), greedy)
     every = every or -(-len(states) // MAX_FRAMES)

@@ -164,6 +164,7 @@ def _suite_text(tuning: Tuning, best: dict[str, Trial]) -> str:
         if study.family is not None:
             table = table.setdefault("family", {}).setdefault(study.family, {})
         table |= own
+    values["chosen"] = f"marsrl tune: {describe(tuning)}"
     return f"{_comment(tuning, list(best.values()))}{to_toml(values)}"
 
 
