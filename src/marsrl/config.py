@@ -218,7 +218,7 @@ class Config:
     def _check_seeds(self) -> None:
         seeds = self.seeds
         _require("seeds", seeds, len(seeds) > 0, "at least one seed")
-        _require("seeds", seeds, len(seeds) <= _MAX_SEEDS, f"at most {_MAX_SEEDS:,} seeds")
+        _require("seeds", seeds, len(seeds) <= MAX_SEEDS, f"at most {MAX_SEEDS:,} seeds")
         _require("seeds", seeds, bool not in map(type, seeds), "whole numbers")
         _require("seeds", seeds, len(set(seeds)) == len(seeds), "distinct")
         _require("seeds", seeds, all(0 <= s < 2**32 for s in seeds), "from 0 to 2**32 - 1")
@@ -396,10 +396,12 @@ INPUTS = (
 SHARED = ("all", "groups", "none")
 """Who can share parameters; True is all, and False none."""
 
+MAX_SEEDS = 10_000
+"""Of a configuration."""
+
 _FLOATS = (float, float | None)
 _WHOLE = (int, int | None)
 _INT32 = 2**31 - 1
-_MAX_SEEDS = 10_000
 _LONGEST_PATH = 4096
 _MAX_FLOAT = 1e9  # far from what overflows in float32, also squared
 _MOST = {
@@ -456,7 +458,7 @@ def _plain(value: Any, hint: Any) -> Any:
     if hint == Sharing and isinstance(value, str):
         return {"all": True, "none": False}.get(value, value)
     if get_origin(hint) is tuple and isinstance(value, list | tuple | range):
-        return tuple(_plain(item, int) for item in value[: _MAX_SEEDS + 1])
+        return tuple(_plain(item, int) for item in value[: MAX_SEEDS + 1])
     if get_origin(hint) is dict and isinstance(value, dict):
         return {name: _plain(item, None) for name, item in value.items()}
     if hint in _WHOLE and isinstance(value, float) and value.is_integer():

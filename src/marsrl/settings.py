@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from marsrl.config import Config
+from marsrl.config import MAX_SEEDS, Config
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.objectives import default_eps
 from marsrl.presets import preset
@@ -17,7 +17,6 @@ from marsrl.toml import line_of, to_toml
 from marsrl.trust import KINDS, check_trusted
 
 _UNSET = "none"  # TOML has no word for it
-_LONGEST = 10_000  # seeds of a range
 
 
 def read_config(
@@ -120,7 +119,7 @@ def seeds(words: Collection[str]) -> tuple[int, ...]:
         if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
             raise ValueError(f"{shown(word)} is no seed, such as 3, and no range, such as 0-4")
         start, stop = int(first), int(last or first)
-        if not start <= stop < start + _LONGEST:
-            raise ValueError(f"{shown(word)} is no range of 1 to {_LONGEST:,} seeds, such as 0-4")
+        if not start <= stop < start + MAX_SEEDS:
+            raise ValueError(f"{shown(word)} is no range of 1 to {MAX_SEEDS:,} seeds, such as 0-4")
         found += range(start, stop + 1)
     return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -194,7 +195,7 @@ def test_a_finished_run_stays_as_it_is(whole, tmp_path):
 def test_a_finished_run_without_checkpoints_is_not_trained_again(whole, tmp_path):
     path = copy_run(whole.path, tmp_path / "bare")
     shutil.rmtree(path / "checkpoints")
-    with pytest.raises(UserError, match=f"{path} has finished and has no checkpoints"):
+    with pytest.raises(UserError, match=r"has finished and has no checkpoints; .*restart=True"):
         resume(path, env=ENV)
     assert rows(path) == rows(whole.path)
 
@@ -282,6 +283,16 @@ def test_a_run_that_does_not_fit_leaves_no_folder(tmp_path, monkeypatch):
         train(CONFIG, tmp_path / "large", told, ENV)
     assert list(tmp_path.iterdir()) == []
     assert told.said == ["mars on passed:Scripted, seeds 3, 5"]  # before it was compiled
+
+
+def test_every_number_of_a_log_is_in_the_docs(whole):
+    docs = Path(__file__).parents[2] / "docs"
+    words = "".join((docs / name).read_text() for name in ("runs.md", "objectives.md"))
+    told = set(re.findall(r"`([\w/]+)`", words))
+    for kind in ("train", "eval", "last", "final"):
+        (row, *_) = (row for row in rows(whole.path) if row["kind"] == kind)
+        of_the_task = {"won", "episode/won"}
+        assert row.keys() - told - of_the_task <= {"kind", "seed", "greedy", "check"}, kind
 
 
 def assert_close(mine: list[dict], theirs: list[dict]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from marsrl.bench.plan import Job, differences
 from marsrl.bench.rows import DIAGNOSTICS, TRUST_REGION
-from marsrl.bench.tables import record_fault
+from marsrl.bench.tables import is_amount, record_fault
 from marsrl.config import Config
 from marsrl.errors import UserError, command, shown
 from marsrl.runs.folder import CONFIG, STATUS, RunFolder, outward_links
@@ -201,11 +200,6 @@ def _row_fault(row: Row, seeds: Collection[int]) -> str | None:
 
 def _is_step(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**53
-
-
-def is_amount(value: Any) -> bool:
-    """Whether it is a finite number, 0 or greater."""
-    return type(value) in (int, float) and 0 <= value < math.inf
 
 
 def _are_amounts(value: Any) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from marsrl.bench.damage import is_amount, status_faults
+from marsrl.bench.damage import status_faults
 from marsrl.bench.plan import Job
 from marsrl.bench.process import claim_gpus, on_gpu, start_worker
 from marsrl.bench.progress import has_ended
+from marsrl.bench.tables import is_amount
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import write_beside

@@ -74,7 +74,7 @@ class Results(NamedTuple):
         episodes: one row per evaluation episode: family, task, objective, run, seed, step, phase
             (`eval` during training, `final` for the best parameters again and `last` for the last
             ones, on more episodes), episode, return.
-        curves: one row per rows point: family, task, objective, run, seed, step, seconds (wall
+        curves: one row per row of a log: family, task, objective, run, seed, step, seconds (wall
             time of the program so far), phase (`train` or `eval`), return, length, entropy,
             approx_kl, `marsrl.bench.rows.DIAGNOSTICS` and `TRUST_REGION`; null where not measured.
     """

@@ -119,7 +119,8 @@ def _is_whole(value: Any) -> bool:
     return type(value) is int and 0 <= value <= MAX_STEP
 
 
-def _is_amount(value: Any) -> bool:
+def is_amount(value: Any) -> bool:
+    """Whether it is a number that results can hold, 0 or greater."""
     return type(value) in (int, float) and 0 <= value <= LARGEST
 
 
@@ -169,9 +170,9 @@ _RECORD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "status": (lambda value: value in _STATUSES, f"one of {', '.join(_STATUSES)}"),
     "step": (_is_whole, "a whole number, 0 or greater"),
     "diverged_step": (lambda x: x is None or _is_whole(x), "a whole number, 0 or greater, or null"),
-    "seconds": (lambda value: _is_table(value, _is_amount), _AMOUNTS),
+    "seconds": (lambda value: _is_table(value, is_amount), _AMOUNTS),
     "seeds_in_program": (_is_whole, "a whole number, 0 or greater"),
-    "peak_memory_mb": (_is_amount, "a number, finite and 0 or greater"),
+    "peak_memory_mb": (is_amount, "a number, finite and 0 or greater"),
     "config": (_is_config, "a table of settings, and its seeds a list of whole numbers"),
     "versions": (lambda x: _is_table(x, lambda v: v is None or _is_text(v)), "a table of texts"),
     "machine": (lambda value: _is_table(value, _is_plain), "a table of plain values"),

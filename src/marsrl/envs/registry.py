@@ -6,8 +6,8 @@ A name is one of
 - "jaxmarl:NAME": any environment of JaxMARL
 - "pettingzoo:MODULE", or "pettingzoo:" before a factory: a `ParallelEnv` of PettingZoo's kind
 - "gymnasium:ID": an environment of Gymnasium, as a team of one
-- "module:factory" or "path/file.py:factory": a class or function of yours, called without
-  arguments; the current folder is looked at first
+- "module:factory" or "path/file.py:factory": a class or function of yours, called with the task's
+  settings, if there are any; the current folder is looked at first
 """
 
 from __future__ import annotations

@@ -183,9 +183,10 @@ class RunFolder:
         """Raises UserError if going on would train an ended run again, and drop its metrics."""
         status = read_or_empty(self.path / STATUS).get("status")
         if status in ("finished", "diverged") and not list(self.checkpoints.glob("*")):
+            restart = resume_command(self.path, self.config(), restart=True)
             raise UserError(
-                f"{self.path} has {status} and has no checkpoints; to train it again, start a new "
-                f"run with its config.json's settings, or use --restart"
+                f"{self.path} has {status} and has no checkpoints; to begin anew, with what is "
+                f"there set aside: {restart}"
             )
 
     def reached(self) -> int:

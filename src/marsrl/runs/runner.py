@@ -92,6 +92,12 @@ def train_together(
         UserError: as `train`, or they cannot share a program.
     """
     from_first(lambda: list(choose(followers)))  # so that those that cannot be had are refused now
+    unnamed = [follower for follower in followers if not isinstance(follower, str)]
+    if unnamed and len(configs) > 1:
+        kind = type(unnamed[0]).__name__
+        raise UserError(
+            f"a {kind} follows one run, expected names where {len(configs)} are trained"
+        )
     configs = [_recorded(config, env, objective) for config in configs]
     folders = [*map(Path, outs)]
     for config, folder in zip(configs, folders, strict=True):

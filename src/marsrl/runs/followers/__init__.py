@@ -83,7 +83,7 @@ class Follower(Protocol):
         ...
 
     def append(self, rows: list[Row]) -> None:
-        """Takes new rows, of kind `train`, `eval` or `final`."""
+        """Takes new rows, of kind `train`, `eval`, `last` or `final`."""
         ...
 
     def close(self) -> None:

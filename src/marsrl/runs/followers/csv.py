@@ -1,4 +1,4 @@
-"""The rows as tables that any program reads: logs/csv/train.csv, eval.csv and final.csv."""
+"""The rows as tables that any program reads: logs/csv/train.csv, eval.csv, last.csv, final.csv."""
 
 from __future__ import annotations
 
