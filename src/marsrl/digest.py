@@ -56,6 +56,11 @@ def code_digest(module: str, folder: Path) -> str | None:
 
 @cache
 def library_digest() -> str:
+    """As `read_digest`, of the first call in this process."""
+    return read_digest()
+
+
+def read_digest() -> str:
     """Twelve hex digits of marsrl itself, as far as it decides the numbers of a run."""
     root = Path(__file__).parent
     paths = [path.relative_to(root) for path in root.rglob("*.py")]

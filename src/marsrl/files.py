@@ -56,6 +56,20 @@ def unused(path: Path) -> Path:
     return numbered(path) if path.exists() else path
 
 
+def check_new(path: Path, where: str = "--out") -> None:
+    """Refuses to write over something.
+
+    Args:
+        path: to be written.
+        where: what names it.
+
+    Raises:
+        UserError: something is there.
+    """
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} exists; choose another {where}")
+
+
 def check_named(path: Path) -> None:
     """Refuses a place that cannot be written beside and renamed, such as the current folder.
 

@@ -115,6 +115,17 @@ def free(job):
     return True
 
 
+def test_code_that_changes_meanwhile_ends_it(pretend, jobs, monkeypatch):
+    digests = iter(["one", "one", "other", "other"])  # of the launcher, and before each job
+    monkeypatch.setattr(launch, "library_digest", lambda: "one")
+    monkeypatch.setattr(launch, "read_digest", lambda: next(digests))
+    told = []
+    outcomes = launch.run_local(jobs, 1, told.append)
+    assert [outcome.status for outcome in outcomes] == ["done", "done", "failed"]
+    assert "marsrl's code was changed while its benchmark ran (one, now other)" in told[-1].reason
+    assert not jobs[2].folder.exists()
+
+
 def test_a_crash_is_tried_once_more_and_the_others_go_on(jobs, pretend):
     pretend |= {"mars": "crash", "maspo": "crash once"}
     told = []

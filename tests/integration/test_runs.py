@@ -328,6 +328,21 @@ def test_runs_that_train_together_are_as_if_each_were_alone(tmp_path, whole):
     resume(paths[1], env=ENV)
 
 
+def test_runs_that_train_together_have_a_folder_each(tmp_path):
+    paths = [tmp_path / "one", tmp_path / "one"]
+    other = dataclasses.replace(CONFIG, eps=2.0)
+    for outs, message in (
+        (paths[:1], "2 configurations and 1 outs"), (paths, "outs has .*one twice"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            train_together([CONFIG, other], outs, env=ENV)
+    with pytest.raises(UserError, match="0 configurations and 0 outs"):
+        train_together([], [], env=ENV)
+    with pytest.raises(UserError, match="a Silent follows one run, expected names where 2"):
+        train_together([CONFIG, other], [tmp_path / "a", tmp_path / "b"], followers=[Silent()])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_runs_that_train_together_may_have_an_objective_that_is_passed(tmp_path, whole):
     others = dataclasses.replace(CONFIG, actor_lr=5e-3, seeds=(5,))
     own = dataclasses.replace(mars(CONFIG.eps), name="2-sided")

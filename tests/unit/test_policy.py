@@ -1,7 +1,9 @@
 """Teams that act without their environment, one at a time and in batches."""
 
 import dataclasses
+import gc
 import sys
+import weakref
 from functools import partial
 
 import jax
@@ -64,6 +66,46 @@ def test_keys_of_the_older_kind_serve_and_another_number_is_refused(policy):
     for number in (1, 3):
         with pytest.raises(UserError, match=rf"keys of shape \({number},\), expected one"):
             policy.act(carry, now, jax.random.split(jax.random.key(3), number))
+
+
+def test_what_has_another_shape_is_refused_in_words(policy):
+    now, carry, key = moments(policy), policy.initial_carry(), jax.random.key(0)
+    obs, mask = now.obs, now.action_mask
+    width = mask.shape[-1]
+    for seen, message in (
+        (Observation(obs[:, :1], mask), rf"^obs has the shape \({N}, 1\), expected \({N}, 3\), or"),
+        (Observation(obs[0], mask), r"^obs has the shape \(3,\), expected"),
+        (
+            Observation(obs, mask[:, 1:]),
+            rf"^action_mask has .*, {width - 1}\), expected .*{width}\)",
+        ),
+        (Observation(obs, mask[None]), r"^obs has the shape .* expected \(1, "),
+        (Observation(obs, None), r"^time_step is 'Observation', expected what the environment"),
+        (obs, r"^time_step is .*, expected what the environment returned, or a marsrl.Observation"),
+    ):
+        with pytest.raises(UserError, match=message):
+            policy.act(carry, seen, key)
+        with pytest.raises(UserError, match=message):
+            policy.distribution(carry, seen)
+    with pytest.raises(UserError, match=r"^carry is .* expected that of initial_carry\(\): "):
+        policy.act(policy.initial_carry(5), now, key)
+    with pytest.raises(UserError, match=r"^carry is empty, expected that of initial_carry\(\): "):
+        policy.act((), now, key)
+    with pytest.raises(UserError, match=r"^there is no key, expected one"):
+        policy.act(carry, now)
+    with pytest.raises(UserError, match=r"^key is int32\[\], expected jax.random.key\(SEED\)"):
+        policy.act(carry, now, 0)
+    modes = [policy.act(carry, now, *more, greedy=True)[1] for more in ((), (key,))]
+    np.testing.assert_array_equal(*modes)
+
+
+def test_a_policy_that_is_gone_leaves_nothing(policy):
+    mine = dataclasses.replace(policy, actor=jax.tree.map(jnp.copy, policy.actor))
+    mine.act(mine.initial_carry(), moments(policy), jax.random.key(0))
+    weights = weakref.ref(jax.tree.leaves(mine.actor)[0])
+    del mine
+    gc.collect()
+    assert weights() is None
 
 
 def test_one_key_serves_a_batch_with_different_draws(policy):

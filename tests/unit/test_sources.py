@@ -230,7 +230,7 @@ def test_the_digest_of_marsrl_is_of_what_trains(monkeypatch, tmp_path):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(f"{text if path != name else 'x = 2'}  # {len(digests)}\n")
         monkeypatch.setattr(digest, "__file__", str(root / "digest.py"))
-        digests.append(digest.library_digest.__wrapped__())
+        digests.append(digest.read_digest())
     original, learner, *others = digests
     assert {original} == set(others)
     assert original != learner

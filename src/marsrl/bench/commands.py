@@ -46,7 +46,7 @@ from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS, library_of
 from marsrl.errors import UserError, check_choice, check_number, command, shown
 from marsrl.extras import check_installed, require
-from marsrl.files import write_beside
+from marsrl.files import check_new, write_beside
 from marsrl.objectives import OBJECTIVES
 from marsrl.reading import read_json
 from marsrl.report.grids import Endpoint
@@ -320,6 +320,7 @@ class Export:
 
     def __call__(self) -> None:
         """Writes, says where, and what of the results is not alike."""
+        check_new(self.file, "FILE.json")
         results = _load(self.store)
         write_beside(self.file, json.dumps(to_marl_eval(results)).encode())
         _say_mixtures(results.runs)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +23,8 @@ from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import Job, batches, rival_locks
 from marsrl.bench.process import claim_gpus, places, start_worker
 from marsrl.bench.progress import has_ended
-from marsrl.bench.sources import note_source
+from marsrl.bench.sources import check_sources, note_source
+from marsrl.digest import library_digest, read_digest
 from marsrl.errors import UserError
 from marsrl.files import write_beside
 from marsrl.runs.lock import HeldError, is_held
@@ -73,6 +74,7 @@ def run_local(
     Raises:
         UserError: other launchers have all GPUs.
     """
+    library_digest()  # of now, which the processes must still have when they begin
     with claim_gpus(workers) as devices:
         return _train_all(batches(jobs, points_per_job), places(devices, workers), report)
 
@@ -115,7 +117,7 @@ def _train_all(
     report: Callable[[Outcome], None],
 ) -> list[Outcome]:
     """Trains one batch at a time in each place, which is a process's variables."""
-    stop = threading.Event()
+    stop, jobs = threading.Event(), [job for batch in batches for job in batch]
     free: queue.Queue[dict[str, str]] = queue.Queue()
     for place in places:
         free.put(place)
@@ -123,7 +125,10 @@ def _train_all(
     def train(batch: Sequence[Job]) -> list[Outcome]:
         environment = free.get()
         try:
+            _check_unchanged(jobs)
             return train_batch(batch, str(Path.cwd()), environment, stop)
+        except UserError as error:
+            return [Outcome(job, "failed", reason=str(error)) for job in batch]
         finally:
             free.put(environment)
 
@@ -139,6 +144,20 @@ def _train_all(
             pool.shutdown(cancel_futures=True)
             raise
     return outcomes
+
+
+def _check_unchanged(jobs: Iterable[Job]) -> None:
+    """Refuses to train with other code than what was trained since this process began.
+
+    Raises:
+        UserError: marsrl itself has been edited or updated, or something that a job names.
+    """
+    check_sources(jobs, Path.cwd())
+    if (now := read_digest()) != (then := library_digest()):
+        raise UserError(
+            f"marsrl's code was changed while its benchmark ran ({then}, now {now}): what would be "
+            "trained now could not be compared; go on with the former, or choose another --store"
+        )
 
 
 def train_batch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -126,11 +127,13 @@ class Plot:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     series: tuple[str, ...] = ("return",)
     """Of evaluations or training, such as `return`, `entropy` or `train/episode/return`."""
-    out: Path = Path("plot.png")
-    """File to write: .png, .pdf or .svg."""
+    out: Path | None = None
+    """File to write: .png, .pdf or .svg; default: plot.png, or plot-2.png and so on."""
 
     def __call__(self) -> None:
         """Draws and says where."""
         from marsrl.report.series import plot
 
-        _console.say(f"wrote {plot(self.runs, self.series, self.out)}")
+        names = chain(["plot.png"], (f"plot-{number}.png" for number in count(2)))
+        out = self.out or next(path for path in map(Path, names) if not path.exists())
+        _console.say(f"wrote {plot(self.runs, self.series, out)}")

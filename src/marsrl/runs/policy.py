@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from marsrl.config import Config
 from marsrl.devices.distributed import from_first
@@ -30,7 +31,7 @@ from marsrl.runs.folder import CONFIG, RunFolder, check_not_passed
 from marsrl.runs.lock import writer_of
 from marsrl.runs.scores import Scores, best_seed, named_update
 from marsrl.trust import check_trusted
-from marsrl.types import Array, Key, Observation, TimeStep
+from marsrl.types import Array, EnvSpec, Key, Observation, TimeStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,21 +62,14 @@ class Policy:
         Raises:
             UserError: it cannot be made here, is code that is not trusted, or is another one now.
         """
-        spec = self.layout.spec
         with jax.ensure_compile_time_eval():  # it may be asked for first while a program is traced
             env = self.make_env()
-        groups = ("groups",) if self.config.share_parameters == "groups" else ()
-        for name in ("num_agents", "obs_shape", "obs_parts", "action", *groups):
-            now, then = getattr(env.spec, name), getattr(spec, name)
-            if now != then:
-                raise UserError(
-                    f"{type(env).__name__} is not what this team was trained on: {name} is "
-                    f"{shown(now)}, expected {shown(then)}"
-                )
+        _check_trained_on(env, self.layout.spec, self.config)
         return env
 
-    def initial_carry(self, batch: tuple[int, ...] = ()) -> Carry:
+    def initial_carry(self, batch: int | tuple[int, ...] = ()) -> Carry:
         """The recurrent state at the start of an episode, (*batch, N, H); `()` if feed-forward."""
+        batch = (batch,) if isinstance(batch, int) else batch
         carry = self.networks.initial_carries(math.prod(batch))[0]
         return _with_batch(carry, batch)
 
@@ -83,7 +77,7 @@ class Policy:
         self,
         carry: Carry,
         time_step: TimeStep | Observation,
-        key: Key,
+        key: Key | None = None,
         greedy: bool = False,
         first: Array | None = None,
     ) -> tuple[Carry, Array]:
@@ -93,7 +87,8 @@ class Policy:
             carry: from `initial_carry` or the last call.
             time_step: what the environment returned, with leading axes of a batch, or none; `obs`
                 and `action_mask` are used, so a `marsrl.Observation` serves.
-            key: PRNG key for sampling, or one for each environment of the batch.
+            key: PRNG key for sampling, or one for each environment of the batch; not needed for the
+                mode.
             greedy: the mode instead of a sample.
             first: (*batch,) bool, where an episode begins, so that the carry restarts; default:
                 nowhere.
@@ -103,7 +98,8 @@ class Policy:
             (*batch, N, A).
 
         Raises:
-            UserError: another number of keys.
+            UserError: shapes are not those that the team was trained on, or there is no key, or
+                another number of them.
         """
         return self._act(self.actor, carry, time_step, key, greedy, first)
 
@@ -122,25 +118,82 @@ class Policy:
         return jax.jit(partial(_act, self.networks), static_argnums=4)  # greedy
 
 
+def _check_trained_on(env: Environment, spec: EnvSpec, config: Config) -> None:
+    """Refuses an environment that a team could not act in.
+
+    Args:
+        env: it.
+        spec: what the team was trained on.
+        config: how.
+    """
+    groups = ("groups",) if config.share_parameters == "groups" else ()
+    for name in ("num_agents", "obs_shape", "obs_parts", "action", *groups):
+        now, then = getattr(env.spec, name), getattr(spec, name)
+        if now != then:
+            raise UserError(
+                f"{type(env).__name__} is not what this team was trained on: {name} is "
+                f"{shown(now)}, expected {shown(then)}"
+            )
+
+
+def _check_seen(networks: Networks, carry: Carry, time_step: TimeStep | Observation) -> None:
+    """Refuses what has other shapes than those that a team was trained on.
+
+    Raises:
+        UserError: it names what was passed, and what is expected.
+    """
+    spec = networks.spec
+    obs, mask = (getattr(time_step, name, None) for name in ("obs", "action_mask"))
+    if obs is None or mask is None:
+        raise UserError(
+            f"time_step is {shown(type(time_step).__name__)}, expected what the environment "
+            "returned, or a marsrl.Observation of obs and action_mask"
+        )
+    one = {
+        "obs": (spec.num_agents, *spec.obs_shape),
+        "action_mask": (spec.num_agents, spec.action.size),
+    }
+    batch = np.shape(mask)[:-2]
+    for name, x in (("obs", obs), ("action_mask", mask)):
+        if np.shape(x) != (*batch, *one[name]):
+            raise UserError(
+                f"{name} has the shape {np.shape(x)}, expected {(*batch, *one[name])}"
+                f"{'' if batch else ', or the axes of a batch before it'}"
+            )
+    alone = jax.eval_shape(lambda: _with_batch(networks.initial_carries(1)[0], ()))
+    given, expected = (
+        (jax.tree.structure(tree), [(*axes, *np.shape(x)) for x in jax.tree.leaves(tree)])
+        for tree, axes in ((carry, ()), (alone, batch))
+    )
+    if given != expected:
+        call = f"initial_carry({batch})" if batch else "initial_carry()"
+        raise UserError(f"carry is {given[1] or 'empty'}, expected that of {call}: {expected[1]}")
+
+
 def _act(
     networks: Networks,
     actor: Weights,
     carry: Carry,
     time_step: TimeStep | Observation,
-    key: Key,
+    key: Key | None,
     greedy: bool,
     first: Array | None,
 ) -> tuple[Carry, Array]:
     carry, dist = _distribution(networks, actor, carry, time_step, first)
     batch = time_step.action_mask.shape[:-2]
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # of the older kind
-        key = jax.random.wrap_key_data(key)
+    if greedy:
+        return carry, _with_batch(dist.env_action(dist.mode()), batch)
+    if key is None:
+        raise UserError("there is no key, expected one, such as jax.random.key(0), or greedy=True")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.dtype != jnp.uint32 or not key.ndim:
+            raise UserError(f"key is {key.dtype}{list(key.shape)}, expected jax.random.key(SEED)")
+        key = jax.random.wrap_key_data(key)  # of the older kind
     if key.shape not in ((), batch):
         raise UserError(f"keys of shape {key.shape}, expected one, or one for each of {batch}")
     if batch and not key.ndim:
         key = jax.random.split(key, math.prod(batch))
-    action = dist.mode() if greedy else dist.sample(key.reshape(-1))
-    return carry, _with_batch(dist.env_action(action), batch)
+    return carry, _with_batch(dist.env_action(dist.sample(key.reshape(-1))), batch)
 
 
 def _distribution(
@@ -150,6 +203,7 @@ def _distribution(
     time_step: TimeStep | Observation,
     first: Array | None,
 ) -> tuple[Carry, Distribution]:
+    _check_seen(networks, carry, time_step)
     batch = time_step.action_mask.shape[:-2]
     flat = Observation(
         *(
@@ -188,7 +242,8 @@ def load_policy(
         trust: whether to run code that the folder names: a task or network `module:factory`.
 
     Raises:
-        UserError: not a run folder, a network that is not trusted, or no such seed or checkpoint.
+        UserError: not a run folder, a network that is not trusted, no such seed or checkpoint, or
+            another environment than the team was trained on.
     """
     folder = RunFolder.open(Path(run))
     config = folder.config()
@@ -204,7 +259,9 @@ def load_policy(
         return make(config.task, **config.task_settings)
 
     check_trusted("network", config.network or "", Path(run) / CONFIG, trust)
-    layout = _layout(folder) if env is None else None
+    layout = _layout(folder)
+    if layout is not None and env is not None:
+        _check_trained_on(flat(env), layout.spec, config)
     if layout is None:  # a run of an old version, or without a checkpoint
         env = make_env()
         shapes = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))

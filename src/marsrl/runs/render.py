@@ -17,6 +17,7 @@ from marsrl.envs.host.film import filmed
 from marsrl.envs.vector import opened
 from marsrl.errors import UserError
 from marsrl.extras import require
+from marsrl.files import check_new
 from marsrl.runs.policy import Policy, record_episode
 
 _FASTEST_GIF = 50  # frames per second: its delays are hundredths of a second, 0 and 1 of no meaning
@@ -60,8 +61,7 @@ def render(
         raise UserError(f"{type(policy.env).__name__} has no draw method, so it cannot be rendered")
     if out.suffix not in _WRITERS:
         raise UserError(f"cannot write {out}: expected a name that ends in {' or '.join(_WRITERS)}")
-    if out.exists():
-        raise UserError(f"{out} exists; choose another --out")
+    check_new(out)
     if not out.parent.is_dir():
         raise UserError(f"cannot write {out}: {out.parent} is no folder")
     if out.suffix == ".mp4":

@@ -98,8 +98,13 @@ def train_together(
         raise UserError(
             f"a {kind} follows one run, expected names where {len(configs)} are trained"
         )
+    if not configs or len(configs) != len(outs):
+        raise UserError(f"{len(configs)} configurations and {len(outs)} outs, expected as many")
     configs = [_recorded(config, env, objective) for config in configs]
     folders = [*map(Path, outs)]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UserError(f"outs has {folder} twice, expected a folder for each configuration")
     for config, folder in zip(configs, folders, strict=True):
         _agree(folder, config)
         from_first(partial(RunFolder.check_free, folder))

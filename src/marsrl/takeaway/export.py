@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from marsrl.errors import UserError, check_choice, check_int, reason, shown
-from marsrl.files import check_named, temporary
+from marsrl.files import check_named, check_new, temporary
 from marsrl.runs.policy import Policy
 from marsrl.runs.records import Row
 from marsrl.takeaway import Format, to_onnx, to_stablehlo, to_torch
@@ -128,8 +128,7 @@ def _check_free(out: Path) -> None:
     check_named(out)
     if out.is_dir() and not any(out.iterdir()):
         return
-    if out.exists() or out.is_symlink():
-        raise UserError(f"{out} exists; choose another --out")
+    check_new(out)
 
 
 def _write_json(path: Path, content: Row) -> None:
