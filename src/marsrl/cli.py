@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -106,7 +107,7 @@ def main(args: list[str] | None = None) -> None:
         _say(f"interrupted{'; a run that has begun goes on: marsrl resume RUN' if trains else ''}")
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
-        if missing := _missing_device(error):
+        if missing := _missing_device():
             _say(missing)
             raise SystemExit(2) from None
         text = f"marsrl {version('marsrl')} {args}\n{traceback.format_exc()}"
@@ -129,10 +130,16 @@ def _say(message: str) -> None:
     print(f"marsrl: {printable(message)}", file=sys.stderr)  # noqa: T201 (what the user asked for or did)
 
 
-def _missing_device(error: Exception) -> str | None:
+def _missing_device() -> str | None:
     """What to tell somebody who asked JAX for a device that is not here."""
-    asked, frames = os.environ.get("JAX_PLATFORMS"), traceback.walk_tb(error.__traceback__)
-    modules = [frame.f_globals.get("__name__") for frame, _ in frames]
-    if not asked or "jax._src.xla_bridge" not in modules:
+    asked = os.environ.get("JAX_PLATFORMS")
+    if not asked:
+        return None
+    import jax
+
+    with contextlib.suppress(
+        Exception
+    ):  # JAX raises many kinds, some long before and without a word
+        jax.devices()
         return None
     return f"JAX_PLATFORMS is {shown(asked)}, and JAX finds no such device here; nearest: cpu"

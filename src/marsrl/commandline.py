@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -56,10 +57,10 @@ def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
         return None
 
     def number(words: list[str]) -> float:
-        try:
-            return float(words[0])
-        except ValueError:
-            raise ValueError(f"{shown(words[0])} is no number, such as 0.2 or 1e-3") from None
+        with contextlib.suppress(ValueError):
+            if math.isfinite(value := float(words[0])):
+                return value
+        raise ValueError(f"{shown(words[0])} is no number, such as 0.2 or 1e-3")
 
     return PrimitiveConstructorSpec(
         nargs=1,

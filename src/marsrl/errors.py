@@ -125,7 +125,7 @@ def reason(error: BaseException) -> str:
     except Exception:  # its own text is code too
         first = ""
     first = first if len(first) <= _LONGEST_LINE else f"{first[:_LONGEST_LINE]}..."
-    return printable(f"{type(error).__name__}: {first}")
+    return printable(f"{type(error).__name__}{first and f': {first}'}")
 
 
 def _clipped(line: str) -> str:

@@ -108,6 +108,8 @@ def with_spec(**changes):
 @pytest.mark.parametrize(
     ("env", "sentence"),
     [
+        ("lbf", "it is the name 'lbf', expected an environment, such as marsrl.make('lbf')"),
+        (Scripted, "it is a class, expected an environment, such as Scripted()"),
         (SimpleNamespace(spec=SPEC, reset=print), "it has no method step"),
         (SimpleNamespace(spec=SPEC, reset=print, step=3), "it has no method step"),
         (SimpleNamespace(spec=SPEC, step=print), "it has no method reset"),

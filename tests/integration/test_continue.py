@@ -16,6 +16,7 @@ from compiled import once
 from environments import Scripted
 from faults import record
 from marsrl.errors import Interrupted, UserError
+from marsrl.runs import runner
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import EPISODE, RunFolder
 from marsrl.runs.monitor import Silent
@@ -208,3 +209,16 @@ def test_networks_of_which_nothing_fits_are_refused(source, tmp_path):
     with pytest.raises(UserError, match=r"nothing of .* fits here"):
         train(config, tmp_path / "run", env=Scripted(num_agents=1))
     assert not (tmp_path / "run").exists()
+
+
+def test_another_environment_is_named_before_anything_is_compiled(source, tmp_path, monkeypatch):
+    path = shutil.copytree(source, tmp_path / "copy")
+    monkeypatch.setattr(runner, "Program", None)
+    larger = Scripted(num_agents=ENV.num_agents + 1)
+    expected = f"Scripted is not what this team was trained on: num_agents is {larger.num_agents}"
+    for use in (
+        lambda: resume(path, env=larger, total_steps=10**4),
+        lambda: load_policy(path, env=larger),
+    ):
+        with pytest.raises(UserError, match=expected):
+            use()

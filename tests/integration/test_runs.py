@@ -336,6 +336,8 @@ def test_runs_that_train_together_have_a_folder_each(tmp_path):
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             train_together([CONFIG, other], outs, env=ENV)
+    with pytest.raises(UserError, match=r"config is 'lbf', expected one, such as marsrl\.preset"):
+        train("lbf", tmp_path / "x")
     with pytest.raises(UserError, match="0 configurations and 0 outs"):
         train_together([], [], env=ENV)
     with pytest.raises(UserError, match="a Silent follows one run, expected names where 2"):

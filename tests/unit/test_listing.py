@@ -32,6 +32,13 @@ def made(path, status="stopped", final=False):
     return path
 
 
+def test_a_diverged_run_stands_at_the_step_where_it_did(tmp_path):
+    path = made(tmp_path / "run", "diverged")
+    seeds = {str(seed): {"status": "diverged", "step": step} for seed, step in ((0, 400), (1, 800))}
+    RunFolder(path).write_status("diverged", 6400, seeds)
+    assert overview(path).step == 800
+
+
 @pytest.mark.parametrize(
     ("written", "shown"),
     [("running", "dead"), ("stopped", "stopped"), ("finished", "finished"), ("diverged",) * 2],

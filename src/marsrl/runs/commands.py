@@ -141,9 +141,16 @@ class Evaluate:
 
         with opened(policy.env):
             returns = np.asarray(play(policy.actor, keys).episode_return)
+        finite = np.isfinite(returns)
         if self.json:
-            print(json.dumps({"step": policy.step, "returns": returns.tolist()}))  # noqa: T201 (what the user asked for or did)
+            values = [float(x) if known else None for x, known in zip(returns, finite, strict=True)]
+            print(json.dumps({"step": policy.step, "returns": values}))  # noqa: T201 (what the user asked for or did)
             return
+        if not finite.all():
+            raise UserError(
+                f"the return is not finite in {(~finite).sum():,} of {self.episodes:,} episodes: "
+                "the environment's rewards or observations, or the policy, have such numbers"
+            )
         _console.say(
             f"return {returns.mean():.2f} (standard deviation {returns.std():.2f}, "
             f"{returns.min():.2f} to {returns.max():.2f}) over {self.episodes} episodes, "

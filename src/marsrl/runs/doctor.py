@@ -52,7 +52,8 @@ def examine(path: Path, usable: bool = True) -> list[Finding]:
         UserError: it is no run folder, or another process writes it.
     """
     if not is_run(path):
-        raise UserError(f"{path} is not a run folder: it has no {CONFIG}")
+        why = f"it has no {CONFIG}" if path.exists() else "there is no such folder"
+        raise UserError(f"{path} is not a run folder: {why}")
     folder, checkpoints = RunFolder(path), Checkpoints(path / "checkpoints")
     if writer := writer_of(path):
         raise UserError(f"{path} is being written by {writer}; it can be examined after that")

@@ -110,7 +110,8 @@ class RunFolder:
             UserError: it is none, or a link in it leads elsewhere.
         """
         if not (path / CONFIG).is_file():
-            raise UserError(f"{path} is not a run folder: it has no {CONFIG}")
+            why = f"it has no {CONFIG}" if path.exists() else "there is no such folder"
+            raise UserError(f"{path} is not a run folder: {why}")
         links = outward_links(path)
         if links:
             raise UserError(f"{links[0]} is a link out of the run folder; remove it, or copy it in")

@@ -77,16 +77,24 @@ def overview(path: Path) -> Overview:
                 (final if row["kind"] == "final" else latest)[row["seed"]] = row["return"]
     except UserError:  # it cannot be read
         pass
-    step = status.get("step")
     return Overview(
         path=path,
         config=config,
         status="damaged" if config is None else _status(path, status),
-        step=step if isinstance(step, int) else 0,
+        step=_reached(status),
         returns=final or latest,
         final=bool(final),
         seconds=max(0.0, time.time() - _written(path)),
     )
+
+
+def _reached(status: dict[str, Any]) -> int:
+    """The step of a run; where all seeds have diverged, that at which the last one did."""
+    seeds = status.get("seeds") if status.get("status") == "diverged" else None
+    of_seeds = seeds.values() if isinstance(seeds, dict) else ()
+    ended = [seed["step"] for seed in of_seeds if isinstance(seed, dict) and "step" in seed]
+    steps = [step for step in (ended or [status.get("step")]) if isinstance(step, int)]
+    return max(steps, default=0)
 
 
 def _status(path: Path, status: dict[str, Any]) -> str:

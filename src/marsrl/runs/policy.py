@@ -64,7 +64,7 @@ class Policy:
         """
         with jax.ensure_compile_time_eval():  # it may be asked for first while a program is traced
             env = self.make_env()
-        _check_trained_on(env, self.layout.spec, self.config)
+        check_trained_on(env, self.layout.spec, self.config)
         return env
 
     def initial_carry(self, batch: int | tuple[int, ...] = ()) -> Carry:
@@ -118,7 +118,7 @@ class Policy:
         return jax.jit(partial(_act, self.networks), static_argnums=4)  # greedy
 
 
-def _check_trained_on(env: Environment, spec: EnvSpec, config: Config) -> None:
+def check_trained_on(env: Environment, spec: EnvSpec, config: Config) -> None:
     """Refuses an environment that a team could not act in.
 
     Args:
@@ -185,15 +185,19 @@ def _act(
         return carry, _with_batch(dist.env_action(dist.mode()), batch)
     if key is None:
         raise UserError("there is no key, expected one, such as jax.random.key(0), or greedy=True")
+    keys = _keys(key, batch)
+    return carry, _with_batch(dist.env_action(dist.sample(keys)), batch)
+
+
+def _keys(key: Key, batch: tuple[int, ...]) -> Key:
+    """A typed key for each environment, (B,), of one or of as many, of either kind."""
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.dtype != jnp.uint32 or not key.ndim:
             raise UserError(f"key is {key.dtype}{list(key.shape)}, expected jax.random.key(SEED)")
         key = jax.random.wrap_key_data(key)  # of the older kind
     if key.shape not in ((), batch):
         raise UserError(f"keys of shape {key.shape}, expected one, or one for each of {batch}")
-    if batch and not key.ndim:
-        key = jax.random.split(key, math.prod(batch))
-    return carry, _with_batch(dist.env_action(dist.sample(key.reshape(-1))), batch)
+    return jax.random.split(key, math.prod(batch)) if batch and not key.ndim else key.reshape(-1)
 
 
 def _distribution(
@@ -259,9 +263,9 @@ def load_policy(
         return make(config.task, **config.task_settings)
 
     check_trusted("network", config.network or "", Path(run) / CONFIG, trust)
-    layout = _layout(folder)
+    layout = saved_layout(folder)
     if layout is not None and env is not None:
-        _check_trained_on(flat(env), layout.spec, config)
+        check_trained_on(flat(env), layout.spec, config)
     if layout is None:  # a run of an old version, or without a checkpoint
         env = make_env()
         shapes = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
@@ -272,7 +276,7 @@ def load_policy(
     return Policy(networks, actor, layout, config, seed, step, make_env)
 
 
-def _layout(folder: RunFolder) -> actors.Layout | None:
+def saved_layout(folder: RunFolder) -> actors.Layout | None:
     """What the run's actors read and put out, as the newest checkpoint that can tell has it."""
     checkpoints = Checkpoints(folder.checkpoints)
     for update in reversed(checkpoints.steps()):

@@ -21,7 +21,7 @@ from marsrl.envs.base import Environment
 from marsrl.envs.check import check_interface
 from marsrl.envs.flat import flat
 from marsrl.envs.registry import make
-from marsrl.errors import UserError
+from marsrl.errors import UserError, shown
 from marsrl.learner.program import Program
 from marsrl.objectives import Objective
 from marsrl.runs.folder import CONFIG, PASSED, Onlooker, RunFolder, check_not_passed
@@ -31,6 +31,7 @@ from marsrl.runs.loop import Loop
 from marsrl.runs.machine import describe_machine
 from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor, Silent
+from marsrl.runs.policy import check_trained_on, saved_layout
 from marsrl.runs.records import Row
 from marsrl.runs.transfer import started_from
 from marsrl.trust import check_trusted
@@ -100,6 +101,9 @@ def train_together(
         )
     if not configs or len(configs) != len(outs):
         raise UserError(f"{len(configs)} configurations and {len(outs)} outs, expected as many")
+    for config in configs:
+        if not isinstance(config, Config):
+            raise UserError(f"config is {shown(config)}, expected one, such as marsrl.preset(TASK)")
     configs = [_recorded(config, env, objective) for config in configs]
     folders = [*map(Path, outs)]
     for folder in folders:
@@ -180,7 +184,11 @@ def resume(
             config = _extended(config, total_steps, 0 if restart else from_first(folder.reached))
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
-        program = Program(fit_devices(config), _environment(config, env), objective)
+        here = _environment(config, env)
+        saved = None if restart else saved_layout(folder)
+        if saved is not None:  # or else it would be compiled, and then fit no checkpoint
+            check_trained_on(here, saved.spec, config)
+        program = Program(fit_devices(config), here, objective)
         warn_of_idle_cores(program.layout)
         seconds = _compile(program, [config], monitor)
         if restart and (aside := from_first(lambda: str(folder.set_aside() or ""))):

@@ -37,6 +37,12 @@ def attempt(what: str, function: Callable[..., Any], *args: Any) -> Any:
 
 def in_members(env: Environment) -> Iterator[str]:
     """Failures in what can be read off without calling `reset` or `step`."""
+    if isinstance(env, str):
+        yield f"it is the name {env!r}, expected an environment, such as marsrl.make({env!r})"
+        return
+    if isinstance(env, type):
+        yield f"it is a class, expected an environment, such as {env.__name__}()"
+        return
     for method in ("reset", "step"):
         if not callable(getattr(env, method, None)):
             yield f"it has no method {method}"
