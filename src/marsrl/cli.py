@@ -137,9 +137,8 @@ def _missing_device() -> str | None:
         return None
     import jax
 
-    with contextlib.suppress(
-        Exception
-    ):  # JAX raises many kinds, some long before and without a word
+    # JAX raises errors of many kinds, some of them elsewhere and without a word
+    with contextlib.suppress(Exception):
         jax.devices()
         return None
     return f"JAX_PLATFORMS is {shown(asked)}, and JAX finds no such device here; nearest: cpu"

@@ -128,7 +128,7 @@ def _code(text: str) -> str:
             idle = idle or (t.type == tokenize.STRING and t.start in does_nothing)
             if not idle:
                 parts.append(_SHAPE.get(t.type, t.string))
-            idle = idle and t.type != tokenize.NEWLINE
+            idle = idle and t.type != tokenize.NEWLINE and t.string != ";"
     return "".join(parts)
 
 
