@@ -10,9 +10,10 @@ import ast
 import hashlib
 import io
 import sys
+import threading
 import tokenize
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +22,8 @@ _NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
 _OPENS, _CLOSES = (  # an f-string: several tokens from Python 3.12 on, one before
     {getattr(tokenize, f"{kind}STRING_{end}", None) for kind in "FT"} for end in ("START", "END")
 )
+_PARSING = threading.Lock()
+"""One thread parses at a time: Python 3.11 loses count of its recursion (python/cpython#106905)."""
 _TRAINS_NOTHING = {
     "bench", "report", "tune", "takeaway",
     "commands", "cli", "commandline", "console", "__main__", "seeing",
@@ -63,11 +66,19 @@ def library_digest() -> str:
 def read_digest() -> str:
     """Twelve hex digits of marsrl itself, as far as it decides the numbers of a run."""
     root = Path(__file__).parent
-    paths = [path.relative_to(root) for path in root.rglob("*.py")]
+    paths = [
+        path
+        for path in root.rglob("*.py")
+        if _TRAINS_NOTHING.isdisjoint(path.relative_to(root).with_suffix("").parts)
+    ]
+    return _digest_of(root, tuple((path, path.stat().st_mtime_ns) for path in sorted(paths)))
+
+
+@lru_cache(maxsize=1)
+def _digest_of(root: Path, files: tuple[tuple[Path, int], ...]) -> str:
+    """Of files, which are read again only if one was written since."""
     return _digest(
-        (str(path), (root / path).read_text(errors="replace"))
-        for path in paths
-        if _TRAINS_NOTHING.isdisjoint(path.with_suffix("").parts)
+        (str(path.relative_to(root)), path.read_text(errors="replace")) for path, _ in files
     )
 
 
@@ -88,7 +99,7 @@ def file_of(module: str, folder: Path) -> Path | None:
 def _beside(path: Path, text: str) -> list[Path]:
     """The files in the same folder that a file imports."""
     try:
-        nodes = list(ast.walk(ast.parse(text)))
+        nodes = _nodes(text)
     except (SyntaxError, ValueError, RecursionError):
         return []
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
@@ -101,6 +112,11 @@ def _beside(path: Path, text: str) -> list[Path]:
             if p.is_file()]  # fmt: skip
 
 
+def _nodes(text: str) -> list[ast.AST]:
+    with _PARSING:
+        return list(ast.walk(ast.parse(text)))
+
+
 def _digest(files: Iterable[tuple[str, str]]) -> str:
     parts = sorted((name, _code(text)) for name, text in files)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
@@ -110,7 +126,7 @@ def _code(text: str) -> str:
     """What a source does, in a form that all versions of Python agree on."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
-        nodes = list(ast.walk(ast.parse(text)))
+        nodes = _nodes(text)
     except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
         return text
     strings = [x for x in nodes if isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant)]
