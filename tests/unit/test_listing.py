@@ -117,3 +117,14 @@ def test_series_are_drawn(tmp_path):
             plot(runs, [wrong], tmp_path / "plot.png")
     with pytest.raises(UserError, match=r"ending of out.*png"):
         plot(runs, ["return"], tmp_path / "plot.gif")
+
+
+def test_a_plot_is_written_over_nothing(tmp_path, monkeypatch, capsys):
+    run = made(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    for name in ("plot.png", "plot-2.png"):
+        main(["plot", str(run)])
+        assert capsys.readouterr().out == f"wrote {name}\n"
+    with pytest.raises(SystemExit):
+        main(["plot", str(run), "--out", "plot-2.png"])
+    assert "plot-2.png exists; choose another --out" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from marsrl.console import PlainConsole
 from marsrl.envs.tasks import Bounds
 from marsrl.errors import Interrupted, UserError, command
 from marsrl.extras import require
+from marsrl.files import check_new
 from marsrl.runs.folder import CONFIG, default_folder
 from marsrl.runs.machine import describe_versions
 from marsrl.runs.monitor import ConsoleMonitor
@@ -136,4 +137,5 @@ class Plot:
 
         names = chain(["plot.png"], (f"plot-{number}.png" for number in count(2)))
         out = self.out or next(path for path in map(Path, names) if not path.exists())
+        check_new(out)
         _console.say(f"wrote {plot(self.runs, self.series, out)}")

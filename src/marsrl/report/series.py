@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from marsrl.errors import UserError, check_choice, near_misses, shown
-from marsrl.files import check_new, write_beside
+from marsrl.files import write_beside
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.stats import Floats
@@ -30,10 +30,8 @@ def plot(runs: Sequence[Path], names: Sequence[str], out: Path) -> Path:
         out: the file to write, .png, .pdf or .svg.
 
     Raises:
-        UserError: a folder is no run's, no run has such a series (near misses named), or the file
-            exists.
+        UserError: a folder is no run's, or no run has such a series (near misses named).
     """
-    check_new(out)
     if not 1 <= len(runs) <= len(figures.COLORS):
         raise UserError(f"plot draws 1 to {len(figures.COLORS)} runs, not {len(runs)}")
     check_choice("the ending of out", out.suffix, (".png", ".pdf", ".svg"))
