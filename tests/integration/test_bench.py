@@ -116,8 +116,7 @@ def free(job):
 
 
 def test_code_that_changes_meanwhile_ends_it(pretend, jobs, monkeypatch):
-    digests = iter(["one", "one", "other", "other"])  # of the launcher, and before each job
-    monkeypatch.setattr(launch, "library_digest", lambda: "one")
+    digests = iter(["one", "one", "one", "other"])  # of the launcher, and before each job
     monkeypatch.setattr(launch, "read_digest", lambda: next(digests))
     told = []
     outcomes = launch.run_local(jobs, 1, told.append)

@@ -24,7 +24,7 @@ from marsrl.bench.plan import Job, batches, rival_locks
 from marsrl.bench.process import claim_gpus, places, start_worker
 from marsrl.bench.progress import has_ended
 from marsrl.bench.sources import check_sources, note_source
-from marsrl.digest import library_digest, read_digest
+from marsrl.digest import read_digest
 from marsrl.errors import UserError
 from marsrl.files import write_beside
 from marsrl.runs.lock import HeldError, is_held
@@ -74,7 +74,6 @@ def run_local(
     Raises:
         UserError: other launchers have all GPUs.
     """
-    library_digest()  # of now, which the processes must still have when they begin
     with claim_gpus(workers) as devices:
         return _train_all(batches(jobs, points_per_job), places(devices, workers), report)
 
@@ -118,6 +117,7 @@ def _train_all(
 ) -> list[Outcome]:
     """Trains one batch at a time in each place, which is a process's variables."""
     stop, jobs = threading.Event(), [job for batch in batches for job in batch]
+    code = read_digest()
     free: queue.Queue[dict[str, str]] = queue.Queue()
     for place in places:
         free.put(place)
@@ -125,7 +125,7 @@ def _train_all(
     def train(batch: Sequence[Job]) -> list[Outcome]:
         environment = free.get()
         try:
-            _check_unchanged(jobs)
+            _check_unchanged(jobs, code)
             return train_batch(batch, str(Path.cwd()), environment, stop)
         except UserError as error:
             return [Outcome(job, "failed", reason=str(error)) for job in batch]
@@ -146,16 +146,20 @@ def _train_all(
     return outcomes
 
 
-def _check_unchanged(jobs: Iterable[Job]) -> None:
-    """Refuses to train with other code than what was trained since this process began.
+def _check_unchanged(jobs: Iterable[Job], code: str) -> None:
+    """Refuses to train with other code than when this launcher began.
+
+    Args:
+        jobs: all of its.
+        code: the digest of marsrl's code at that time.
 
     Raises:
         UserError: marsrl itself has been edited or updated, or something that a job names.
     """
     check_sources(jobs, Path.cwd())
-    if (now := read_digest()) != (then := library_digest()):
+    if (now := read_digest()) != code:
         raise UserError(
-            f"marsrl's code was changed while its benchmark ran ({then}, now {now}): what would be "
+            f"marsrl's code was changed while its benchmark ran ({code}, now {now}): what would be "
             "trained now could not be compared; go on with the former, or choose another --store"
         )
 

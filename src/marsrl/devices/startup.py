@@ -74,7 +74,7 @@ def warn_of_idle_cores(layout: Layout) -> None:
         warnings.warn(
             f"trains on one of {cores} cores: call marsrl.configure_jax() before JAX is used, or "
             "say devices = 1",
-            stacklevel=4,  # where train, or resume, was called
+            stacklevel=5,  # where train was called
         )
 
 

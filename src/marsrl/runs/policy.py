@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from marsrl.config import Config
 from marsrl.devices.distributed import from_first
@@ -25,7 +23,7 @@ from marsrl.errors import UserError, near_misses, shown
 from marsrl.learner.algorithm import networks_of
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
-from marsrl.runs import actors
+from marsrl.runs import acting, actors
 from marsrl.runs.checkpoint import CheckpointError, Checkpoints
 from marsrl.runs.folder import CONFIG, RunFolder, check_not_passed
 from marsrl.runs.lock import writer_of
@@ -71,7 +69,7 @@ class Policy:
         """The recurrent state at the start of an episode, (*batch, N, H); `()` if feed-forward."""
         batch = (batch,) if isinstance(batch, int) else batch
         carry = self.networks.initial_carries(math.prod(batch))[0]
-        return _with_batch(carry, batch)
+        return acting.with_batch(carry, batch)
 
     def act(
         self,
@@ -110,12 +108,12 @@ class Policy:
 
         Arguments are those of `act`.
         """
-        return _distribution(self.networks, self.actor, carry, time_step, first)
+        return acting.distribution(self.networks, self.actor, carry, time_step, first)
 
     @cached_property
     def _act(self) -> Callable[..., tuple[Carry, Array]]:
-        """`_act`, compiled for these networks; goes when this policy does."""
-        return jax.jit(partial(_act, self.networks), static_argnums=4)  # greedy
+        """`acting.act`, compiled for these networks; goes when this policy does."""
+        return jax.jit(partial(acting.act, self.networks), static_argnums=4)  # greedy
 
 
 def check_trained_on(env: Environment, spec: EnvSpec, config: Config) -> None:
@@ -134,96 +132,6 @@ def check_trained_on(env: Environment, spec: EnvSpec, config: Config) -> None:
                 f"{type(env).__name__} is not what this team was trained on: {name} is "
                 f"{shown(now)}, expected {shown(then)}"
             )
-
-
-def _check_seen(networks: Networks, carry: Carry, time_step: TimeStep | Observation) -> None:
-    """Refuses what has other shapes than those that a team was trained on.
-
-    Raises:
-        UserError: it names what was passed, and what is expected.
-    """
-    spec = networks.spec
-    obs, mask = (getattr(time_step, name, None) for name in ("obs", "action_mask"))
-    if obs is None or mask is None:
-        raise UserError(
-            f"time_step is {shown(type(time_step).__name__)}, expected what the environment "
-            "returned, or a marsrl.Observation of obs and action_mask"
-        )
-    one = {
-        "obs": (spec.num_agents, *spec.obs_shape),
-        "action_mask": (spec.num_agents, spec.action.size),
-    }
-    batch = np.shape(mask)[:-2]
-    for name, x in (("obs", obs), ("action_mask", mask)):
-        if np.shape(x) != (*batch, *one[name]):
-            raise UserError(
-                f"{name} has the shape {np.shape(x)}, expected {(*batch, *one[name])}"
-                f"{'' if batch else ', or the axes of a batch before it'}"
-            )
-    alone = jax.eval_shape(lambda: _with_batch(networks.initial_carries(1)[0], ()))
-    given, expected = (
-        (jax.tree.structure(tree), [(*axes, *np.shape(x)) for x in jax.tree.leaves(tree)])
-        for tree, axes in ((carry, ()), (alone, batch))
-    )
-    if given != expected:
-        call = f"initial_carry({batch})" if batch else "initial_carry()"
-        raise UserError(f"carry is {given[1] or 'empty'}, expected that of {call}: {expected[1]}")
-
-
-def _act(
-    networks: Networks,
-    actor: Weights,
-    carry: Carry,
-    time_step: TimeStep | Observation,
-    key: Key | None,
-    greedy: bool,
-    first: Array | None,
-) -> tuple[Carry, Array]:
-    carry, dist = _distribution(networks, actor, carry, time_step, first)
-    batch = time_step.action_mask.shape[:-2]
-    if greedy:
-        return carry, _with_batch(dist.env_action(dist.mode()), batch)
-    if key is None:
-        raise UserError("there is no key, expected one, such as jax.random.key(0), or greedy=True")
-    keys = _keys(key, batch)
-    return carry, _with_batch(dist.env_action(dist.sample(keys)), batch)
-
-
-def _keys(key: Key, batch: tuple[int, ...]) -> Key:
-    """A typed key for each environment, (B,), of one or of as many, of either kind."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.dtype != jnp.uint32 or not key.ndim:
-            raise UserError(f"key is {key.dtype}{list(key.shape)}, expected jax.random.key(SEED)")
-        key = jax.random.wrap_key_data(key)  # of the older kind
-    if key.shape not in ((), batch):
-        raise UserError(f"keys of shape {key.shape}, expected one, or one for each of {batch}")
-    return jax.random.split(key, math.prod(batch)) if batch and not key.ndim else key.reshape(-1)
-
-
-def _distribution(
-    networks: Networks,
-    actor: Weights,
-    carry: Carry,
-    time_step: TimeStep | Observation,
-    first: Array | None,
-) -> tuple[Carry, Distribution]:
-    _check_seen(networks, carry, time_step)
-    batch = time_step.action_mask.shape[:-2]
-    flat = Observation(
-        *(
-            x.reshape((-1, *x.shape[len(batch) :]))
-            for x in (jnp.asarray(time_step.obs), jnp.asarray(time_step.action_mask))
-        )
-    )
-    carry = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(batch) :])), carry)
-    first = jnp.zeros(batch, bool) if first is None else first
-    carry, dist = networks.act_once(actor, carry, flat, first.reshape(-1))
-    return _with_batch(carry, batch), dist
-
-
-def _with_batch(tree: Any, batch: tuple[int, ...]) -> Any:
-    """Arrays (B, ...) as (*batch, ...)."""
-    return jax.tree.map(lambda x: x.reshape((*batch, *x.shape[1:])), tree)
 
 
 def load_policy(

@@ -120,7 +120,6 @@ def train_together(
         )
         started_from(first, program.env.spec, shapes)  # so that what cannot be taken is refused now
     monitor = _monitor(monitor)
-    warn_of_idle_cores(program.layout)
     seconds = _compile(program, configs, monitor)
     with contextlib.ExitStack() as stack:
         locks = []
@@ -189,7 +188,6 @@ def resume(
         if saved is not None:  # or else it would be compiled, and then fit no checkpoint
             check_trained_on(here, saved.spec, config)
         program = Program(fit_devices(config), here, objective)
-        warn_of_idle_cores(program.layout)
         seconds = _compile(program, [config], monitor)
         if restart and (aside := from_first(lambda: str(folder.set_aside() or ""))):
             monitor.message(f"begins anew; what was there is now in {aside}")
@@ -272,6 +270,7 @@ def _compile(program: Program, configs: Sequence[Config], monitor: Monitor) -> f
     for config in configs:
         seeds = ", ".join(map(str, config.seeds))
         monitor.message(f"{config.objective} on {config.task}, seeds {seeds}")
+    warn_of_idle_cores(program.layout)
     started = time.perf_counter()
     memory = program.compile()
     seconds = time.perf_counter() - started

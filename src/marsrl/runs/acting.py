@@ -1,0 +1,125 @@
+"""How a trained team acts: in one environment or in each of a batch of them, with any axes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marsrl.distributions import Distribution
+from marsrl.errors import UserError, shown
+from marsrl.learner.modules import Carry
+from marsrl.learner.networks import Networks, Weights
+from marsrl.types import Array, Key, Observation, TimeStep
+
+
+def act(
+    networks: Networks,
+    actor: Weights,
+    carry: Carry,
+    time_step: TimeStep | Observation,
+    key: Key | None,
+    greedy: bool,
+    first: Array | None,
+) -> tuple[Carry, Array]:
+    """The next carry, and the action that the environment expects; see `Policy.act`.
+
+    Args:
+        networks: of the team.
+        actor: the actor's weights.
+        carry: of each environment.
+        time_step: what they returned.
+        key: one, or one for each of them.
+        greedy: the mode instead of a sample.
+        first: where an episode begins; None is nowhere.
+
+    Raises:
+        UserError: shapes are not those that the team was trained on, or there is no key, or another
+            number of them.
+    """
+    carry, dist = distribution(networks, actor, carry, time_step, first)
+    batch = time_step.action_mask.shape[:-2]
+    if greedy:
+        return carry, with_batch(dist.env_action(dist.mode()), batch)
+    if key is None:
+        raise UserError("there is no key, expected one, such as jax.random.key(0), or greedy=True")
+    keys = _keys(key, batch)
+    return carry, with_batch(dist.env_action(dist.sample(keys)), batch)
+
+
+def distribution(
+    networks: Networks,
+    actor: Weights,
+    carry: Carry,
+    time_step: TimeStep | Observation,
+    first: Array | None,
+) -> tuple[Carry, Distribution]:
+    """The next carry, and the policy over (B, N), B the product of the axes of a batch.
+
+    Arguments are those of `act`.
+    """
+    _check_seen(networks, carry, time_step)
+    batch = time_step.action_mask.shape[:-2]
+    flat = Observation(
+        *(
+            x.reshape((-1, *x.shape[len(batch) :]))
+            for x in (jnp.asarray(time_step.obs), jnp.asarray(time_step.action_mask))
+        )
+    )
+    carry = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(batch) :])), carry)
+    first = jnp.zeros(batch, bool) if first is None else first
+    carry, dist = networks.act_once(actor, carry, flat, first.reshape(-1))
+    return with_batch(carry, batch), dist
+
+
+def with_batch(tree: Any, batch: tuple[int, ...]) -> Any:
+    """Arrays (B, ...) as (*batch, ...)."""
+    return jax.tree.map(lambda x: x.reshape((*batch, *x.shape[1:])), tree)
+
+
+def _keys(key: Key, batch: tuple[int, ...]) -> Key:
+    """A typed key for each environment, (B,), of one or of as many, of either kind."""
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.dtype != jnp.uint32 or not key.ndim:
+            raise UserError(f"key is {key.dtype}{list(key.shape)}, expected jax.random.key(SEED)")
+        key = jax.random.wrap_key_data(key)  # of the older kind
+    if key.shape not in ((), batch):
+        raise UserError(f"keys of shape {key.shape}, expected one, or one for each of {batch}")
+    return jax.random.split(key, math.prod(batch)) if batch and not key.ndim else key.reshape(-1)
+
+
+def _check_seen(networks: Networks, carry: Carry, time_step: TimeStep | Observation) -> None:
+    """Refuses what has other shapes than those that a team was trained on.
+
+    Raises:
+        UserError: it names what was passed, and what is expected.
+    """
+    spec = networks.spec
+    obs, mask = (getattr(time_step, name, None) for name in ("obs", "action_mask"))
+    if obs is None or mask is None:
+        raise UserError(
+            f"time_step is {shown(type(time_step).__name__)}, expected what the environment "
+            "returned, or a marsrl.Observation of obs and action_mask"
+        )
+    one = {
+        "obs": (spec.num_agents, *spec.obs_shape),
+        "action_mask": (spec.num_agents, spec.action.size),
+    }
+    batch = np.shape(mask)[:-2]
+    for name, x in (("obs", obs), ("action_mask", mask)):
+        if np.shape(x) != (*batch, *one[name]):
+            raise UserError(
+                f"{name} has the shape {np.shape(x)}, expected {(*batch, *one[name])}"
+                f"{'' if batch else ', or the axes of a batch before it'}"
+            )
+    alone = jax.eval_shape(lambda: with_batch(networks.initial_carries(1)[0], ()))
+    given, expected = (
+        (jax.tree.structure(tree), [(*axes, *np.shape(x)) for x in jax.tree.leaves(tree)])
+        for tree, axes in ((carry, ()), (alone, batch))
+    )
+    if given != expected:
+        call = f"initial_carry({batch})" if batch else "initial_carry()"
+        raise UserError(f"carry is {given[1] or 'empty'}, expected that of {call}: {expected[1]}")
