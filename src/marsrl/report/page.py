@@ -108,6 +108,7 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
             summary.margin, summary.endpoint, summary.fresh, len(summary.contests)
         ),
         "seeds_note": wording.seeds_note(len(suite.seeds), attainable(len(suite.seeds))),
+        "chosen": suite.chosen if isinstance(suite.chosen, str) else "",
         "settings": _settings(summary, differs=True),
         "shared": _settings(summary, differs=False),
         "board": _board(summary) if summary.groups else "",
@@ -159,9 +160,9 @@ def _settings(summary: Summary, differs: bool) -> list[tuple[str, list[str]]]:
         ]
     shown = [x for x in summary.settings if x.differs or x.name == "eps"]
     rows = [(x.name, [wording.setting_value(x, name) for name in names]) for x in shown]
-    found = [summary.results.suite.chosen_of(name) for name in names]
-    if any(found):
-        rows.append(("how chosen", [text or "not said" for text in found]))
+    if isinstance(chosen := summary.results.suite.chosen, dict):  # or it stands above the table
+        found = [summary.results.suite.chosen_of(name) for name in names]
+        rows += [("how chosen", [text or "not said" for text in found])] if chosen else []
     return rows
 
 
