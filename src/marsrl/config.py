@@ -239,7 +239,7 @@ class Config:
             else:
                 fits, expected = abs(value) < 2**63, "a finite number below 2**63"
             _require(f"task_settings: {name}", value, fits, expected, "task_settings")
-        expected = "module:factory or path/file.py:factory"
+        expected = "module:factory or path/file.py:factory, or None for marsrl's own"
         _require("network", self.network, self.network is None or is_code(self.network), expected)
         path = self.init_from
         right = path is None or (0 < len(path) <= _LONGEST_PATH and path.isprintable())

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from uuid import uuid4
 
-from marsrl.errors import UserError
+from marsrl.errors import UserError, shown
 
 TEMPORARY = ".tmp"
 """How the name of a file or folder ends that is not complete yet."""
@@ -43,6 +43,21 @@ def remove_leftovers(folder: Path) -> None:
     """Deletes those."""
     for path in leftovers(folder):
         remove(path)
+
+
+def path_of(value: object, name: str) -> Path:
+    """What a caller gave as a path.
+
+    Args:
+        value: what was given.
+        name: of the argument, for the message.
+
+    Raises:
+        UserError: it is neither text nor a path.
+    """
+    if isinstance(value, str | os.PathLike) and isinstance(path := os.fspath(value), str):
+        return Path(path)
+    raise UserError(f"{name} is {shown(value)}, expected a path")
 
 
 def numbered(path: Path) -> Path:

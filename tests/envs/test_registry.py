@@ -5,7 +5,7 @@ import pytest
 
 import marsrl
 from environments import Scripted
-from marsrl.envs import registry
+from marsrl.envs import tasks
 from marsrl.envs.paxmen import PaxMen
 from marsrl.errors import UserError
 
@@ -47,12 +47,12 @@ def test_a_class_is_a_factory(module):
 
 
 def test_a_task_of_an_installed_package(module, monkeypatch):
-    point = importlib.metadata.EntryPoint("lab/three", "own_module:three", registry.ENTRY_POINTS)
+    point = importlib.metadata.EntryPoint("lab/three", "own_module:three", tasks.ENTRY_POINTS)
     monkeypatch.setattr(
-        registry, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else []
+        tasks, "entry_points", lambda group: [point] if group == tasks.ENTRY_POINTS else []
     )
     assert marsrl.make("lab/three") == Scripted(num_agents=3)
-    assert set(registry.installed_tasks()) == {"lab/three"}
+    assert set(tasks.installed_tasks()) == {"lab/three"}
     with pytest.raises(UserError, match="unknown task 'lab/thre'; did you mean lab/three"):
         marsrl.make("lab/thre")
 

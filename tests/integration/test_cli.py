@@ -31,6 +31,8 @@ MINE = {
 REFUSED = [
     ("train --task paxmen/4agg", "unknown task 'paxmen/4agg'; did you mean paxmen/4ag"),
     ("train --task paxman/4ag", "no known family; did you mean paxmen?"),
+    ("config --task paxman/4ag", "no known family; did you mean paxmen?"),
+    ("train --network none", "network = 'none' must be module:factory .*, or None for marsrl's"),
     ("train --task nowhere:env", "importing 'nowhere' .*ModuleNotFoundError"),
     ("train --task broken:env", "importing 'broken' .*SyntaxError"),
     ("train --task gone:env", "importing 'gone' .*no_such_thing"),

@@ -225,7 +225,9 @@ def test_a_diverged_seed_stops_and_keeps_its_last_good_state(tmp_path):
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert result.diverged
     for seed, step in result.diverged.items():
-        assert status["seeds"][str(seed)] == {"status": "diverged", "step": step}
+        why = result.not_finite[seed]
+        assert status["seeds"][str(seed)] == {"status": "diverged", "step": step, "not_finite": why}
+        assert why
         after = [r for r in rows(result.path) if r["seed"] == seed and r["step"] >= step]
         assert not [r for r in after if r["kind"] in ("train", "eval")]
     checkpoints = Checkpoints(result.path / "checkpoints")
@@ -263,6 +265,31 @@ def test_a_run_of_which_every_seed_diverges_ends_and_says_what_was_not_finite(tm
     again = resume(result.path, env=env)
     assert (again.diverged, again.not_finite) == (result.diverged, result.not_finite)
     assert load_policy(result.path, env=env).step == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Blind(Scripted):
+    """Shows NaN."""
+
+    def at(self, clock):
+        time_step = super().at(clock)
+        return time_step._replace(obs=jnp.full_like(time_step.obs, jnp.nan))
+
+
+def test_an_environment_that_begins_with_nan_is_refused(tmp_path):
+    with pytest.raises(UserError, match="begins with obs that is not finite"):
+        train(CONFIG, tmp_path / "run", env=Blind())
+
+
+@pytest.mark.parametrize("path", [None, 3, b"x", []])
+def test_what_is_no_path_is_refused_by_name(path):
+    for call, name in (
+        (lambda: train(CONFIG, path, env=ENV), "out"),
+        (lambda: resume(path), "path"),
+        (lambda: load_policy(path), "run"),
+    ):
+        with pytest.raises(UserError, match=f"{name} is .*, expected a path"):
+            call()
 
 
 def test_one_environment_and_one_agent(tmp_path):

@@ -10,7 +10,7 @@ from marsrl.cli import main
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.report.series import plot
-from marsrl.runs.folder import RunFolder
+from marsrl.runs.folder import RunFolder, seed_states
 from marsrl.runs.listing import age, find_runs, overview
 from marsrl.runs.lock import NAME
 
@@ -32,11 +32,15 @@ def made(path, status="stopped", final=False):
     return path
 
 
-def test_a_diverged_run_stands_at_the_step_where_it_did(tmp_path):
+def test_a_diverged_run_stands_at_the_step_where_it_did(tmp_path, capsys):
     path = made(tmp_path / "run", "diverged")
-    seeds = {str(seed): {"status": "diverged", "step": step} for seed, step in ((0, 400), (1, 800))}
+    seeds = seed_states((0, 1), "diverged", 6400, {0: 400, 1: 800}, {0: "actor/loss"})
     RunFolder(path).write_status("diverged", 6400, seeds)
     assert overview(path).step == 800
+    main(["show", str(path)])
+    out = capsys.readouterr().out
+    assert "seed 0: diverged at step 400; not finite: actor/loss\n" in out
+    assert "seed 1: diverged at step 800; not finite: its loss or parameters\n" in out
 
 
 @pytest.mark.parametrize(
@@ -75,6 +79,16 @@ def test_runs_are_found_in_folders_and_not_in_runs(tmp_path):
     assert list(find_runs(paths[0])) == [paths[0]]
     with pytest.raises(UserError, match="is no folder"):
         list(find_runs(tmp_path / "e"))
+
+
+def test_a_link_to_runs_is_followed_once(tmp_path):
+    path = made(tmp_path / "elsewhere" / "run")
+    here = tmp_path / "runs"
+    here.mkdir()
+    (here / "a").symlink_to(path)
+    (here / "b").symlink_to(path)
+    (here / "back").symlink_to(here)
+    assert list(find_runs(here)) == [here / "a"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from itertools import chain, combinations, pairwise
 from pathlib import Path
@@ -33,7 +32,7 @@ from marsrl.bench.suite_values import (
 )
 from marsrl.config import Config
 from marsrl.digest import file_of
-from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS, Bounds, family_of
+from marsrl.envs.tasks import FAMILIES, TASKS, Bounds, check_named, family_of
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.presets import preset
 from marsrl.reading import read_toml
@@ -364,6 +363,9 @@ def select_tasks(patterns: Iterable[str], known: Iterable[str]) -> tuple[str, ..
     for pattern in patterns:
         matching = [task for task in known if task == pattern or fnmatchcase(task, pattern)]
         if not matching:
+            if any(sign in pattern for sign in "*?["):
+                families = ", ".join(dict.fromkeys(map(family_of, known)))
+                raise UserError(f"tasks: no task is like {shown(pattern)}; families: {families}")
             unknown = f"tasks: unknown task {shown(pattern)}{near_misses(pattern, known)}"
             raise UserError(no_bounds(pattern) or unknown)
         chosen |= dict.fromkeys(matching)
@@ -385,10 +387,8 @@ def _without_sweeps(tables: dict[str, Table]) -> dict[str, Table]:
 def _check_exists(task: str) -> None:
     """Refuses a task outside the benchmark that nothing here can make; it is not imported."""
     module, colon, _ = task.rpartition(":")
-    if not colon:
-        if not entry_points(group=ENTRY_POINTS, name=task):
-            raise UserError(f"unknown task {shown(task)}{near_misses(task, TASKS)}")
-    elif module != "jaxmarl" and file_of(module, Path.cwd()) is None:
+    check_named(task)
+    if colon and module != "jaxmarl" and file_of(module, Path.cwd()) is None:
         package = module.partition(".")[0]
         if module.endswith(".py") or find_spec(package) is None:
             raise UserError(f"{shown(task)} names no module: there is no {module} here")

@@ -19,8 +19,7 @@ class Envs:
 
     def __call__(self) -> None:
         """Prints a table of the benchmark's tasks, then those of other installed packages."""
-        from marsrl.envs.registry import hidden_tasks, installed_tasks
-        from marsrl.envs.tasks import BOUNDS_VERSION, FAMILIES, TASKS
+        from marsrl.envs.tasks import BOUNDS_VERSION, FAMILIES, TASKS, hidden_tasks, installed_tasks
 
         plain: Any = {"box": None, "pad_edge": False, "collapse_padding": True}  # 80 columns
         columns = ("agents", "obs", "state", "actions", "horizon", "random", "reference")

@@ -16,13 +16,12 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from marsrl.envs.base import Environment
 from marsrl.envs.check import NonconformingEnvironment, check_interface
 from marsrl.envs.flat import flat
-from marsrl.envs.tasks import ENTRY_POINTS, FAMILIES, TASKS
+from marsrl.envs.tasks import FAMILIES, TASKS, installed_tasks, unknown
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.loading import HOST_LIBRARIES, guarded, load
 
@@ -61,18 +60,6 @@ def make_unchecked(task: str, /, **settings: Any) -> Environment:
     return guarded(f"making {shown(task)}", factory, **(own | settings))
 
 
-def installed_tasks() -> dict[str, EntryPoint]:
-    """Tasks that other installed packages offer, by name; those of a taken name are not reached."""
-    points = entry_points(group=ENTRY_POINTS)
-    return {point.name: point for point in points if point.name not in TASKS}
-
-
-def hidden_tasks() -> list[EntryPoint]:
-    """Tasks of other packages whose name is taken: by the benchmark, or by another of them."""
-    reached = installed_tasks()
-    return [p for p in entry_points(group=ENTRY_POINTS) if reached.get(p.name) != p]
-
-
 def _find(task: str) -> tuple[Callable[..., Environment], dict[str, Any]]:
     """The factory of a task, and the settings that make it this task."""
     if task in TASKS:
@@ -86,12 +73,7 @@ def _find(task: str) -> tuple[Callable[..., Environment], dict[str, Any]]:
         return partial(_own("marsrl.envs.host.env:make_host"), module, name), {}
     if colon:
         return load(task), {}
-    family, names = module.partition("/")[0], [*TASKS, *others]
-    siblings = [known for known in names if known.startswith(f"{family}/")]
-    if siblings:
-        raise UserError(f"unknown task {shown(task)}{near_misses(task, siblings)}")
-    families = list(dict.fromkeys(known.partition("/")[0] for known in names))
-    raise UserError(f"task {shown(task)} is of no known family{near_misses(family, families)}")
+    raise unknown(task)
 
 
 def _own(path: str) -> Callable[..., Environment]:

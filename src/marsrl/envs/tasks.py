@@ -5,8 +5,10 @@ Listing them imports no environment; a test holds every row against the real one
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
+from marsrl.errors import UserError, near_misses, shown
 from marsrl.loading import HOST_LIBRARIES
 
 ENTRY_POINTS = "marsrl.envs"
@@ -262,3 +264,36 @@ def family_of(task: str) -> str:
     if colon:
         return task if module in FAMILIES else module
     return task.partition("/")[0]
+
+
+def installed_tasks() -> dict[str, EntryPoint]:
+    """Tasks that other installed packages offer, by name; those of a taken name are not reached."""
+    points = entry_points(group=ENTRY_POINTS)
+    return {point.name: point for point in points if point.name not in TASKS}
+
+
+def hidden_tasks() -> list[EntryPoint]:
+    """Tasks of other packages whose name is taken: by the benchmark, or by another of them."""
+    reached = installed_tasks()
+    return [p for p in entry_points(group=ENTRY_POINTS) if reached.get(p.name) != p]
+
+
+def check_named(task: str) -> None:
+    """Refuses a name without a colon that no environment has; the others are not looked at.
+
+    Raises:
+        UserError: see `unknown`.
+    """
+    if ":" not in task and task not in TASKS and task not in installed_tasks():
+        raise unknown(task)
+
+
+def unknown(task: str) -> UserError:
+    """The error about a name that no environment has."""
+    names = [*TASKS, *installed_tasks()]
+    family = family_of(task)
+    siblings = [known for known in names if known.startswith(f"{family}/")]
+    if siblings:
+        return UserError(f"unknown task {shown(task)}{near_misses(task, siblings)}")
+    families = list(dict.fromkeys(map(family_of, names)))
+    return UserError(f"task {shown(task)} is of no known family{near_misses(family, families)}")

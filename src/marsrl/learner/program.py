@@ -145,8 +145,20 @@ class Program:
         return memory
 
     def init(self) -> TrainState:
-        """The states of all seeds before their first update."""
-        return self._checked(self._init(self._seeds, self._index))
+        """The states of all seeds before their first update.
+
+        Raises:
+            UserError: what the agents or the critic see at the start is not finite.
+        """
+        state = self._checked(self._init(self._seeds, self._index))
+        start = state.rollout.vector.time_step
+        for name in ("obs", "global_state"):
+            if not np.isfinite(gather(getattr(start, name))).all():
+                raise UserError(
+                    f"{self.config.task} begins with {name} that is not finite, expected numbers; "
+                    "marsrl.check_env says more"
+                )
+        return state
 
     def restored(self, state: TrainState) -> TrainState:
         """The states out of a checkpoint, with fresh environments if those could not be saved."""

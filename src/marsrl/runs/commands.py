@@ -17,6 +17,7 @@ from marsrl.commandline import Checkpoint, ConfigFile, Flag, Log, RunPath
 from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.devices.distributed import Processes, from_first
+from marsrl.envs.tasks import check_named
 from marsrl.errors import UserError, check_int, reason
 from marsrl.runs.folder import EPISODE, RunFolder, default_folder
 from marsrl.runs.monitor import ConsoleMonitor, Monitor
@@ -66,6 +67,7 @@ class ConfigCommand:
 
     def __call__(self) -> None:
         """Prints."""
+        check_named(self.config.task)  # else a typo gives the defaults of no family
         print(write_config(self.config), end="")  # noqa: T201 (what the user asked for or did)
 
 

@@ -14,7 +14,16 @@ from typing import NamedTuple
 from marsrl.errors import UserError, command
 from marsrl.files import leftovers, remove_leftovers, unused, write_beside
 from marsrl.runs.checkpoint import Checkpoints, clear
-from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder, outward_links, resume_command
+from marsrl.runs.folder import (
+    CONFIG,
+    METRICS,
+    STATUS,
+    RunFolder,
+    of_seeds,
+    outward_links,
+    resume_command,
+    seed_states,
+)
 from marsrl.runs.followers import MEMORY
 from marsrl.runs.lock import Lock, writer_of
 from marsrl.runs.log import read_lines
@@ -159,13 +168,8 @@ def _status(folder: RunFolder, newest: int | None, about: Row) -> list[Finding]:
     def mend() -> None:
         config = folder.config()
         step = (newest or 0) * config.steps_per_update
-        diverged = about.get("diverged", {})
-        seeds = {
-            str(seed): {"status": "diverged", "step": diverged[str(seed)]}
-            if str(seed) in diverged
-            else {"status": "stopped", "step": step}
-            for seed in config.seeds
-        }
+        diverged, not_finite = of_seeds(about, "diverged"), of_seeds(about, "not_finite")
+        seeds = seed_states(config.seeds, "stopped", step, diverged, not_finite)
         folder.write_status("stopped", step, seeds)
 
     return [

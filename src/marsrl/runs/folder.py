@@ -6,7 +6,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -269,6 +269,39 @@ def _config_in(path: Path, content: Row) -> Config:
     if not isinstance(content.get("config"), dict):
         raise UserError(f"{path} is not a run's config: it has no table 'config'")
     return Config.from_dict(content["config"])
+
+
+def of_seeds(about: Row, name: str) -> dict[int, Any]:
+    """A table about seeds in what a checkpoint remembers, by seed."""
+    return {int(seed): value for seed, value in about.get(name, {}).items()}
+
+
+def seed_states(
+    seeds: Sequence[int],
+    status: str,
+    step: int,
+    diverged: Mapping[int, int],
+    not_finite: Mapping[int, str],
+) -> dict[str, Row]:
+    """What status.json says of each seed.
+
+    Args:
+        seeds: of the run.
+        status: of those that live.
+        step: which those have reached.
+        diverged: seed -> the step at which it did.
+        not_finite: seed -> what was not finite then.
+    """
+    return {
+        str(seed): {
+            "status": "diverged",
+            "step": diverged[seed],
+            "not_finite": not_finite.get(seed, ""),
+        }
+        if seed in diverged
+        else {"status": status, "step": step}
+        for seed in seeds
+    }
 
 
 def default_folder(name: str) -> Path:

@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.runs.folder import CONFIG, METRICS, STATUS, RunFolder
 from marsrl.runs.lock import writer_of
-from marsrl.runs.records import read_or_empty
+from marsrl.runs.records import Row, read_or_empty
 
 _DEEPEST = 6  # folders in folders: a store has four
 
@@ -28,6 +28,7 @@ class Overview(NamedTuple):
         step: environment steps per seed so far.
         returns: seed -> mean return of the best checkpoint, or else of the latest evaluation.
         final: whether it is the former.
+        diverged: seed, as status.json writes it -> what it says of one that diverged.
         seconds: since something was last written.
     """
 
@@ -37,6 +38,7 @@ class Overview(NamedTuple):
     step: int
     returns: dict[int, float]
     final: bool
+    diverged: dict[str, Row]
     seconds: float
 
     @property
@@ -53,8 +55,14 @@ def find_runs(folder: Path) -> Iterator[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; marsrl train makes one, or: marsrl runs FOLDER")
-    for parent, folders, files in os.walk(folder):
+    seen: set[Path] = set()  # by links a folder may be met twice, or lead back to itself
+    for parent, folders, files in os.walk(folder, followlinks=True):
         depth = len(Path(parent).relative_to(folder).parts)
+        real = Path(parent).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         if CONFIG in files:
             folders.clear()
             yield Path(parent)
@@ -69,6 +77,7 @@ def overview(path: Path) -> Overview:
     except UserError:
         config = None
     status = read_or_empty(path / STATUS)
+    diverged = _diverged(status)
     final: dict[int, float] = {}
     latest: dict[int, float] = {}
     try:
@@ -81,23 +90,32 @@ def overview(path: Path) -> Overview:
         path=path,
         config=config,
         status="damaged" if config is None else _status(path, status),
-        step=_reached(status),
+        step=_reached(status, diverged),
         returns=final or latest,
         final=bool(final),
+        diverged=diverged,
         seconds=max(0.0, time.time() - _written(path)),
     )
 
 
-def _reached(status: dict[str, Any]) -> int:
+def _diverged(status: Row) -> dict[str, Row]:
+    seeds = status.get("seeds")
+    return {
+        seed: state
+        for seed, state in (seeds.items() if isinstance(seeds, dict) else ())
+        if isinstance(state, dict) and state.get("status") == "diverged"
+    }
+
+
+def _reached(status: Row, diverged: dict[str, Row]) -> int:
     """The step of a run; where all seeds have diverged, that at which the last one did."""
-    seeds = status.get("seeds") if status.get("status") == "diverged" else None
-    of_seeds = seeds.values() if isinstance(seeds, dict) else ()
-    ended = [seed["step"] for seed in of_seeds if isinstance(seed, dict) and "step" in seed]
+    of_seeds = diverged.values() if status.get("status") == "diverged" else ()
+    ended = [seed["step"] for seed in of_seeds if "step" in seed]
     steps = [step for step in (ended or [status.get("step")]) if isinstance(step, int)]
     return max(steps, default=0)
 
 
-def _status(path: Path, status: dict[str, Any]) -> str:
+def _status(path: Path, status: Row) -> str:
     named = status.get("status")
     if writer_of(path):
         return "running"

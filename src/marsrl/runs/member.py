@@ -19,7 +19,7 @@ from marsrl.learner.metrics import Metrics
 from marsrl.learner.networks import Weights
 from marsrl.runs import actors, pending
 from marsrl.runs.checkpoint import CheckpointError, CheckpointWriter
-from marsrl.runs.folder import METRICS, RunFolder, resume_command
+from marsrl.runs.folder import METRICS, RunFolder, of_seeds, resume_command, seed_states
 from marsrl.runs.lock import Lock
 from marsrl.runs.monitor import Monitor
 from marsrl.runs.records import Row
@@ -115,8 +115,8 @@ class Member:
             self.monitor.message(f"{damage}; the checkpoint's copy is used")
         self.folder.replace_log(self.checkpoints.file(update, METRICS) or b"")
         about = self.checkpoints.about(update)
-        self.diverged = {int(seed): step for seed, step in about.get("diverged", {}).items()}
-        self.not_finite = {int(seed): text for seed, text in about.get("not_finite", {}).items()}
+        self.diverged = of_seeds(about, "diverged")
+        self.not_finite = of_seeds(about, "not_finite")
         return update, state, pending.unpack(self.checkpoints.file(update, pending.FILE))
 
     def note_length(self, step: int) -> None:
@@ -294,12 +294,7 @@ class Member:
 
     def write_status(self, status: str, step: int, seconds: dict[str, float]) -> None:
         """Replaces status.json."""
-        seeds = {
-            str(seed): {"status": "diverged", "step": self.diverged[seed]}
-            if seed in self.diverged
-            else {"status": status, "step": step}
-            for seed in self.config.seeds
-        }
+        seeds = seed_states(self.config.seeds, status, step, self.diverged, self.not_finite)
         rounded = {name: round(value, 2) for name, value in seconds.items()}
         self.folder.write_status(
             status, step, seeds, seconds=rounded, peak_memory_mb=peak_memory_mb()

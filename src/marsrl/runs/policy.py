@@ -20,6 +20,7 @@ from marsrl.envs.base import Environment
 from marsrl.envs.flat import flat
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, near_misses, shown
+from marsrl.files import path_of
 from marsrl.learner.algorithm import networks_of
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
@@ -157,7 +158,8 @@ def load_policy(
         UserError: not a run folder, a network that is not trusted, no such seed or checkpoint, or
             another environment than the team was trained on.
     """
-    folder = RunFolder.open(Path(run))
+    run = path_of(run, "run")
+    folder = RunFolder.open(run)
     config = folder.config()
     if seed is not None and seed not in config.seeds:
         known = [str(s) for s in config.seeds]
@@ -166,11 +168,11 @@ def load_policy(
     def make_env() -> Environment:
         if env is not None:
             return flat(env)
-        check_not_passed("task", config.task, Path(run), "load_policy(run, env=...)")
-        check_trusted("task", config.task, Path(run) / CONFIG, trust)
+        check_not_passed("task", config.task, run, "load_policy(run, env=...)")
+        check_trusted("task", config.task, run / CONFIG, trust)
         return make(config.task, **config.task_settings)
 
-    check_trusted("network", config.network or "", Path(run) / CONFIG, trust)
+    check_trusted("network", config.network or "", run / CONFIG, trust)
     layout = saved_layout(folder)
     if layout is not None and env is not None:
         check_trained_on(flat(env), layout.spec, config)

@@ -22,6 +22,7 @@ from marsrl.envs.check import check_interface
 from marsrl.envs.flat import flat
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, shown
+from marsrl.files import path_of
 from marsrl.learner.program import Program
 from marsrl.objectives import Objective
 from marsrl.runs.folder import CONFIG, PASSED, Onlooker, RunFolder, check_not_passed
@@ -105,7 +106,7 @@ def train_together(
         if not isinstance(config, Config):
             raise UserError(f"config is {shown(config)}, expected one, such as marsrl.preset(TASK)")
     configs = [_recorded(config, env, objective) for config in configs]
-    folders = [*map(Path, outs)]
+    folders = [path_of(out, "out") for out in outs]
     for folder in folders:
         if folders.count(folder) > 1:
             raise UserError(f"outs has {folder} twice, expected a folder for each configuration")
@@ -168,7 +169,7 @@ def resume(
             writes, or processes that do not run the same.
         Interrupted: a signal has ended it.
     """
-    path = Path(path)
+    path = path_of(path, "path")
     folder = RunFolder.open(path)
     from_first(lambda: list(choose(followers or ())))
     with _writing(path) as lock:

@@ -62,6 +62,10 @@ class Show:
         what = "best checkpoint" if one.final else "latest evaluation"
         for seed, value in sorted(one.returns.items()):
             _console.say(f"seed {seed}: return {value:.2f} ({what})")
+        for seed, state in one.diverged.items():
+            why = state.get("not_finite") or "its loss or parameters"
+            at = f"{state['step']:,}" if "step" in state else "an unknown step"
+            _console.say(f"seed {seed}: diverged at step {at}; not finite: {why}")
         for picture in PICTURES:
             if (self.run / picture).exists():
                 _console.say(f"picture: {self.run / picture}")
