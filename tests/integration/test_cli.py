@@ -32,6 +32,7 @@ REFUSED = [
     ("train --task paxmen/4agg", "unknown task 'paxmen/4agg'; did you mean paxmen/4ag"),
     ("train --task paxman/4ag", "no known family; did you mean paxmen?"),
     ("config --task paxman/4ag", "no known family; did you mean paxmen?"),
+    ("train --task mine", "'mine' is no task; for a factory in mine.py: mine:FACTORY"),
     ("train --network none", "network = 'none' must be module:factory .*, or None for marsrl's"),
     ("train --task nowhere:env", "importing 'nowhere' .*ModuleNotFoundError"),
     ("train --task broken:env", "importing 'broken' .*SyntaxError"),

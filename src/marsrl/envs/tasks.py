@@ -5,6 +5,7 @@ Listing them imports no environment; a test holds every row against the real one
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
@@ -290,6 +291,8 @@ def check_named(task: str) -> None:
 
 def unknown(task: str) -> UserError:
     """The error about a name that no environment has."""
+    if os.path.isfile(f"{task}.py"):  # noqa: PTH113 (False for any name that is none of a file)
+        return UserError(f"{shown(task)} is no task; for a factory in {task}.py: {task}:FACTORY")
     names = [*TASKS, *installed_tasks()]
     family = family_of(task)
     siblings = [known for known in names if known.startswith(f"{family}/")]
