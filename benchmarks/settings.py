@@ -23,6 +23,8 @@ from timing import table
 from trainings import ensure_trained, finished, folder
 
 VARIANTS: dict[str, dict] = {
+    "preset": {},
+    "orthogonal": {"kernel_init": "orthogonal"},
     "none": {"actor_norm": "none", "critic_norm": "none"},
     "both": {"actor_norm": "running", "critic_norm": "running"},
     "critic": {"actor_norm": "none", "critic_norm": "running"},

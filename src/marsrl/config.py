@@ -24,6 +24,7 @@ from marsrl.objectives import (
 
 Core = Literal["gru", "ff"]
 Activation = Literal["relu", "tanh", "gelu", "silu"]
+KernelInit = Literal["normal", "orthogonal"]
 CriticView = Literal["state", "obs", "both"]
 InputNorm = Literal["none", "running", "layer"]
 Sharing = bool | Literal["groups"]
@@ -100,6 +101,8 @@ class Config:
     """Hidden layers before the core; one more follows it."""
     activation: Activation = "relu"
     """Of the hidden layers."""
+    kernel_init: KernelInit = "normal"
+    """How kernels begin: as independent normal values, or with orthogonal columns."""
     network: str | None = None
     """Your own module:factory, in place of the hidden layers and the core."""
     critic: CriticView = "state"
@@ -335,6 +338,7 @@ class Config:
             name: float(value) if isinstance(value, int) and hints[name] in _FLOATS else value
             for name, value in self.settled().to_dict().items()
             if name not in ("seeds", "devices", "log_interval", "keep_checkpoints")
+            and (name, value) not in _LATER.items()
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -395,6 +399,10 @@ INPUTS = (
 
 SHARED = ("all", "groups", "none")
 """Who can share parameters; True is all, and False none."""
+
+_LATER = {"kernel_init": "normal"}
+"""Settings that came when there were published results already: with the value that those had, they
+change no hash."""
 
 MAX_SEEDS = 10_000
 """Of a configuration."""

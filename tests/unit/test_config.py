@@ -179,6 +179,11 @@ def test_hash_names_the_configuration_without_its_seeds():
     assert len({Config(**change).hash for change in [{}, *changes]}) == len(changes) + 1
 
 
+def test_a_setting_that_came_later_does_not_change_the_hash_of_published_results():
+    assert Config().hash == "30b606c1b34f"
+    assert Config(kernel_init="orthogonal").hash != Config().hash
+
+
 def test_hash_survives_the_file():
     assert Config.from_dict(json.loads(json.dumps(UNUSUAL.to_dict()))).hash == UNUSUAL.hash
 

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from flax.linen.initializers import zeros_init
 
 from marsrl.compiler import add_bias
-from marsrl.config import Activation, Core
+from marsrl.config import Activation, Core, KernelInit
 from marsrl.distributions import ActionParams
-from marsrl.learner.layers import Conv, Dense, normal
+from marsrl.learner.layers import Conv, Dense, initializer
 from marsrl.learner.own import Own
 from marsrl.learner.recurrent import gru
 from marsrl.types import Array, Box, Space
@@ -42,6 +42,7 @@ class GRU(nn.Module):
     """
 
     features: int
+    kernel_init: KernelInit = "normal"
 
     @nn.compact
     def __call__(self, carry: Array, x: Array, first: Array) -> Array:
@@ -52,9 +53,10 @@ class GRU(nn.Module):
             x: (L, B, ..., F).
             first: (L, B) bool; True where an episode begins, so that the carry restarts at zero.
         """
-        inputs = [Dense(self.features, 1.0, name=f"input_{gate}")(x) for gate in "rzn"]
-        kernel = self.param("recurrent_kernel", normal(1.0), (self.features, 3 * self.features))
-        bias = self.param("recurrent_bias", zeros_init(), (self.features,))
+        size, init = self.features, self.kernel_init
+        inputs = [Dense(size, 1.0, init, name=f"input_{gate}")(x) for gate in "rzn"]
+        kernel = self.param("recurrent_kernel", initializer(init, 1.0, 3), (size, 3 * size))
+        bias = self.param("recurrent_bias", zeros_init(), (size,))
         keep = ~first.reshape(first.shape + (1,) * (x.ndim - 2))
         return gru(inputs, carry, keep, kernel, bias)
 
@@ -73,6 +75,7 @@ class Architecture:
         core: feed-forward, or a GRU between the dense layers.
         depth: dense layers before the core; one follows it.
         activation: of these.
+        kernel_init: how kernels begin, those of the heads too.
         own: in the place of all that.
     """
 
@@ -80,6 +83,7 @@ class Architecture:
     core: Core
     depth: int = 1
     activation: Activation = "relu"
+    kernel_init: KernelInit = "normal"
     own: Own | None = None
 
     def initial_carry(self, *batch: int) -> Carry:
@@ -108,16 +112,17 @@ class Body(nn.Module):
             return self._own(how.own, carry, x, first)
         activation = _ACTIVATIONS[how.activation]
         if any(map(is_picture, self.parts)):
-            x = Pictures(self.parts, how.activation)(x)
+            x = Pictures(self.parts, how.activation, how.kernel_init)(x)
         for layer in range(how.depth):
-            x = Dense(how.width, _HIDDEN_GAIN)(x)
+            x = Dense(how.width, _HIDDEN_GAIN, how.kernel_init)(x)
             if self.num_ids and not layer:
-                x = add_bias(x, self.param("agent_id", normal(1.0), (self.num_ids, how.width)))
+                begin = initializer("normal", 1.0)
+                x = add_bias(x, self.param("agent_id", begin, (self.num_ids, how.width)))
             x = activation(x)
         carries: Carry = ()
         if how.core == "gru":
-            x = carries = GRU(how.width)(carry, x, first)
-        return carries, activation(Dense(how.width, _HIDDEN_GAIN)(x))
+            x = carries = GRU(how.width, how.kernel_init)(carry, x, first)
+        return carries, activation(Dense(how.width, _HIDDEN_GAIN, how.kernel_init)(x))
 
     def _own(self, own: Own, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
         """The user's network, for which agents are further sequences."""
@@ -172,6 +177,7 @@ class Pictures(nn.Module):
 
     parts: tuple[Shape, ...]
     activation: Activation
+    kernel_init: KernelInit
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -188,7 +194,8 @@ class Pictures(nn.Module):
     def _convolved(self, x: Array) -> Array:
         """(K, H', W', 32) for pictures (K, H, W, C)."""
         for i in range(num_convolutions(x.shape[1:])):
-            x = _ACTIVATIONS[self.activation](Conv(_CHANNELS, _HIDDEN_GAIN, 2 if i else 1)(x))
+            layer = Conv(_CHANNELS, _HIDDEN_GAIN, 2 if i else 1, self.kernel_init)
+            x = _ACTIVATIONS[self.activation](layer(x))
         return x
 
 
@@ -220,11 +227,12 @@ class Actor(nn.Module):
     def __call__(self, carry: Carry, obs: Array, first: Array) -> tuple[Carry, ActionParams]:
         """(carries, parameters of the action distribution) for obs (L, B, ..., O)."""
         carries, x = Body(self.architecture, self.num_ids, self.parts)(carry, obs, first)
-        out = Dense(self.action.size, 0.01, name="head")(x)
+        init = self.architecture.kernel_init
+        out = Dense(self.action.size, 0.01, init, name="head")(x)
         if not isinstance(self.action, Box):
             return carries, (out,)
         if self.state_std:
-            raw = Dense(self.action.size, 0.01, name="log_std")(x)
+            raw = Dense(self.action.size, 0.01, init, name="log_std")(x)
         else:
             agents = (self.num_ids,) if self.num_ids else ()  # each its own, if they share the rest
             raw = self.param("log_std", zeros_init(), (*agents, self.action.size))
@@ -248,4 +256,4 @@ class Critic(nn.Module):
     def __call__(self, carry: Carry, x: Array, first: Array) -> tuple[Carry, Array]:
         """(carries, value (L, B, ..., num_outputs)) for x (L, B, ..., F)."""
         carries, x = Body(self.architecture, self.num_ids, self.parts)(carry, x, first)
-        return carries, Dense(self.num_outputs, 1.0, name="head")(x)
+        return carries, Dense(self.num_outputs, 1.0, self.architecture.kernel_init, name="head")(x)

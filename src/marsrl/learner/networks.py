@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from marsrl.config import Activation, Core, CriticView, InputNorm, Sharing
+from marsrl.config import Activation, Core, CriticView, InputNorm, KernelInit, Sharing
 from marsrl.distributions import Distribution, distribution
 from marsrl.errors import UserError, shown
 from marsrl.learner.groups import Groups, groups_of
@@ -293,6 +293,7 @@ def make_networks(
     depth: int = 1,
     activation: Activation = "relu",
     network: str | None = None,
+    kernel_init: KernelInit = "normal",
 ) -> Networks:
     """The networks of this package, or a user's, for an environment.
 
@@ -310,6 +311,7 @@ def make_networks(
         depth: see `Architecture`.
         activation: see `Architecture`.
         network: `module:factory` of a network of somebody's own; see `own`.
+        kernel_init: see `Architecture`.
 
     Raises:
         UserError: an own network that cannot be made, or does not fit; groups that the
@@ -324,7 +326,7 @@ def make_networks(
             own.check(own_shape(parts, num_ids))
             if core == "ff" and jax.tree.leaves(own.initial_carry(1)):
                 raise UserError(f"network {shown(network)} is recurrent, expected core = 'gru'")
-        return Architecture(width, core, depth, activation, own)
+        return Architecture(width, core, depth, activation, kernel_init, own)
 
     def of_agents(module: Actor | Critic) -> Network:
         return Shared(module, ids) if groups is None else Grouped(module, groups)
