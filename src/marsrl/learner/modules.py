@@ -100,7 +100,8 @@ class Body(nn.Module):
     architecture: Architecture
     num_ids: int = 0
     """With N > 0, axis -2 is the agent axis and a learned row per agent is added to the first
-    layer, as a one-hot id appended to the input would; its first values have variance 1/N."""
+    layer, as a one-hot id appended to the input would; its first values have variance 1/N, or
+    1/width where kernels begin orthogonal."""
     parts: tuple[Shape, ...] = ()
     """Of what the inputs are made up, one after another: pictures (H, W, C) are convolved."""
 
@@ -116,7 +117,7 @@ class Body(nn.Module):
         for layer in range(how.depth):
             x = Dense(how.width, _HIDDEN_GAIN, how.kernel_init)(x)
             if self.num_ids and not layer:
-                begin = initializer("normal", 1.0)
+                begin = initializer(how.kernel_init, 1.0)
                 x = add_bias(x, self.param("agent_id", begin, (self.num_ids, how.width)))
             x = activation(x)
         carries: Carry = ()
