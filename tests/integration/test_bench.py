@@ -430,7 +430,7 @@ def test_a_job_of_ray_keeps_the_gpu_that_ray_gave_it(jobs, monkeypatch):
         ("plan nanno", "'nanno'; did you mean nano"),
         ("run nano --store {store} --shard 3/2", "shard is '3/2', expected I/N"),
         ("run nano --store {store} --shard 0/2", "shard is '0/2', expected I/N"),
-        ("run nano --store {store} --tasks lbg/*", r"unknown task 'lbg/\*'"),
+        ("run nano --store {store} --tasks lbg/*", r"no task is like 'lbg/\*'"),
         ("run nano --store {store} --workers 0", "workers is 0, expected at least 1"),
         ("run nano --store {store} --ray a b", "ray is 'a b', expected one address"),
         ("run nano --store {store} --ray --gpus -1", "gpus is -1.0, expected 0 to 64"),
