@@ -41,6 +41,9 @@ def test_a_diverged_run_stands_at_the_step_where_it_did(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "seed 0: diverged at step 400; not finite: actor/loss\n" in out
     assert "seed 1: diverged at step 800; not finite: its loss or parameters\n" in out
+    RunFolder(path).write_status("diverged", 6400, seeds | {"1": seeds["1"] | {"step": "x"}})
+    main(["show", str(path)])
+    assert "seed 1: diverged at an unknown step" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

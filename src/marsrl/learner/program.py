@@ -152,8 +152,9 @@ class Program:
         """
         state = self._checked(self._init(self._seeds, self._index))
         start = state.rollout.vector.time_step
-        for name in ("obs", "global_state"):
-            if not np.isfinite(gather(getattr(start, name))).all():
+        for name, x in (("obs", start.obs), ("global_state", start.global_state)):
+            # whole numbers are finite, and pictures of them large
+            if jnp.issubdtype(x.dtype, jnp.floating) and not np.isfinite(gather(x)).all():
                 raise UserError(
                     f"{self.config.task} begins with {name} that is not finite, expected numbers; "
                     "marsrl.check_env says more"

@@ -63,9 +63,9 @@ class Show:
         for seed, value in sorted(one.returns.items()):
             _console.say(f"seed {seed}: return {value:.2f} ({what})")
         for seed, state in one.diverged.items():
-            why = state.get("not_finite") or "its loss or parameters"
-            at = f"{state['step']:,}" if "step" in state else "an unknown step"
-            _console.say(f"seed {seed}: diverged at step {at}; not finite: {why}")
+            step, why = state.get("step"), state.get("not_finite") or "its loss or parameters"
+            at = f"step {step:,}" if isinstance(step, int) else "an unknown step"
+            _console.say(f"seed {seed}: diverged at {at}; not finite: {why}")
         for picture in PICTURES:
             if (self.run / picture).exists():
                 _console.say(f"picture: {self.run / picture}")
