@@ -1,3 +1,5 @@
+import dataclasses
+import itertools
 import tomllib
 
 import pytest
@@ -53,8 +55,18 @@ def test_nano_is_the_factorial_on_a_task_of_each_family():
 @pytest.mark.parametrize("name", ["lite", "full"])
 def test_the_others_have_all_tasks(name):
     suite = read_suite(name)
-    assert suite.tasks == tuple(TASKS)
+    assert sorted(suite.tasks) == sorted(TASKS)
     assert suite.objectives == ("mars", "maspo", "mappo")
+
+
+def test_lite_trains_the_tasks_of_fair_as_fair_does():
+    lite, fair = read_suite("lite"), read_suite("fair")
+    assert set(lite.seeds) < set(fair.seeds)
+    for task, objective in itertools.product(fair.tasks, fair.objectives):
+        mine, its = (
+            dataclasses.replace(s.config(task, objective), seeds=(0,)) for s in (lite, fair)
+        )
+        assert mine == its
 
 
 def test_full_is_the_protocol():
