@@ -36,7 +36,7 @@ if kind == "own":
 if kind == "gru":
     settings |= {"chunk_length": 4, "actor_norm": "running", "critic_norm": "running",
                  "value_norm": True, "kl_stop": 4e-6}
-for devices in (1, 2, 8):
+for devices in map(int, sys.argv[2:]):
     config = small_config(devices=devices, **settings)
     program = Program(config, env)
     state, curve = program.init(), []
@@ -58,11 +58,17 @@ for devices in (1, 2, 8):
 """
 
 
-@pytest.fixture(scope="module", params=["ff", "gru", "own"])
+LAYOUTS = {1: [1, 1], 2: [2, 1], 8: [2, 4]}
+"""Shares of the seeds and of the environments, by the number of devices."""
+
+
+@pytest.fixture(
+    scope="module", params=[("ff", 1, 8), ("gru", 1, 2, 8), ("own", 1, 8)], ids=lambda case: case[0]
+)
 def runs(request):
-    """What 1, 2 and 8 devices made of the same configuration."""
+    """What each number of devices made of the same configuration."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, request.param],
+        [sys.executable, "-c", PROGRAM, *map(str, request.param)],
         capture_output=True,
         text=True,
         check=True,
@@ -70,12 +76,14 @@ def runs(request):
         cwd=Path(__file__).parents[2],
         env=os.environ,
     )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    made = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [run["spread"] for run in made] == list(request.param[1:])
+    return made
 
 
 def test_seeds_are_spread_first_then_environments(runs):
-    assert [run["layout"] for run in runs] == [[1, 1], [2, 1], [2, 4]]
-    assert [run["spread"] for run in runs] == [1, 2, 8]
+    for run in runs:
+        assert run["layout"] == LAYOUTS[run["spread"]]
 
 
 def test_the_learning_curve_does_not_depend_on_the_number_of_devices(runs):

@@ -1,6 +1,8 @@
 import dataclasses
 import itertools
+import json
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ from marsrl.config import Config
 from marsrl.envs.tasks import FAMILIES, TASKS, Bounds, family_of, library_of
 from marsrl.errors import UserError
 from marsrl.presets import preset
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 TOML = """
 name = "mine"
@@ -67,6 +71,16 @@ def test_lite_trains_the_tasks_of_fair_as_fair_does():
             dataclasses.replace(s.config(task, objective), seeds=(0,)) for s in (lite, fair)
         )
         assert mine == its
+
+
+@pytest.mark.parametrize("name", ["fair", "equal-kl", "regimes"])
+def test_a_suite_is_still_the_one_whose_results_are_published(name):
+    """Presets may change, but not what `marsrl bench run` of these suites repeats."""
+    suite = read_suite(name)
+    runs = json.loads((DOCS / name / "runs.json").read_text())["runs"]
+    trained = {(run["task"], run["objective"]): run["run"] for run in runs}
+    assert len(trained) >= 18
+    assert trained == {key: suite.config(*key).hash for key in trained}
 
 
 def test_full_is_the_protocol():
