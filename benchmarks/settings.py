@@ -32,6 +32,8 @@ VARIANTS: dict[str, dict] = {
     "layer": {"actor_norm": "layer", "critic_norm": "layer"},
     "value": {"actor_norm": "none", "critic_norm": "none", "value_norm": True},
     "both-value": {"actor_norm": "running", "critic_norm": "running", "value_norm": True},
+    "floor-0.01": {"advantage_floor": 0.01},
+    "floor-0.1": {"advantage_floor": 0.1},
     "both-huber": {"actor_norm": "running", "critic_norm": "running", "huber_delta": 1.0},
 }
 """What differs between the columns."""

@@ -20,7 +20,10 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "actor_lr": 1e-3,
         "critic_lr": 1e-3,
     },
-    "lbf": {"total_steps": 1_000_000},
+    "lbf": {
+        "total_steps": 1_000_000,
+        "kernel_init": "orthogonal",  # more seeds find that foods want several (docs/learner.md)
+    },
     "connector": {"total_steps": 1_000_000},
     "mpe": {"total_steps": 3_000_000},
     "smax": {"total_steps": 1_000_000, "num_envs": 64},
