@@ -338,7 +338,7 @@ class Config:
             name: float(value) if isinstance(value, int) and hints[name] in _FLOATS else value
             for name, value in self.settled().to_dict().items()
             if name not in ("seeds", "devices", "log_interval", "keep_checkpoints")
-            and (name, value) not in _LATER.items()
+            and (name, value) not in LATER.items()
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -400,7 +400,7 @@ INPUTS = (
 SHARED = ("all", "groups", "none")
 """Who can share parameters; True is all, and False none."""
 
-_LATER = {"kernel_init": "normal"}
+LATER = {"kernel_init": "normal"}
 """Settings that came when there were published results already: with the value that those had, they
 change no hash."""
 

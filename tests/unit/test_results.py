@@ -6,6 +6,7 @@ import random
 import re
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,8 @@ from marsrl.report.summary import summarize_benchmark
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.records import read_or_empty, to_file, to_line
 from marsrl.system import flock
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 SUITE = Suite(
     "small",
@@ -634,6 +637,15 @@ def test_a_restored_store_has_the_same_results(jobs, tmp_path):
     for status in ("finished", "diverged"):
         found = {read_or_empty(job.folder / "status.json")["status"] for job in outcome.written}
         assert status in found
+
+
+@pytest.mark.parametrize("published", sorted(DOCS.glob("*/runs.json")), ids=lambda p: p.parent.name)
+def test_what_the_docs_publish_can_be_gone_on_from(published, tmp_path):
+    """Also where settings have come, and presets have changed, since it was recorded."""
+    results = read(published.parent)
+    outcome = restore(results, tmp_path)
+    assert (outcome.kept, outcome.unfinished) == ([], 0)
+    assert all(map(has_ended, outcome.written))
 
 
 def test_what_has_not_ended_is_not_restored(jobs, tmp_path):

@@ -21,7 +21,7 @@ from marsrl.bench.labels import base_of
 from marsrl.bench.locks import store_lock
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.bench.suite_values import Table
-from marsrl.config import INPUTS, Config
+from marsrl.config import INPUTS, LATER, Config
 from marsrl.envs.tasks import family_of
 from marsrl.errors import UserError, command, near_misses, reason, shown
 from marsrl.files import write_beside
@@ -250,11 +250,13 @@ def _merged(suite: Suite, store: Path) -> Suite:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """The settings that differ between two configurations, in words; empty if none does."""
+    """The settings that differ between two configurations, in words; empty if none does.
+
+    One that was recorded before a setting came has what there was then.
+    """
+    values = {key: [x.get(key, LATER.get(key)) for x in (old, new)] for key in old | new}
     return ", ".join(
-        f"{key} = {old.get(key)} and {new.get(key)}"
-        for key in old | new
-        if old.get(key) != new.get(key) and key != "seeds"
+        f"{key} = {a} and {b}" for key, (a, b) in values.items() if a != b and key != "seeds"
     )
 
 
