@@ -76,7 +76,10 @@ def _check(results: Results, store: Path, suite: Suite) -> None:
 
 
 def _programs(results: Results) -> list[tuple[Config, list[RunRecord]]]:
-    """The programs of which all seeds are there and have ended, each with its runs."""
+    """The programs of which all seeds that the suite has are there and have ended, with their runs.
+
+    What trained more seeds than the suite has was cut to it when the results were collected.
+    """
     programs: dict[tuple[str, str, tuple[int, ...]], list[RunRecord]] = {}
     for run in results.runs:
         if run.status in ("done", "diverged"):
@@ -85,7 +88,8 @@ def _programs(results: Results) -> list[tuple[Config, list[RunRecord]]]:
                     f"{run.objective} on {run.task} has no configuration, so nothing can go on "
                     "from it: expected results that `marsrl bench report` wrote of a store"
                 )
-            key = run.task, run.objective, tuple(run.config["seeds"])
+            seeds = tuple(x for x in run.config["seeds"] if x in results.suite.seeds)
+            key = run.task, run.objective, seeds
             programs.setdefault(key, []).append(run)
     return [
         (dataclasses.replace(_planned(results, runs[0]), seeds=seeds), runs)
