@@ -73,7 +73,7 @@ def test_lite_trains_the_tasks_of_fair_as_fair_does():
         assert mine == its
 
 
-@pytest.mark.parametrize("name", ["fair", "equal-kl", "regimes"])
+@pytest.mark.parametrize("name", ["fair", "equal-kl", "regimes", "lite"])
 def test_a_suite_is_still_the_one_whose_results_are_published(name):
     """Presets may change, but not what `marsrl bench run` of these suites repeats."""
     suite = read_suite(name)
