@@ -73,20 +73,27 @@ static int watched_at(int folder, const char *path) {
 
 static int watched_fd(int fd) { return watched_at(fd, NULL); }
 
-static void before(int concerned) {
+/* Until after(): else a copy would meet what other threads do to the tree meanwhile, half of it. */
+static int before(int concerned) {
   char target[PATH_MAX];
-  if (!concerned || copying) return;
+  if (!concerned || copying) return 0;
   copying = 1;
   pthread_mutex_lock(&lock);
   snprintf(target, sizeof target, "%s/%06d", getenv("FAULTS_INTO"), count++);
   copy_tree(getenv("FAULTS_WATCH"), target);
+  return 1;
+}
+
+static void after(int held) {
+  if (!held) return;
   pthread_mutex_unlock(&lock);
   copying = 0;
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define DO(type, concerned, call) int held = before(concerned); type done = call; after(held); return done;
 #define WRAP(type, name, params, concerned, args) \
-  type name params { before(concerned); return REAL(name) args; }
+  type name params { DO(type, concerned, REAL(name) args) }
 
 WRAP(ssize_t, write, (int fd, const void *b, size_t n), watched_fd(fd), (fd, b, n))
 WRAP(ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), watched_fd(fd), (fd, b, n, o))
@@ -113,12 +120,11 @@ WRAP(int, mkdirat, (int d, const char *p, mode_t m), watched_at(d, p), (d, p, m)
 #define OPEN(name, params, concerned, args) \
   int name params { \
     va_list rest; va_start(rest, flags); int mode = va_arg(rest, int); va_end(rest); \
-    before((flags & (O_CREAT | O_TRUNC)) && (concerned)); \
-    return REAL(name) args; \
+    DO(int, (flags & (O_CREAT | O_TRUNC)) && (concerned), REAL(name) args) \
   }
 OPEN(open, (const char *p, int flags, ...), watched(p), (p, flags, mode))
 OPEN(open64, (const char *p, int flags, ...), watched(p), (p, flags, mode))
 OPEN(openat, (int d, const char *p, int flags, ...), watched_at(d, p), (d, p, flags, mode))
 OPEN(openat64, (int d, const char *p, int flags, ...), watched_at(d, p), (d, p, flags, mode))
-FILE *fopen(const char *p, const char *m) { before(watched(p) && m[0] != 'r'); return REAL(fopen)(p, m); }
-FILE *fopen64(const char *p, const char *m) { before(watched(p) && m[0] != 'r'); return REAL(fopen64)(p, m); }
+FILE *fopen(const char *p, const char *m) { DO(FILE *, watched(p) && m[0] != 'r', REAL(fopen)(p, m)) }
+FILE *fopen64(const char *p, const char *m) { DO(FILE *, watched(p) && m[0] != 'r', REAL(fopen64)(p, m)) }
