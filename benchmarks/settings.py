@@ -24,6 +24,7 @@ from trainings import ensure_trained, finished, folder
 
 VARIANTS: dict[str, dict] = {
     "preset": {},
+    "normal": {"kernel_init": "normal"},
     "orthogonal": {"kernel_init": "orthogonal"},
     "none": {"actor_norm": "none", "critic_norm": "none"},
     "both": {"actor_norm": "running", "critic_norm": "running"},

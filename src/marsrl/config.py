@@ -401,8 +401,8 @@ SHARED = ("all", "groups", "none")
 """Who can share parameters; True is all, and False none."""
 
 LATER = {"kernel_init": "normal"}
-"""Settings that came when there were published results already: with the value that those had, they
-change no hash."""
+"""Settings that came when there were published results already, with the value that those had: it
+changes no hash, and is that of a configuration that was recorded without the setting."""
 
 MAX_SEEDS = 10_000
 """Of a configuration."""
