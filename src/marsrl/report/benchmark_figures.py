@@ -323,7 +323,7 @@ def _diagnostics(summary: Summary, styles: dict[str, Style]) -> tuple[Panel, ...
                 course(ax, found.share, values, style)
             figures.dress_shares(ax, title)
             if spans:
-                figures.span_orders(ax)
+                figures.span_orders(ax, "y")
             elif name in _SHARES:
                 ax.set_ylim(bottom=0)
 

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -243,11 +244,12 @@ def dress_sizes(ax: Axes, title: str, xlabel: str) -> None:
     ax.set_xlabel(xlabel, fontsize=8, color=INK)
 
 
-def span_orders(ax: Axes) -> None:
-    """Lets the y axis span orders of magnitude."""
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(PlainLog())
-    ax.yaxis.set_minor_formatter(PlainLog())
+def span_orders(ax: Axes, name: Literal["x", "y"]) -> None:
+    """Lets an axis span orders of magnitude."""
+    ax.set(**{f"{name}scale": "log"})
+    axis = {"x": ax.xaxis, "y": ax.yaxis}[name]
+    axis.set_major_formatter(PlainLog())
+    axis.set_minor_formatter(PlainLog())
 
 
 class PlainLog(LogFormatter):

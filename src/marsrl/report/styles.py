@@ -73,7 +73,7 @@ def ends(ax: Axes, x: Floats, low: Floats, high: Floats, style: Style) -> None:
     """The two ends of a range in an objective's style, on a logarithmic axis; arrays (K,)."""
     ax.plot(x, low, linewidth=1.4, **style.line)
     ax.plot(x, high, linewidth=1.4, **style.line)
-    figures.span_orders(ax)
+    figures.span_orders(ax, "y")
 
 
 def response(ax: Axes, x: Floats, scores: Sequence[Estimate], style: Style) -> None:

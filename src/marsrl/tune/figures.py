@@ -56,7 +56,7 @@ def _scatter(trials: Sequence[Trial], label: str, place: Callable[[Trial], float
         _mark_best(ax, shown, name, place, color)
     figures.dress(ax, f"Score against {label}", "score")
     ax.set_xlabel(label)
-    ax.set_xscale("log")
+    figures.span_orders(ax, "x")
     figures.legend(ax)
     return figure
 
