@@ -1,6 +1,6 @@
 """What the real rollout computes, against whole episodes written down without playing them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ def played(request):
 
 
 def whole_episodes(env, networks, weights, starts):
-    """Time steps 0 .. horizon of the episodes, and their values (max_steps + 1, B, V)."""
+    """Time steps 0 .. horizon of episodes, the carries after each, and values, (T, B, V)."""
 
     @jax.jit
     def run(starts):
@@ -88,33 +88,42 @@ def whole_episodes(env, networks, weights, starts):
         steps = jax.vmap(jax.vmap(env.at))(Clock(*grid))
         _, carry = networks.initial_carries(len(starts))
         inputs = (steps.obs, steps.global_state, jnp.broadcast_to(t[:, None] == 0, grid[0].shape))
-        return steps, networks.value(weights.critic, carry, *inputs)[1]
+        return steps, *networks.value(weights.critic, carry, *inputs)
 
     return jax.tree.map(np.asarray, run(starts))
 
 
-def final_values(networks, experience, known, value):
-    """That of a final observation, but within those acted on, and their mean if it is strange."""
+def final_values(networks, weights, experience, known, carry):
+    """Those of final observations that are no further out than what was acted on, nor they."""
     steps = experience.steps.transition
     acted, final = (
         np.asarray(networks.critic_input(*views))
         for views in ((steps.obs, steps.global_state), (steps.final_obs, steps.final_state))
     )
-    live = np.asarray(steps.agent_mask if acted.ndim == 4 else steps.agent_mask.any(-1))
+    live, lives = (
+        np.asarray(mask if acted.ndim == 4 else mask.any(-1))
+        for mask in (steps.agent_mask, steps.final_mask)
+    )
     over = tuple(range(acted.ndim - 1))
     # what the dead see is like nothing that the living do, but like what the dead do
-    low = np.where(live[..., None], acted[live].min(0), acted.min(over))
-    high = np.where(live[..., None], acted[live].max(0), acted.max(over))
-    strange = ((final < low) | (final > high)).any(-1).reshape((*final.shape[:2], -1))
-    within = np.clip(value, np.nanmin(known, (0, 1)), np.nanmax(known, (0, 1)))
-    return np.where(strange, np.nanmean(known, (0, 1)), within)
+    low = np.where(lives[..., None], acted[live].min(0), acted.min(over))
+    high = np.where(lives[..., None], acted[live].max(0), acted.max(over))
+    x = np.clip(final, low, high)
+    limits = steps.truncated.any(-1)
+    # what most of them have out of bounds tells the time
+    clocks = (x != final)[limits].mean(over[:-1]) > 0.5 if limits.any() else False
+    late = ((x != final) & clocks).any(-1).reshape((*final.shape[:2], -1))
+    x = x.reshape((1, -1, *final.shape[2:]))
+    value = networks.value_of(weights.critic, carry, x, np.zeros(x.shape[:2], bool))[1]
+    within = np.clip(value.reshape(known.shape), np.nanmin(known, (0, 1)), np.nanmax(known, (0, 1)))
+    return np.where(late, np.nanmean(known, (0, 1)), within)
 
 
 def expected_advantages(config, env, networks, params, experience):
     """By the definition, from the whole episodes that the recorded steps belong to."""
     start, clock = np.moveaxis(experience.steps.transition.global_state[..., :2], -1, 0)
     T, E = start.shape
-    steps, values = whole_episodes(env, networks, params, start.ravel())
+    steps, carries, values = whole_episodes(env, networks, params, start.ravel())
     t, b = clock.astype(int).ravel(), np.arange(T * E)
 
     def at(x, t):
@@ -132,7 +141,8 @@ def expected_advantages(config, env, networks, params, experience):
     if env.shared_reward:
         alive = np.broadcast_to(alive.any(-1, keepdims=True), value.shape)
     known = np.where(alive, value, np.nan)
-    final = final_values(networks, experience, known, at(values, t + 1))
+    carry = jax.tree.map(lambda c: c[t, b], carries)
+    final = final_values(networks, params, experience, known, carry)
     next_value = np.where(worthless, 0.0, np.where(truncated, final, at(values, t + 1)))
     delta = reward + config.gamma * next_value - value
     advantage = np.zeros(delta.shape)
@@ -167,6 +177,52 @@ def test_what_the_dead_see_does_not_change_what_a_final_observation_is_worth():
         made.append(steps.advantage[..., 2])  # of the one that never dies
     assert np.ptp(made[0]) > 0
     np.testing.assert_array_equal(*made)
+
+
+@dataclass(frozen=True)
+class LateJoiner(Scripted):
+    """The first agent lives at the end of an episode only."""
+
+    def at(self, clock):
+        step = super().at(clock)
+        return step._replace(agent_mask=step.agent_mask.at[0].set(clock.t >= self.max_steps))
+
+
+def test_who_only_lives_at_a_time_limit_is_worth_what_the_critic_says():
+    env = LateJoiner(shared_reward=False, terminates_at=NEVER)
+    start = prepare(small_config(**LONG, critic="obs", core="ff"), env)
+    _, experience, _ = jax.jit(start.play)(start.rollout)
+    steps = experience.steps.transition
+    assert not steps.agent_mask[..., 0].any() and steps.final_mask[..., 0].any()
+    assert np.isfinite(experience.steps.advantage).all()
+
+
+@dataclass(frozen=True)
+class Wide(Scripted):
+    """A state of many numbers, none of which tells the time."""
+
+    @property
+    def spec(self):
+        return replace(super().spec, state_shape=(300,))
+
+    def at(self, clock):
+        pace = 1 + jnp.arange(300) / 7
+        return super().at(clock)._replace(global_state=jnp.sin(pace * (5 * clock.start + clock.t)))
+
+
+def test_a_final_observation_a_little_out_of_range_is_worth_what_the_critic_says():
+    # of many numbers, some are by chance greater or less than they were before
+    config = small_config(**LONG | {"num_envs": 16}, core="ff", critic_norm="none")
+    start = prepare(config, Wide(terminates_at=NEVER))
+    _, experience, _ = jax.jit(start.play)(start.rollout)
+    steps, last = experience.steps.transition, experience.steps.transition.truncated
+    critic = start.learner.weights.critic
+    views = steps.final_obs, steps.final_state, steps.first
+    plain = start.algorithm.networks.value(critic, (), *views)[1]
+    used = (experience.steps.target - steps.reward) / config.gamma
+    assert last.any()
+    error = np.asarray(used - plain)[last]
+    assert error.std() < 0.1 * np.std(np.asarray(plain)[last])
 
 
 def joined(rounds):

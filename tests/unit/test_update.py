@@ -107,6 +107,20 @@ def one_update(metrics):
     return jax.tree.map(lambda x: np.asarray(x)[None], metrics)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-5])
+def test_explained_variance_is_that_of_targets_of_any_size(scale):
+    game = Game(*CASES["own"])
+    batch = game.whole_batch()
+    steps = jax.tree.map(lambda x: x, batch.steps)
+    steps = steps._replace(target=scale * steps.target, value=scale * steps.value)
+    stats = statistics(game.algorithm.networks, game.algorithm.losses, batch._replace(steps=steps))
+    expected = 1 - np.var(steps.target - steps.value) / np.var(steps.target)
+    np.testing.assert_allclose(stats.explained_variance, expected, rtol=1e-4)
+    still = batch._replace(steps=steps._replace(target=jnp.zeros_like(steps.target)))
+    _, metrics = game.loss(still)[0]
+    assert np.isnan(merged(one_update({"x": metrics["critic/explained_variance"]}))["x"])
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_first_replay_gives_the_stored_log_probabilities(case):
     game = Game(*CASES[case])

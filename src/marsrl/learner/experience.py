@@ -42,6 +42,7 @@ class Transition(NamedTuple):
         truncated: (V,) bool.
         final_obs: (N, *obs_shape), of the step that followed, before any restart.
         final_state: (*state_shape,), likewise.
+        final_mask: (N,) bool, who lived then.
     """
 
     obs: Array
@@ -56,6 +57,7 @@ class Transition(NamedTuple):
     truncated: Array
     final_obs: Array
     final_state: Array
+    final_mask: Array
 
 
 class Steps(NamedTuple):

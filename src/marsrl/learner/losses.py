@@ -48,7 +48,8 @@ class Statistics(NamedTuple):
     Attributes:
         advantage_mean: over live agents; (), or (N,) if it is each agent's own.
         advantage_std: likewise.
-        explained_variance: () of the targets, by the values of the rollout.
+        explained_variance: () of the targets, by the values of the rollout; NaN if all targets are
+            the same.
         actor_share: () the share of the live agents that is on this device.
         critic_share: () likewise of the value streams that belong to someone.
     """
@@ -73,7 +74,7 @@ def statistics(networks: Networks, losses: Losses, batch: Batch, axes: Axes = ()
     return Statistics(
         advantage_mean=mean,
         advantage_std=std,
-        explained_variance=1.0 - error**2 / (spread**2 + 1e-8),
+        explained_variance=jnp.where(spread > 0, 1.0 - (error / spread) ** 2, jnp.nan),
         actor_share=_share(mask, axes),
         critic_share=_share(owned, axes),
     )
@@ -174,7 +175,7 @@ def _critic_loss(
     critic_loss, number = masked_mean(error, owned), owned.sum().astype(error.dtype)
     metrics: Metrics = {
         "critic/loss": Tally(number * critic_loss, number),
-        "critic/explained_variance": one(stats.explained_variance),
+        "critic/explained_variance": mean_over(1.0, stats.explained_variance),
         "critic/value": Tally(number * masked_mean(steps.value, owned), number),
     }
     return stats.critic_share * critic_loss, metrics

@@ -237,7 +237,13 @@ class Networks:
         Returns:
             Carries after each step, and values (L, B, V) in units of the reward.
         """
-        x = _standardized(self.critic_input(obs, global_state), self.critic_norm, weights.inputs)
+        return self.value_of(weights, carry, self.critic_input(obs, global_state), first)
+
+    def value_of(
+        self, weights: Weights, carry: Carry, x: Array, first: Array
+    ) -> tuple[Carry, Array]:
+        """Likewise, of what `critic_input` makes of observations and states, (L, B, ..., F)."""
+        x = _standardized(x, self.critic_norm, weights.inputs)
         carries, value = self.critic.apply(weights.params, carry, x, first)
         value = value if self.critic_view == "state" else value[..., 0]
         if isinstance(weights.outputs, Moments):

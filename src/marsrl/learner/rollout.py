@@ -107,6 +107,7 @@ def _play(
             truncated=truncated,
             final_obs=outcome.obs,
             final_state=outcome.global_state,
+            final_mask=outcome.agent_mask,
         )
         state = RolloutState(key, vector, actor_carry, state.critic_carry)
         return (state, pool), (transition, episodes)

@@ -64,7 +64,7 @@ def valued(
     terminated, truncated = transition.terminated, transition.truncated
     if returns.bootstrap_truncated:
         acted = _acted_on(networks, transition, value, axes)
-        next_value = _bootstrapped(networks, critic, transition, carries, next_value, acted)
+        next_value = _bootstrapped(networks, critic, transition, carries, next_value, acted, axes)
     else:
         terminated, truncated = terminated | truncated, jnp.zeros_like(truncated)
     advantage, target = gae(
@@ -82,19 +82,23 @@ def valued(
 
 
 class _ActedOn(NamedTuple):
-    """What the steps of a rollout, on all devices, were like.
+    """Between what the steps of a rollout, on all devices, were: the least and the greatest.
 
     Attributes:
-        inputs: (2, F) least and greatest of what the critic reads of those that live.
-        of_all: (2, F) likewise of the dead too, whose values can be the team's all the same.
-        values: (2, V) likewise of the values that belong to someone.
+        inputs: (F,) each, of what the critic reads of those that live.
+        of_all: (F,) each, of the dead too, whose values can be the team's all the same.
+        values: (V,) each, of the values that belong to someone.
         mean: (V,) of those values.
     """
 
-    inputs: Array
-    of_all: Array
-    values: Array
+    inputs: tuple[Array, Array]
+    of_all: tuple[Array, Array]
+    values: tuple[Array, Array]
     mean: Array
+
+    def nearest(self, x: Array, live: Array) -> Array:
+        """Inputs (..., F) of agents that live or not, (..., 1), moved to the nearer bound."""
+        return jnp.where(live, _within(self.inputs, x), _within(self.of_all, x))
 
 
 def _acted_on(networks: Networks, transition: Transition, value: Array, axes: Axes) -> _ActedOn:
@@ -103,16 +107,37 @@ def _acted_on(networks: Networks, transition: Transition, value: Array, axes: Ax
     live = living(x, transition.agent_mask)
     bounds = _bounds(x, live), _bounds(x, jnp.ones_like(live)), _bounds(value, owned)
     least, greatest = zip(*bounds, strict=True)
-    bounds = jax.lax.pmin(least, axes), jax.lax.pmax(greatest, axes)
-    inputs, of_all, values = (jnp.stack(pair) for pair in zip(*bounds, strict=True))
-    mean = masked_mean(value, owned, axes, over=(0, 1))
-    return _ActedOn(inputs, of_all, values, mean)
+    inputs, of_all, values = zip(
+        jax.lax.pmin(least, axes), jax.lax.pmax(greatest, axes), strict=True
+    )
+    return _ActedOn(inputs, of_all, values, masked_mean(value, owned, axes, over=(0, 1)))
+
+
+def _clocks(networks: Networks, transition: Transition, acted: _ActedOn, axes: Axes) -> Array:
+    """(F,) bool: what most final observations have out of bounds, where the clock ran out.
+
+    Of many numbers some are out of bounds by chance, but seldom the same ones.
+    """
+    x = networks.critic_input(transition.final_obs, transition.final_state)
+    at_limit = transition.truncated.any(-1).reshape(
+        (*transition.truncated.shape[:2], *[1] * (x.ndim - 2))
+    )
+    out = at_limit & (acted.nearest(x, living(x, transition.final_mask)) != x)
+    over = tuple(range(x.ndim - 1))
+    number = jnp.broadcast_to(at_limit, (*x.shape[:-1], 1)).sum(over)
+    return 2 * jax.lax.psum(out.sum(over), axes) > jax.lax.psum(number, axes)
 
 
 def _bounds(x: Array, owned: Array) -> tuple[Array, Array]:
     """Least and greatest of what belongs to someone, over all axes but the last."""
     over = tuple(range(x.ndim - 1))
     return jnp.where(owned, x, jnp.inf).min(over), jnp.where(owned, x, -jnp.inf).max(over)
+
+
+def _within(bounds: tuple[Array, Array], x: Array) -> Array:
+    """What lies outside is moved to the nearer bound; bounds of nothing change nothing."""
+    low, high = bounds
+    return jnp.where(low <= high, jnp.clip(x, low, high), x)
 
 
 def _bootstrapped(
@@ -122,14 +147,16 @@ def _bootstrapped(
     carries: Carry,
     next_value: Array,
     acted: _ActedOn,
+    axes: Axes,
 ) -> Array:
     """`next_value` with what the true final observation is worth where the clock ran out.
 
     Nobody acts on a final observation, so the critic is not trained on it. If it is like others
     that is no matter. But if it tells the time it is like no other, and its value an extrapolation:
     the values before it are bootstrapped from it, and raise it in turn, without end. So one that
-    lies outside the range of what was acted on is worth what a step is worth on average, and none
-    is worth more, or less, than all of them.
+    tells the time, see `_clocks`, is worth what a step is worth on average; whatever else the
+    critic reads is taken to be no further out than where somebody acted; and no value is more, or
+    less, than all of those.
 
     An episode is rarely truncated but at its horizon, so the critic sees `M = ceil(T / max_steps)`
     steps of each environment again, not T; more often if there are more.
@@ -146,18 +173,18 @@ def _bootstrapped(
             (transition.final_obs, transition.final_state, carries),
         )
         carry = jax.tree.map(lambda c: c[0], carry)
-        value = networks.value(critic, carry, obs, global_state, jnp.zeros((1, M * E), bool))[1]
         x = networks.critic_input(obs, global_state)
-        live = living(x, take(transition.agent_mask, at).reshape((1, M * E, -1)))
-        low, high = (jnp.where(live, acted.inputs[i], acted.of_all[i]) for i in (0, 1))
-        strange = ((x < low) | (x > high)).any(-1)
-        strange = strange.reshape((1, M * E, -1))  # one for the team, or for each agent
-        value = jnp.where(strange, acted.mean, jnp.clip(value, *acted.values)).reshape((M, E, -1))
+        live = living(x, take(transition.final_mask, at).reshape((1, M * E, -1)))
+        near = acted.nearest(x, live)
+        value = networks.value_of(critic, carry, near, jnp.zeros((1, M * E), bool))[1]
+        late = ((near != x) & clocks).any(-1).reshape((1, M * E, -1))  # the team, or each agent
+        value = jnp.where(late, acted.mean, _within(acted.values, value)).reshape((M, E, -1))
         wanted = take(transition.truncated, at) & take(left, at)[..., None]
         next_value = next_value.at[at].set(jnp.where(wanted, value, take(next_value, at)))
         return next_value, left.at[at].set(False)
 
     left = transition.truncated.any(-1)
+    clocks = _clocks(networks, transition, acted, axes)
     return jax.lax.while_loop(lambda state: state[1].any(), some, (next_value, left))[0]
 
 
