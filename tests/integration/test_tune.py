@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections import Counter
 
 import pytest
@@ -25,7 +26,7 @@ from marsrl.tune.commands import Tune
 from marsrl.tune.launch import search
 from marsrl.tune.plan import adopt, read_tuning
 from marsrl.tune.results import best_files, write_results
-from marsrl.tune.space import Choice, Tied, settings, start
+from marsrl.tune.space import Choice, Tied, Uniform, settings, start
 from marsrl.tune.studies import Studies
 from marsrl.tune.trials import Trial, best_of, read_trials
 
@@ -255,6 +256,51 @@ def test_a_line_that_a_crash_cut_off_is_taken_off_the_journal(tmp_path):
     assert (folder / "journal.log").read_text().endswith("}\n")
 
 
+EDITED = [  # trials trained, what the space has then, and the reason
+    (2, {"update_epochs": [2, 4, 8]}, r"update_epochs = \[2, 4, 8\] for mars, .* has 4 of Cat"),
+    (2, {"update_epochs": [2, 8]}, r"update_epochs = \[2, 8\] for mars, "),
+    (2, {"update_epochs": {"low": 2, "high": 4}}, r"update_epochs = \{.*\} for mars, .* 4 of Cat"),
+    (2, {"eps": {"low": 0.1, "high": 0.8}}, r"eps = \{.*\} for mars, .* has 0.2 of Float"),
+    (2, {"gamma": [0.9, 0.95]}, r"gamma = \[0.9, 0.95\] for mars, but trial 0 .* has none;"),
+    (2, {"eps": None}, r"no eps for mars, but trial 0 in journal.log has 0.2 of Float"),
+    (0, {"update_epochs": [2, 8]}, r"update_epochs = \[2, 8\] for mars, but trial 0 .* has 4;"),
+    (0, {"eps": None}, r"no eps for mars, but trial 0 in journal.log has 0.2;"),
+]
+
+
+@pytest.mark.parametrize(("trained", "changes", "reason"), EDITED)
+def test_a_space_that_is_not_that_of_the_journal_is_refused(tmp_path, trained, changes, reason):
+    """Also where the first trial is queued, and none has begun."""
+    space = {"eps": Uniform(0.2, 0.8), "update_epochs": Choice((2, 4))}
+    tuning = adopt(pretend_tune.tuning(space, trials=2), tmp_path / "search")
+    if trained:
+        searched(tuning, tmp_path / "search")
+    Studies(tuning, tmp_path / "search")
+    content = dataclasses.replace(tuning, trials=3).to_dict()
+    edited = content["studies"][0]["space"] | changes
+    content["studies"][0]["space"] = {name: dim for name, dim in edited.items() if dim}
+    (tmp_path / "search" / "tuning.json").write_text(json.dumps(content))  # it has no check
+    for report in (False, True):
+        with pytest.raises(UserError, match=rf"tuning\.json has {reason}"):
+            Tune(str(tmp_path / "search"), report=report, trust=True, workers=1)()
+
+
+def test_no_two_studies_or_tasks_share_a_folder(tmp_path):
+    (study,) = pretend_tune.tuning().studies
+    names = ["mars@a+b", "mars@a.b", "mars@A.b", "mars@eps=1e-3", "mars@eps=1e+3", "mars/lbf"]
+    tasks = ["my.a:env", "my-a:env", "paxmen/4ag"]
+    configs = tuple(pretend_tune.config(task=task) for task in tasks)
+    studies = tuple(
+        dataclasses.replace(study, name=name, objective="mars", configs=configs) for name in names
+    )
+    tuning = dataclasses.replace(pretend_tune.tuning(), studies=studies)
+    chosen = start(study.dimensions, configs[0])
+    places = [j.folder for s in studies for j in tuning.jobs(tmp_path, s, 0, chosen)]
+    assert len({str(place).lower() for place in places}) == len(names) * len(tasks)
+    assert places[-1] == tmp_path / "trials" / "mars-lbf" / "0" / "paxmen-4ag"  # as ever
+    assert not any("." in part for place in places for part in place.relative_to(tmp_path).parts)
+
+
 # --- suites ---------------------------------------------------------------------------------------
 
 TASKS = ("lbf/8x8-2p-2f-coop", "paxmen/4ag", "lbf/2s-8x8-2p-2f-coop")
@@ -336,6 +382,7 @@ REFUSED = [
     ("tune empty", "empty has no search for settings: it has no tuning.json"),
     ("tune --objective marz", "nearest are: mars"),
     ("tune --objectives mars mars", "must be different"),
+    ("tune nano --objectives mars mars", "must be different"),
     ("tune --per-family", "--per-family is of a suite"),
     ("tune --trials 0", "trials is 0, expected at least 1"),
     ("tune --workers 0", "workers is 0"),
@@ -349,6 +396,11 @@ REFUSED = [
         r"seeds \[4\] are among those that nano reports on .*--seeds 102 103",
     ),
     ("tune nano --task paxmen/4ag", "--task is not for a suite"),
+    ("tune lite --task paxmen/4ag", "--task is not for a suite"),  # a folder has this name too
+    (
+        "tune named.toml --objectives mars@eps=0.4 --eps 0.3",
+        r"eps = 0.3 is given, but mars@eps=0.4 has eps = 0.4 by its name; expected no --eps,",
+    ),
     ("tune nano --objectives marz", "nano has no objective 'marz'; did you mean mars"),
     ("tune --task mine:nothing", "mine has no factory 'nothing'"),
     ("tune --out full --total-steps 64", "full exists and is no search for settings"),
@@ -362,6 +414,8 @@ def refusals(tmp_path_factory):
     (folder / "empty").mkdir()
     (folder / "full").mkdir()
     (folder / "full" / "precious").touch()
+    (folder / "lite").mkdir()
+    (folder / "named.toml").write_text(SHARED)
     (folder / "wrong.toml").write_text("epss = [0.1, 0.2]\n")
     (folder / "divide.toml").write_text("num_minibatches = [2, 3]\n")
     before = sorted(folder.rglob("*"))
@@ -447,6 +501,33 @@ def test_a_foreign_search_of_another_form_is_one_line(tmp_path, changes, reason)
         read_tuning(tmp_path)
 
 
+def best_suite(folder, text, *without, objectives=(), space=None, per_family=False, **fixed):
+    """What a search of a suite would find, were it so, by study, and its best suite.
+
+    Args:
+        without: studies of which no trial has a score.
+        fixed: as on the command line.
+    """
+    (folder / "before.toml").write_text(text)
+    config = dataclasses.replace(Tune().config, **fixed)
+    tune = Tune(
+        config=config, objectives=objectives, space=space, per_family=per_family, given=(*fixed,)
+    )
+    tuning = tune._of_suite(read_suite(folder / "before.toml"))
+    commands.check_best(tuning)
+    found = {
+        study.name: Trial(study, 0, "scored", 1.0, math.nan, 1.0, values, "")
+        for number, study in enumerate(tuning.studies)
+        for values in [settings(study.dimensions, start(study.dimensions, study.configs[0]))]
+        for values in [values | ({"eps": 0.3 + number / 100} if "eps" in values else {})]
+        for values in [values | ({"update_epochs": 2} if "update_epochs" in values else {})]
+        if study.name not in without
+    }
+    (best,) = best_files(tuning, [*found.values()]).values()
+    (folder / "best.toml").write_text(best)
+    return found, read_suite(folder / "best.toml")
+
+
 INNER = """
 name = "inner"
 tasks = ["mpe/simple_spread_v3-3ag", "paxmen/4ag", "lbf/8x8-2p-2f-coop"]
@@ -462,30 +543,106 @@ task."paxmen/4ag" = { eps = 2.0, gamma = 0.8 }
 
 @pytest.mark.parametrize("per_family", [False, True])
 def test_the_best_suite_trains_what_was_found_whatever_lay_over_it(tmp_path, per_family):
-    (tmp_path / "inner.toml").write_text(INNER)
-    suite = read_suite(tmp_path / "inner.toml")
-    fixed = dataclasses.replace(Tune().config, gamma=0.7)
-    tune = Tune(config=fixed, per_family=per_family, given=("gamma",))
-    tuning = tune._of_suite(suite)
-    found = {
-        study.name: Trial(study, 0, "scored", 1.0, math.nan, 1.0, values, "")
-        for number, study in enumerate(tuning.studies)
-        for values in [settings(study.dimensions, start(study.dimensions, study.configs[0]))]
-        for values in [values | {"eps": 0.3 + number / 100, "update_epochs": 2}]
-    }
-    if per_family:
-        found.pop("mars/lbf")  # without a score
-    (text,) = best_files(tuning, [*found.values()]).values()
-    (tmp_path / "best.toml").write_text(text)
-    best = read_suite(tmp_path / "best.toml")
+    without = ["mars/lbf"] if per_family else []
+    found, best = best_suite(tmp_path, INNER, *without, per_family=per_family, gamma=0.7)
     for trial in found.values():
         for config in trial.study.configs:
             trained = best.config(config.task, trial.study.objective)
             assert trained.gamma == 0.7
             assert {name: getattr(trained, name) for name in trial.settings} == trial.settings
-    assert best.config(suite.tasks[0], "mars").gae_lambda == 0.5  # which was not tuned
+    assert best.config(best.tasks[0], "mars").gae_lambda == 0.5  # which was not tuned
     left = best.config("lbf/8x8-2p-2f-coop", "mars")
     assert (left.eps == 1.0) == per_family
+    assert ("Not of lbf: no trial has a score" in best.chosen_of("mars")) == per_family
+    assert "no trial" not in best.chosen_of("mappo")
+
+
+SHARED = """
+name = "shared"
+tasks = ["mpe/simple_spread_v3-3ag", "lbf/8x8-2p-2f-coop"]
+objectives = ["mars", "mars@eps=0.4", "mars@width=16", "mars@wide", "mappo", "maspo"]
+seeds = [0, 1]
+[chosen]
+mars = "by hand"
+mappo = "by its authors"
+[objective.mars]
+eps = 1.0
+family.mpe.actor_lr = 0.002
+[objective."mars@wide"]
+eps = 2.0
+"""
+SPACE = """
+eps = { low = 0.2, high = 0.9 }
+actor_lr = { low = 1e-4, high = 4e-4, log = true }
+critic_lr = { tied = "actor_lr" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("objectives", "without", "per_family"),
+    [
+        (("mars",), (), False),
+        (("mars",), (), True),
+        (("mars", "mars@width=16"), (), False),
+        (("mars", "mars@width=16", "mappo"), ("mars@width=16",), False),
+        (("mars", "mars@width=16"), ("mars/lbf", "mars@width=16/mpe"), True),
+        (("mars@width=16",), (), False),
+        (("mars@wide", "maspo"), ("maspo",), False),
+    ],
+)
+def test_the_best_suite_changes_and_credits_only_what_was_tuned(
+    tmp_path, objectives, without, per_family
+):
+    (tmp_path / "space.toml").write_text(SPACE)
+    space = tmp_path / "space.toml"
+    found, best = best_suite(
+        tmp_path, SHARED, *without,
+        objectives=objectives, space=space, per_family=per_family, gamma=0.7,
+    )  # fmt: skip
+    before = read_suite(tmp_path / "before.toml")
+    new = {
+        (config.task, trial.study.objective): trial.settings | {"gamma": 0.7}
+        for trial in found.values()
+        for config in trial.study.configs
+    }
+    for label in before.objectives:
+        for task in before.tasks:
+            right = dataclasses.replace(before.config(task, label), **new.get((task, label), {}))
+            assert best.config(task, label) == right
+        if any((task, label) in new for task in before.tasks):
+            assert best.chosen_of(label).startswith("marsrl tune: 32 trials of each study")
+        else:
+            assert best.chosen_of(label) == before.chosen_of(label)
+
+
+def test_what_had_no_words_does_not_get_those_of_what_was_tuned(tmp_path):
+    text = re.sub(r"(?s)\[chosen\].*?\n(?=\[)", "", SHARED)
+    assert Suite.from_dict(tomllib.loads(text)).chosen == ""
+    (tmp_path / "space.toml").write_text(SPACE)
+    _, best = best_suite(tmp_path, text, objectives=("mars",), space=tmp_path / "space.toml")
+    assert best.chosen_of("mars").startswith("marsrl tune")
+    assert best.chosen_of("mars@eps=0.4") == "as in the suite shared"
+    assert best.chosen_of("mappo") == best.chosen_of("mars@wide") == ""
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (
+            {"objectives": ("mars",), "space": "huber_delta = [1.0, 2.0]"},
+            "mars@eps=0.4 has huber_delta = None on mpe.*with huber_delta = 1.0; expected a value",
+        ),
+        (
+            {"objectives": ("mappo",), "space": "gamma = [0.8, 0.9]", "huber_delta": None},
+            "mappo has huber_delta = None on mpe.* with huber_delta = 3.0",
+        ),
+    ],
+)
+def test_what_no_suite_can_say_is_refused_before_anything_starts(tmp_path, case, reason):
+    text = SHARED + "[objective.mappo]\nhuber_delta = 3.0\n"
+    (tmp_path / "space.toml").write_text(case["space"])
+    with pytest.raises(UserError, match=reason):
+        best_suite(tmp_path, text, **case | {"space": tmp_path / "space.toml"})
 
 
 def test_a_folder_goes_on_and_reports(tmp_path, capsys):

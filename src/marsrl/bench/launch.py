@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import Job, batches, rival_locks
-from marsrl.bench.process import claim_gpus, places, start_worker
+from marsrl.bench.process import OTHERS_TRAIN, claim_gpus, places, start_worker
 from marsrl.bench.progress import has_ended
 from marsrl.bench.sources import check_sources, note_source
 from marsrl.digest import read_digest
@@ -29,8 +29,6 @@ from marsrl.errors import UserError
 from marsrl.files import write_beside
 from marsrl.runs.lock import HeldError, is_held
 
-OTHERS_TRAIN = 3
-"""Exit code of a command that has left some of its work to others who are at it."""
 _GRACE = 10.0  # seconds between asking a process to end and killing it
 _LISTEN = 0.5  # seconds between two looks for a signal
 
@@ -227,6 +225,8 @@ def _outcome(job: Job, code: int, minutes: float, stop: threading.Event) -> Outc
     if stop.is_set():
         return Outcome(job, "stopped", minutes)
     reason = _reason(job, code)
+    if code == OTHERS_TRAIN:  # by hand, which needs no lock of the job
+        return Outcome(job, "locked", minutes, reason)
     write_beside(job.failure, f"{reason}\n".encode())
     return Outcome(job, "failed", minutes, reason)
 

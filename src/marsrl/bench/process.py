@@ -18,6 +18,9 @@ from typing import IO
 from marsrl.errors import UserError, check_int
 from marsrl.system import core_ids, flock, num_cores
 
+OTHERS_TRAIN = 3
+"""Exit code of what has left some of its work to others who are at it."""
+
 
 def start_worker(
     words: Sequence[str],

@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marsrl.bench.process import OTHERS_TRAIN
 from marsrl.errors import Interrupted, UserError, reason
 from marsrl.files import numbered
 from marsrl.runs.folder import CONFIG
+from marsrl.runs.lock import HeldError
 from marsrl.runs.records import read_or_empty
 from marsrl.system import die_with, peak_memory_mb, stay_on
 
@@ -63,6 +65,9 @@ def main() -> None:
     except Interrupted as stop:
         print(f"marsrl: {stop}", file=sys.stderr)  # noqa: T201 (what the log is for)
         sys.exit(stop.code)
+    except HeldError as error:
+        print(f"marsrl: {error}", file=sys.stderr)  # noqa: T201 (what the log is for)
+        sys.exit(OTHERS_TRAIN)
     except UserError as error:
         sys.exit(f"marsrl: {error}")
     except Exception as error:

@@ -11,8 +11,7 @@ from typing import Annotated
 import tyro
 
 from marsrl.bench.labels import settings_of
-from marsrl.bench.launch import OTHERS_TRAIN
-from marsrl.bench.process import check_workers
+from marsrl.bench.process import OTHERS_TRAIN, check_workers
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.commandline import Flag
 from marsrl.config import Config
@@ -26,7 +25,7 @@ from marsrl.runs.folder import default_folder
 from marsrl.trust import KINDS, check_trusted
 from marsrl.tune.launch import Ended, check_tasks, search
 from marsrl.tune.plan import FILE, Pruner, Sampler, Study, Tuning, adopt, is_search, read_tuning
-from marsrl.tune.results import BEST, write_results
+from marsrl.tune.results import BEST, check_best, write_results
 from marsrl.tune.scores import Score
 from marsrl.tune.space import Space, code_in, default_space, read_space
 from marsrl.tune.studies import Studies
@@ -85,8 +84,8 @@ class Tune:
         """Trains what is missing; exit code 3 if others train some of it."""
         check_workers(self.workers)
         require("optuna", "tune")
-        folder = Path(self.source) if self.source is not None else None
-        if folder is not None and folder.is_dir():
+        if self.source is not None and _is_folder(self.source):
+            folder = Path(self.source)
             tuning = self._go_on(folder)
         elif self.report:
             raise UserError(f"--report needs the FOLDER of a search, with its {FILE}")
@@ -118,12 +117,15 @@ class Tune:
         return tuning
 
     def _begin(self) -> tuple[Tuning, Path]:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise UserError(f"objectives = {shown(self.objectives)} must be different ones")
         if self.source is None:
             tuning, name = self._of_task(), self.config.task
         else:
             suite = read_suite(self.source)
             tuning, name = self._of_suite(suite), suite.name
         tuning.check()
+        check_best(tuning)
         folder = self.out or default_folder(f"tune-{name}")
         if not is_search(folder):
             check_tasks(tuning)
@@ -133,8 +135,6 @@ class Tune:
         if self.per_family:
             raise UserError("--per-family is of a suite, and none was named")
         names = self.objectives or (self.config.objective,)
-        if len(set(names)) < len(names):
-            raise UserError(f"objectives = {shown(names)} must be different ones")
         configs = {x: [dataclasses.replace(self.config, objective=x)] for x in names}
         space = self._space(configs)
         task = TASKS.get(self.config.task)
@@ -159,6 +159,14 @@ class Tune:
                 closest = near_misses(name, suite.objectives)
                 raise UserError(f"{suite.name} has no objective {shown(name)}{closest}")
         names = self.objectives or suite.objectives
+        for name in names:
+            for setting, value in settings_of(name).items():
+                if setting in self._fixed:
+                    raise UserError(
+                        f"{setting} = {shown(getattr(self.config, setting))} is given, but {name} "
+                        f"has {setting} = {shown(value)} by its name; expected no "
+                        f"--{setting.replace('_', '-')}, or others in --objectives"
+                    )
         fixed = {name: getattr(self.config, name) for name in (*self._fixed, "seeds")}
         configs = {
             name: [dataclasses.replace(suite.config(task, name), **fixed) for task in suite.tasks]
@@ -221,6 +229,20 @@ def default_tune(task: str, args: Sequence[str]) -> Tune:
     names = [f.name for kind in (Config, Tune) for f in dataclasses.fields(kind)]
     given = tuple(name for name in names if {name, f"no_{name}"} & words)
     return Tune(config=preset(task, seeds=SEEDS), given=given)
+
+
+def _is_folder(source: str) -> bool:
+    """Whether it names a folder; what is no search does not stand before a suite of marsrl's."""
+    folder = Path(source)
+    return is_search(folder) or (folder.is_dir() and not _is_suite(source))
+
+
+def _is_suite(source: str) -> bool:
+    try:
+        read_suite(source, make=False, names=False)
+    except UserError:
+        return False
+    return True
 
 
 def _by_family(study: Study) -> list[Study]:

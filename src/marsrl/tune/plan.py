@@ -7,9 +7,11 @@ the run folder of each trial: `trials/7`; `trials/STUDY/7` if there are several 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -125,7 +127,9 @@ class Tuning:
     def trial_folder(self, folder: Path, study: Study, number: int) -> Path:
         """The folder of a trial: its run folder, or one with a run folder for each task."""
         place = folder / TRIALS
-        return (place if len(self.studies) == 1 else place / _slug(study.name)) / str(number)
+        if len(self.studies) > 1:
+            place /= slugs(study.name for study in self.studies)[study.name]
+        return place / str(number)
 
     def jobs(self, folder: Path, study: Study, number: int, chosen: dict[str, Any]) -> list[Job]:
         """What a trial trains, one job for each task."""
@@ -133,7 +137,8 @@ class Tuning:
         configs = study.trial_configs(chosen)
         if len(configs) == 1:
             return [Job(configs[0], place, study.objective)]
-        return [Job(config, place / _slug(config.task), study.objective) for config in configs]
+        names = slugs(config.task for config in configs)
+        return [Job(config, place / names[config.task], study.objective) for config in configs]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -296,5 +301,19 @@ def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
     return "set of studies"
 
 
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Names of files for these names; those that would have the same one end with a digest."""
+    plain = {name: _slug(name) for name in names}
+    shared = Counter(slug.lower() for slug in plain.values())  # some file systems ignore case
+    return {
+        name: slug if shared[slug.lower()] == 1 else f"{slug}-{_digest(name)}"
+        for name, slug in plain.items()
+    }
+
+
 def _slug(name: str) -> str:
     return re.sub(r"[^\w-]+", "-", name)  # no dots: a run's log has the same name with another end
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]

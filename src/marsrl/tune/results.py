@@ -5,19 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from marsrl.bench.labels import base_of, settings_of
 from marsrl.bench.locks import store_lock
+from marsrl.bench.suite import Suite
 from marsrl.envs.tasks import family_of
+from marsrl.errors import UserError, shown
 from marsrl.files import write_beside
 from marsrl.presets import preset
 from marsrl.reading import parse_toml
 from marsrl.report.wording import count
 from marsrl.toml import to_toml
-from marsrl.tune.plan import TRIALS, Study, Tuning
-from marsrl.tune.space import PROTOCOL, free
+from marsrl.tune.plan import TRIALS, Study, Tuning, slugs
+from marsrl.tune.space import PROTOCOL, free, settings
 from marsrl.tune.studies import Studies
 from marsrl.tune.trials import Trial, best_of, read_trials
 
@@ -37,9 +41,9 @@ def write_results(tuning: Tuning, folder: Path, studies: Studies) -> list[Trial]
     with store_lock(folder / TRIALS):  # several processes may end at once
         write_beside(folder / "trials.md", to_markdown(tuning, trials, importances).encode())
         write_beside(folder / "trials.csv", to_csv(tuning, trials).encode())
+        draw(trials, importances, folder)
         for name, text in best_files(tuning, trials).items():
             write_beside(folder / name, text.encode())
-        draw(trials, importances, folder)
     return trials
 
 
@@ -58,8 +62,18 @@ def best_files(tuning: Tuning, trials: list[Trial]) -> dict[str, str]:
     texts = {name: _run_text(tuning, trial) for name, trial in best.items()}
     top = max(best, key=lambda name: best[name].score)
     several = len(tuning.studies) > 1
-    each = {f"best-{name.replace('/', '-')}.toml": text for name, text in texts.items()}
+    files = slugs(study.name for study in tuning.studies)
+    each = {f"best-{files[name]}.toml": text for name, text in texts.items()}
     return {BEST: texts[top]} | (each if several else {})
+
+
+def check_best(tuning: Tuning) -> None:
+    """Refuses a search of a suite that could not say what may be found, before anything starts.
+
+    Raises:
+        UserError: with what it could not say.
+    """
+    best_files(tuning, [_first(study) for study in tuning.studies])
 
 
 def to_markdown(
@@ -133,6 +147,13 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _first(study: Study) -> Trial:
+    """A trial as if it had been: with the first of all that may be chosen."""
+    chosen = {name: dim.ends()[0] for name, dim in free(study.dimensions).items()}
+    values = settings(study.dimensions, chosen)
+    return Trial(study, 0, "scored", 0.0, math.nan, 0.0, values, "")
+
+
 def _run_text(tuning: Tuning, trial: Trial) -> str:
     """The settings of a task's best trial, as far as they are not its preset's."""
     config = trial.study.trial_configs(
@@ -151,21 +172,79 @@ def _run_text(tuning: Tuning, trial: Trial) -> str:
 
 
 def _suite_text(tuning: Tuning, best: dict[str, Trial]) -> str:
-    """The suite with the best settings of each objective."""
-    values = parse_toml(tuning.suite or "")
+    """The suite with the best settings of each objective that has some; all others keep theirs."""
+    before = Suite.from_dict(parse_toml(tuning.suite or ""))
+    values = before.to_dict()
     tables = values.setdefault("objective", {})
     for trial in best.values():
-        study = trial.study
-        fixed = [name for name in tuning.fixed if name not in PROTOCOL]
-        own = {name: getattr(study.configs[0], name) for name in fixed}
-        own = {name: value for name, value in own.items() if value is not None} | trial.settings
+        _keep_others(tables, before, trial.study, _found(tuning, trial))
+    for trial in best.values():
+        study, found = trial.study, _found(tuning, trial)
         table = tables.setdefault(study.objective, {})
-        _clear(table, {*fixed, *trial.settings}, study)
+        _clear(table, set(found), study)
         if study.family is not None:
             table = table.setdefault("family", {}).setdefault(study.family, {})
-        table |= own
-    values["chosen"] = f"marsrl tune: {describe(tuning)}"
+        table |= {name: value for name, value in found.items() if value is not None}
+    values["chosen"] = _chosen(tuning, best, before)
+    _check_trained(tuning, best, before, Suite.from_dict(values))
     return f"{_comment(tuning, list(best.values()))}{to_toml(values)}"
+
+
+def _found(tuning: Tuning, trial: Trial) -> dict[str, Any]:
+    """What a trial was trained with in place of its suite's, but for the measurement."""
+    fixed = [name for name in tuning.fixed if name not in PROTOCOL]
+    return {name: getattr(trial.study.configs[0], name) for name in fixed} | trial.settings
+
+
+def _keep_others(tables: dict[str, Any], suite: Suite, study: Study, found: Iterable[str]) -> None:
+    """Gives methods to which an objective's table applies too, `mars@eps=0.4`, what they have."""
+    for other in suite.objectives:
+        names = [name for name in found if name not in settings_of(other)]
+        if base_of(other) == study.objective != other and names:
+            tasks = tables.setdefault(other, {}).setdefault("task", {})
+            for config in study.configs:
+                has = suite.config(config.task, other).to_dict()
+                kept = {name: has[name] for name in names if has[name] is not None}
+                tasks[config.task] = tasks.get(config.task, {}) | kept
+
+
+def _chosen(tuning: Tuning, best: Mapping[str, Trial], suite: Suite) -> str | dict[str, str]:
+    """How the settings of each method were found; once, if that is the same of all."""
+    words: dict[str, str] = {}
+    for label in suite.objectives:
+        studies = [study for study in tuning.studies if study.objective == label]
+        lacking = [study.family or "" for study in studies if study.name not in best]
+        words[label] = suite.chosen_of(label)
+        if len(lacking) < len(studies):
+            rest = f" Not of {', '.join(lacking)}: no trial has a score." if lacking else ""
+            words[label] = f"marsrl tune: {describe(tuning)}{rest}"
+    for label in words:
+        if not words[label] and words.get(base_of(label)):  # whose words it would have
+            words[label] = f"as in the suite {suite.name}"
+    same = len(set(words.values())) == 1
+    return words[suite.objectives[0]] if same else {x: text for x, text in words.items() if text}
+
+
+def _check_trained(tuning: Tuning, best: dict[str, Trial], before: Suite, after: Suite) -> None:
+    """Refuses a suite that would train what was not tried, or anything but what was tuned anew.
+
+    Such are the settings that no suite can say: that something has no value, where it had one.
+    """
+    found = {
+        (config.task, trial.study.objective): _found(tuning, trial)
+        for trial in best.values()
+        for config in trial.study.configs
+    }
+    for task, label in product(before.tasks, before.objectives):
+        right = before.config(task, label).to_dict() | found.get((task, label), {})
+        would = after.config(task, label).to_dict()
+        for name, value in right.items():
+            if would[name] != value:
+                raise UserError(
+                    f"{label} has {name} = {shown(value)} on {task}, but {BEST} could only have it "
+                    f"with {name} = {shown(would[name])}; expected a value that its own "
+                    f"table in the suite can say"
+                )
 
 
 def _clear(table: dict[str, Any], names: set[str], study: Study) -> None:

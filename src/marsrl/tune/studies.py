@@ -8,16 +8,18 @@ queued again: whoever takes them goes on with its runs, from their checkpoints.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from marsrl.bench.locks import FileLock, store_lock
 from marsrl.bench.plan import Job
+from marsrl.errors import UserError, shown
 from marsrl.extras import require
 from marsrl.runs.lock import is_held
 from marsrl.tune import space
-from marsrl.tune.plan import TRIALS, Study, Tuning
+from marsrl.tune.plan import FILE, TRIALS, Study, Tuning
 from marsrl.tune.scores import WORST, num_steps
 
 JOURNAL = "journal.log"
@@ -69,7 +71,11 @@ class Counts(NamedTuple):
 
 
 class Studies:
-    """The studies of a search; may be used by several threads."""
+    """The studies of a search; may be used by several threads.
+
+    Raises:
+        UserError: what its journal has was not chosen from its space.
+    """
 
     def __init__(self, tuning: Tuning, folder: Path) -> None:
         self._tuning, self._folder = tuning, folder
@@ -137,12 +143,28 @@ class Studies:
         named: Any = {"storage": storage, "study_name": study.name, "pruner": self._pruner(study)}
         if study.name in {known.study_name for known in storage.get_all_studies()}:
             opened = self._optuna.load_study(**named)
+            self._check(study, opened)
         else:
             opened = self._optuna.create_study(**named, direction="maximize")
         if self._tuning.sampler != "grid" and not opened.get_trials(deepcopy=False):
             start = space.start(study.dimensions, study.configs[0])
             opened.enqueue_trial(start, {_START: True})
         return opened
+
+    def _check(self, study: Study, opened: Any) -> None:
+        """Refuses a journal of another space, which Optuna would fail on later."""
+        for trial in opened.get_trials(deepcopy=False):
+            if name := _foreign(trial, space.free(study.dimensions)):
+                dim, chosen = study.dimensions.get(name), _choices(trial)
+                now = f"{name} = {shown(dim.to_toml())}" if dim else f"no {name}"
+                then = shown(chosen[name]) if name in chosen else "none"
+                if name in trial.distributions:
+                    then += f" of {shown(trial.distributions[name])}"
+                raise UserError(
+                    f"{self._folder / FILE} has {now} for {study.name}, but trial {trial.number} "
+                    f"in {JOURNAL} has {then}; expected the space that the search began with: "
+                    "another one needs another folder"
+                )
 
     def _pruner(self, study: Study) -> Any:
         """Its steps are evaluations, of all tasks of a trial one after another."""
@@ -232,6 +254,21 @@ def _is_scored(trial: Any) -> bool:
 def _choices(trial: Any) -> dict[str, Any]:
     """What a trial trains with, also if it waits in the queue."""
     return trial.system_attrs.get("fixed_params", {}) | trial.params
+
+
+def _foreign(trial: Any, dimensions: Mapping[str, space.Uniform | space.Choice]) -> str | None:
+    """A setting that a trial has, or lacks, though it would not if it were of this space."""
+    chosen = _choices(trial)
+    ended = trial.state.name in ("COMPLETE", "PRUNED")  # others may not have come to all of them
+    for name in {**dimensions, **chosen}:
+        dim, drawn_from = dimensions.get(name), trial.distributions.get(name)
+        if dim is None or (drawn_from is None and ended):
+            return name
+        if drawn_from not in (None, dim.distribution()):
+            return name
+        if name in chosen and dim.nearest(chosen[name]) != chosen[name]:
+            return name
+    return None
 
 
 def _claim(place: Path) -> Path:
