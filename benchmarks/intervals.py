@@ -12,6 +12,12 @@ from 0.2 to 1. Two kinds of seeds: "alike", normal with standard deviation 0.2 a
 "some fail", where three seeds in ten stay at a quarter of it. The other method of an improvement is
 a tenth worse.
 
+Overall differences: the share of `--overall` simulated benchmarks of two methods that are alike, 8
+tasks of normal scores, whose widened 95 % interval of the difference does not hold 0 (improvement:
+one half), with the degrees of freedom that tasks of one variance have, and with their own. Standard
+deviations: "alike" 0.2; "three vary" 0.35, 0.2 and 0.17, the others 0.03; "one varies" 0.35, the
+others 0.02.
+
 Verdicts: the share of simulated benchmarks of two methods with the same means in which any single
 task is claimed to differ, corrected by Holm's rule, by the permutation test and by Welch's t.
 "Reliable": one method always reaches the mean of another of which some fail.
@@ -28,8 +34,14 @@ import numpy as np
 import tyro
 from scipy.stats import ttest_ind
 
-from marsrl.report.bootstrap import stratified_interval
-from marsrl.report.factorial import factorial_effects
+from marsrl.report.bootstrap import (
+    bootstrap,
+    degrees_of_freedom,
+    percentiles,
+    stratified_interval,
+    widened,
+)
+from marsrl.report.factorial import factorial
 from marsrl.report.permutation import holm, shifts
 from marsrl.report.stats import (
     Floats,
@@ -51,6 +63,8 @@ class Args:
         resamples: of the timed intervals.
         datasets: simulated benchmarks per coverage; 0 leaves coverage out.
         simulated_resamples: of each of their intervals.
+        overall: simulated benchmarks per rate of false overall differences; 0 leaves them out.
+        overall_resamples: of each of their intervals, more since they all share theirs.
         verdicts: simulated benchmarks of one task for the rate of false verdicts; 8 tasks take a
             seventh of them and 47 tasks a thirtieth. 0 leaves them out.
     """
@@ -60,6 +74,8 @@ class Args:
     resamples: int = 10_000
     datasets: int = 1000
     simulated_resamples: int = 500
+    overall: int = 2000
+    overall_resamples: int = 2000
     verdicts: int = 2000
 
 
@@ -78,7 +94,7 @@ def time_intervals(args: Args) -> None:
     rng = np.random.default_rng(0)
     grid, points = (args.tasks, args.seeds), {"resamples": args.resamples}
     x, y, z = rng.normal(size=(3, *grid))
-    curves, cells = rng.normal(size=(3, *grid, 122)), rng.normal(size=(3, 2, *grid))
+    curves, cells = rng.normal(size=(3, *grid, 122)), rng.normal(size=(6, *grid))
     work: dict[str, Callable[[], object]] = {
         "IQM of 3": lambda: [stratified_interval(iqm, a, **points) for a in (x, y, z)],
         "gap of 3": lambda: [stratified_interval(optimality_gap, a, **points) for a in (x, y, z)],
@@ -86,7 +102,7 @@ def time_intervals(args: Args) -> None:
         "improvement on 2": lambda: [
             stratified_interval(probability_of_improvement, x, a, **points) for a in (y, z)
         ],
-        "factorial 3 x 2": lambda: factorial_effects(cells, **points),
+        "factorial 3 x 2": lambda: factorial(cells, **points),
         "IQM of 3 curves": lambda: [
             stratified_interval(iqm, a, resamples=args.resamples // 5) for a in curves
         ],
@@ -148,6 +164,47 @@ def measure_coverage(args: Args) -> None:
             print(f"{name:26} {kind:>10}" + "".join(f"{p:7.0%}{w:7.0%}" for p, w in shares))
 
 
+SPREADS = {
+    "alike": (0.2,) * 8,
+    "three vary": (0.35, 0.2, 0.17) + (0.03,) * 5,
+    "one varies": (0.35,) + (0.02,) * 7,
+}
+"""Standard deviations of tasks."""
+DIFFERENCES: dict[str, tuple[Callable[..., Floats], float]] = {
+    "mean": (lambda x, y: mean(x) - mean(y), 0.0),
+    "IQM": (lambda x, y: iqm(x) - iqm(y), 0.0),
+    "improvement": (probability_of_improvement, 0.5),
+}
+"""Statistics of two methods, and what they are of two that are the same."""
+
+
+def false_differences(name: str, kind: str, seeds: int, args: Args) -> Floats:
+    """The shares of intervals without the truth: of tasks taken for alike, and as they are."""
+    rng = np.random.default_rng(seeds)
+    spread = np.array(SPREADS[kind])[:, None, None]
+    level = np.linspace(0.2, 1, len(spread))[:, None, None]
+    x, y = level + spread * rng.normal(size=(2, len(spread), seeds, args.overall))
+    statistic, truth = DIFFERENCES[name]
+    values = bootstrap(statistic, x, y, resamples=args.overall_resamples)
+    shapes = (len(spread), seeds), (len(spread), seeds)
+    wrong = []
+    for known in (None, degrees_of_freedom(statistic, x, y)):
+        low, high = percentiles(widened(values, statistic(x, y), *shapes, freedom=known))
+        wrong.append(np.mean((low > truth) | (high < truth)))
+    return np.array(wrong)
+
+
+def measure_differences(args: Args) -> None:
+    """Prints how often an overall difference is found that is not there."""
+    print("\nfalse overall differences, 5 % promised: tasks taken for alike, and as they are")
+    print(f"{'':18} {'seeds':>12}" + "".join(f"{seeds:>14}" for seeds in (2, 3, 5, 10)))
+    for name in DIFFERENCES:
+        # who is ahead on a task does not depend on its scale
+        for kind in ("alike",) if name == "improvement" else SPREADS:
+            rates = [false_differences(name, kind, seeds, args) for seeds in (2, 3, 5, 10)]
+            print(f"{name:18} {kind:>12}" + "".join(f"{p:7.1%}{w:7.1%}" for p, w in rates))
+
+
 def reliable(rng: np.random.Generator, level: Floats, shape: tuple[int, ...]) -> Floats:
     """Scores (T, S, D) that are all the mean of `some_fail`."""
     return 0.775 * level + 0.02 * rng.normal(size=shape)
@@ -190,6 +247,8 @@ def main() -> None:
     time_intervals(args)
     if args.datasets:
         measure_coverage(args)
+    if args.overall:
+        measure_differences(args)
     if args.verdicts:
         measure_verdicts(args)
 

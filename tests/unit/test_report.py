@@ -109,9 +109,7 @@ def test_a_run_that_has_not_ended_is_read_as_far_as_it_has_come(mars):
     other = Writer(mars.path.with_name("other"))
     other.status["2"]["status"] = "running"
     other.drop("final", 2, 1000)
-    run = read_run(other.write())
-    assert not run.finished
-    np.testing.assert_array_equal(run.final, [11.0, 21.0, math.nan])
+    assert not read_run(other.write()).finished
 
 
 def test_a_run_that_diverged_at_once_is_read_and_drawn(mars):

@@ -3,6 +3,9 @@ import pytest
 
 from bench_results import NANO_TASKS, make_results
 from marsrl.report.benchmark_figures import make_plots
+from marsrl.report.bootstrap import Estimate
+from marsrl.report.grids import read_grids, read_traces
+from marsrl.report.response import respond
 from marsrl.report.settings import base_objective, read_settings
 from marsrl.report.summary import summarize_benchmark
 from marsrl.report.wording import setting_value
@@ -42,6 +45,15 @@ def test_a_value_that_tasks_do_not_share_says_where_it_is():
     assert steps.value("mars", TASKS[::2]) == 100_000
 
 
+@pytest.mark.parametrize(("kernels", "differs"), [("normal", False), ("orthogonal", True)])
+def test_a_run_of_before_a_setting_came_has_what_there_was_then(kernels, differs):
+    own = {"mars": {"kernel_init": kernels}}  # mappo's runs are older
+    results = make_results(lambda *run: 0.5, TASKS[:1], ("mars", "mappo"), settings=own)
+    (kernel,) = [x for x in read_settings(results) if x.name == "kernel_init"]
+    assert kernel.differs == differs
+    assert [setting_value(kernel, name) for name in ("mars", "mappo")] == [kernels, "normal"]
+
+
 def test_the_objective_of_a_label(results):
     assert [base_objective(results.runs, label) for label in LABELS] == [
         "mars", "mars", "mappo", "mappo",
@@ -78,6 +90,31 @@ def test_a_region_that_moves_has_no_one_size():
     (line,) = summary.responses[0].lines
     assert {point.label: point.eps for point in line} == {"mars": 0.2, "mars@wide": None}
     assert "response-eps" not in make_plots(summary)
+
+
+def test_a_region_that_is_steered_has_no_size_that_was_set():
+    own = {"mars@eps=4": {"eps": 4.0}, "mars@steered": {"eps": 2.0, "target_kl": 1e-3}}
+    results = make_results(lambda *run: 0.5, TASKS[:1], ("mars", *own), settings=own)
+    lines = summarize_benchmark(results).responses[0].lines
+    sizes = [{point.label: point.eps for point in line} for line in lines]
+    assert sizes == [{"mars": 0.2, "mars@eps=4": 4.0}, {"mars@steered": None}]
+
+
+def test_a_label_that_has_begun_another_task_stays_on_its_line():
+    labels = ("mars", "mars@eps=4")
+    status = {(task, labels[1], seed): "missing" for task in TASKS[1:] for seed in range(3)}
+    own = {"mars@eps=4": {"eps": 4.0}}
+    for others in ({}, {(TASKS[2], "mars", seed): "running" for seed in range(3)}):
+        results = make_results(
+            lambda *run: 0.5, TASKS[:3], labels, status=status | others, settings=own
+        )
+        grid = read_grids(results, read_traces(results, "eval", ("return", "seconds")))["last"]
+        tasks = grid.complete(labels)
+        scores = dict.fromkeys(labels, Estimate(*np.zeros(3)))
+        kl = np.full((2, 1), np.nan)
+        found = respond(results, "overall", tasks, read_settings(results), scores, None, kl)
+        assert [[point.eps for point in line] for line in found.lines] == [[0.2, 4.0]]
+        assert found.sweeps
 
 
 def test_the_divergence_of_updates_is_taken_where_all_runs_logged_it():

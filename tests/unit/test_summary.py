@@ -17,6 +17,7 @@ from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
 from marsrl.report.benchmark_figures import make_plots
 from marsrl.report.bootstrap import stratified_interval
+from marsrl.report.factorial import factorial
 from marsrl.report.grids import diverged_as_lowest, read_grids, read_traces
 from marsrl.report.origins import costs, origins
 from marsrl.report.page import render_page
@@ -73,6 +74,21 @@ def test_verdicts_side_by_side_are_corrected_for_their_number():
 
 
 FIVE = range(5)
+
+
+def test_a_task_that_carries_the_variance_alone_does_not_make_a_verdict_sure():
+    """Welch's t is 2.4 with the 4 degrees of freedom of six runs: p = 0.035, one-sided."""
+    carried = {"mars": (0.5, 0.6, 0.7), "mappo": (0.3, 0.4, 0.5)}
+    summary = small(
+        lambda task, name, seed: carried[name][seed] if task == TASK else 0.5, NANO_TASKS
+    )
+    (contest,) = summary.contests
+    assert contest.overall.difference.low < 0 < contest.overall.difference.value
+    assert contest.overall.evidence.exceeds == pytest.approx(0.035, abs=0.012)
+    assert contest.overall.verdict == "matches"
+    # as many runs that are spread evenly over the tasks settle it
+    even = small(lambda task, name, seed: carried[name][seed], NANO_TASKS)
+    assert even.contests[0].overall.verdict == "exceeds"
 
 
 def test_a_clear_win_is_worked_by_hand():
@@ -552,6 +568,50 @@ def test_the_factorial_tells_cells_apart():
     assert effects["interaction", "symmetric", "quadratic"] == pytest.approx(0.3)
     assert effects["interaction", "quadratic", "clipped"] == pytest.approx(0)
     np.testing.assert_allclose(summary.factorial[0].cells.value, [[0.2] * 2, [0.2] * 2, [0.2, 0.5]])
+
+
+def test_effects_are_worked_by_hand():
+    """Geometry by boundary; no seed differs from another."""
+    table = np.array([[0.1, 0.3], [0.2, 0.6], [0.4, 1.2]])
+    cells, effects = factorial(np.tile(table.reshape(6, 1, 1), (1, 4, 3)), resamples=20)
+    for part in cells:
+        np.testing.assert_allclose(part, table)
+    found = {effect[:3]: effect for effect in effects}
+    assert {name: float(x.estimate.value) for name, x in found.items()} == pytest.approx(
+        {
+            ("geometry", "symmetric", "clipped"): (0.3 + 0.9) / 2,
+            ("geometry", "symmetric", "quadratic"): (0.2 + 0.6) / 2,
+            ("geometry", "quadratic", "clipped"): (0.1 + 0.3) / 2,
+            ("boundary", "geometric", "additive"): (0.2 + 0.4 + 0.8) / 3,
+            ("interaction", "symmetric", "clipped"): 0.8 - 0.2,
+            ("interaction", "symmetric", "quadratic"): 0.8 - 0.4,
+            ("interaction", "quadratic", "clipped"): 0.4 - 0.2,
+        }
+    )
+    same = factorial(np.full((6, 2, 3), 0.4), resamples=20)[1]
+    assert {effect.verdict for effect in same} == {"equal"}
+    one = factorial(np.tile(table.reshape(6, 1, 1), (1, 4, 1)), resamples=20)[1]
+    assert {effect.verdict for effect in one} == {"not settled"}
+
+
+def test_effects_are_corrected_for_their_number():
+    """29 % of factorials without any effect had one before; at most 5 % are promised."""
+    rng = np.random.default_rng(0)
+    found = [factorial(x, resamples=600)[1] for x in rng.normal(size=(60, 6, 4, 5))]
+    alone = [[x.estimate.low > 0 or x.estimate.high < 0 for x in effects] for effects in found]
+    wrong = [[x.verdict != "not settled" for x in effects] for effects in found]
+    assert np.mean(np.any(alone, axis=1)) > 0.15
+    assert np.mean(np.any(wrong, axis=1)) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 60)
+
+
+def test_an_effect_that_is_clear_is_settled_beside_others():
+    rng = np.random.default_rng(1)
+    scores = 0.1 * rng.normal(size=(6, 4, 5)) + np.repeat([0.0, 0.0, 1.0], 2)[:, None, None]
+    words = {effect[:3]: effect.verdict for effect in factorial(scores)[1]}
+    assert [name for name, word in words.items() if word == "higher"] == [
+        ("geometry", "symmetric", "clipped"),
+        ("geometry", "symmetric", "quadratic"),
+    ]
 
 
 def test_the_factorial_needs_all_six(nano):

@@ -2,7 +2,6 @@
 
 - `stats`: scores, aggregates and comparisons, arrays in and arrays out
 - `bootstrap`: their intervals; `permutation`: exact ones of a single task
-- `effects`: those of geometry and boundary
 - `runs`: a run folder, read and checked
 - `figures`: the one look of every figure
 - `learning`: the learning curve of one run; `series`: any logged series of several

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from marsrl.objectives import OBJECTIVES
-from marsrl.report.bootstrap import Estimate
-from marsrl.report.effects import FactorialEffects, factorial_effects
+from marsrl.report.bootstrap import Estimate, percentiles, widened_bootstrap
 from marsrl.report.grids import Grid, diverged_as_lowest
-from marsrl.report.verdict import groups
+from marsrl.report.stats import Floats, iqm
+from marsrl.report.verdict import Verdict, evidence, groups, verdicts
 
 GEOMETRIES = ("clipped", "quadratic", "symmetric")
 BOUNDARIES = ("additive", "geometric")
+_AHEAD = (("symmetric", "clipped"), ("symmetric", "quadratic"), ("quadratic", "clipped"))
+EFFECTS = (
+    *(("geometry", *pair) for pair in _AHEAD),
+    ("boundary", *reversed(BOUNDARIES)),
+    *(("interaction", *pair) for pair in _AHEAD),
+)
+"""The kind of each effect, what the difference is taken of, and what is subtracted."""
+
+Direction = Literal["higher", "lower", "equal", "not settled"]
+DIRECTIONS: dict[Verdict, Direction] = {"exceeds": "higher", "behind": "lower"}
 
 
 class Effect(NamedTuple):
@@ -22,25 +34,15 @@ class Effect(NamedTuple):
         first: what the difference is taken of: a geometry or a boundary.
         second: what is subtracted. For an interaction, the two geometries with which the
             boundary's effect is compared.
-        seeds: of each cell.
         estimate: the difference.
+        verdict: corrected for the effects of its factorial.
     """
 
     kind: str
     first: str
     second: str
-    seeds: int
     estimate: Estimate
-
-    @property
-    def verdict(self) -> str:
-        """What the interval settles; that of a single seed is a point, which settles nothing."""
-        low, high = self.estimate.low, self.estimate.high
-        if self.seeds > 1 and low == high == 0:
-            return "equal"
-        if self.seeds > 1 and (low > 0 or high < 0):
-            return "higher" if low > 0 else "lower"
-        return "not settled"
+    verdict: Direction
 
 
 class Factorial(NamedTuple):
@@ -75,26 +77,63 @@ def factorials(grid: Grid, cells: dict[tuple[str, str], str]) -> tuple[Factorial
     if len(cells) < len(GEOMETRIES) * len(BOUNDARIES):
         return ()
     names = tuple(cells.values())
-    shape = (len(GEOMETRIES), len(BOUNDARIES))
     found = []
     for name, tasks in groups(grid.complete(names)).items():
         scores, _ = diverged_as_lowest(grid.scores_of(names, tasks))
-        effects = factorial_effects(scores.reshape(*shape, *scores.shape[1:]), widen=True)
-        found.append(Factorial(name, tasks, effects.cells, _effects(effects, len(grid.seeds))))
+        found.append(Factorial(name, tasks, *factorial(scores)))
     return tuple(found)
 
 
-def _effects(found: FactorialEffects, seeds: int) -> tuple[Effect, ...]:
-    def effect(kind: str, pair: tuple[int, int], *rest: int) -> Effect:
-        names = BOUNDARIES if kind == "boundary" else GEOMETRIES
-        values: Estimate = getattr(found, kind)
-        estimate = Estimate(*(x[(*pair, *rest)] for x in values))
-        return Effect(kind, names[pair[0]], names[pair[1]], seeds, estimate)
+def factorial(scores: Floats, resamples: int = 10_000) -> tuple[Estimate, tuple[Effect, ...]]:
+    """The IQMs (3, 2) of the cells, and what geometry and boundary do to them.
 
-    clipped, quadratic, symmetric = range(3)
-    ahead = ((symmetric, clipped), (symmetric, quadratic), (quadratic, clipped))
-    return (
-        *(effect("geometry", pair) for pair in ahead),
-        effect("boundary", (1, 0)),
-        *(effect("interaction", pair, 1, 0) for pair in ahead),
+    Each cell's seeds are resampled on their own, within each task; all effects are taken on the
+    same resamples. The verdicts are corrected for the number of effects (Holm), see `verdicts`.
+
+    Args:
+        scores: (6, T, S) by geometry, then boundary.
+        resamples: how many.
+    """
+    weights = np.array([_weights(*effect) for effect in EFFECTS])
+
+    def table(*cells: Floats) -> Floats:
+        """(..., 6 + E): the cells, then the effects."""
+        values = np.stack([iqm(cell) for cell in cells], axis=-1)
+        return np.concatenate([values, values @ weights.T], axis=-1)
+
+    # equal scores differ by nothing
+    value = np.round(table(*scores), 9)
+    values = np.round(widened_bootstrap(table, *scores, resamples=resamples), 9)
+    ends = percentiles(values)
+    shape, several = (len(GEOMETRIES), len(BOUNDARIES)), scores.shape[-1] > 1
+    cells = Estimate(*(x[:6].reshape(shape) for x in (value, *ends)))
+    effects = [Estimate(*x) for x in zip(value[6:], ends.low[6:], ends.high[6:], strict=True)]
+    words = verdicts([evidence(x, margin=0.0) for x in values[:, 6:].T])
+    return cells, tuple(
+        Effect(kind, first, second, found, _direction(word, found) if several else "not settled")
+        for (kind, first, second), found, word in zip(EFFECTS, effects, words, strict=True)
     )
+
+
+def _weights(kind: str, first: str, second: str) -> Floats:
+    """(6,) of the cells in an effect, which is their weighted sum."""
+    # means over what an effect is not about; an interaction is about both
+    geometry, boundary = np.full(len(GEOMETRIES), 1 / 3), np.full(len(BOUNDARIES), 1 / 2)
+    if kind == "boundary":
+        boundary = _difference(BOUNDARIES, first, second)
+    else:
+        geometry = _difference(GEOMETRIES, first, second)
+    if kind == "interaction":
+        boundary = _difference(BOUNDARIES, *reversed(BOUNDARIES))
+    return np.outer(geometry, boundary).ravel()
+
+
+def _difference(names: tuple[str, ...], first: str, second: str) -> Floats:
+    return np.array([float(name == first) - float(name == second) for name in names])
+
+
+def _direction(verdict: Verdict, estimate: Estimate) -> Direction:
+    """In words of an effect; without any spread there is nothing to settle."""
+    if estimate.low == estimate.high == 0:
+        return "equal"
+    return DIRECTIONS.get(verdict, "not settled")

@@ -22,7 +22,8 @@ class Point(NamedTuple):
 
     Attributes:
         label: its name.
-        eps: the size of its region; None if it is not the same on all tasks, or over training.
+        eps: the size of its region; None if it is not the same on all tasks, or over training,
+            as where it is steered to a KL.
         kl: what an update moved the policy by, in nats: the geometric mean over tasks of the mean
             over training and seeds; NaN if it was not measured.
         score: the mean over families with its interval.
@@ -93,10 +94,13 @@ def respond(
         kl: (O, T) means.
     """
     by_name = {setting.name: setting for setting in settings}
+    shared = _begun_by_all(settings, tuple(scores))
     lines: dict[str, list[Point]] = {}
     for label, score, row in zip(scores, scores.values(), kl, strict=True):
         fixed = [
-            (x.name, x.values.get(label)) for x in settings if x.differs and x.name not in REGION
+            (x.name, [x.values[label].get(task) for task in shared])
+            for x in settings
+            if x.differs and x.name not in REGION
         ]
         points = lines.setdefault(f"{base_objective(results.runs, label)} {fixed}", [])
         mean = float(np.exp(np.log(np.maximum(row, 1e-12)).mean())) if measure else np.nan
@@ -105,10 +109,17 @@ def respond(
     return Response(name, tasks, measure, tuple(map(tuple, ordered)))
 
 
+def _begun_by_all(settings: tuple[Setting, ...], labels: tuple[str, ...]) -> list[str]:
+    """The tasks that all labels have settings on: one that is ahead is not thereby another."""
+    begun = [found for label in labels for x in settings[:1] if (found := set(x.values[label]))]
+    return sorted(set.intersection(*begun)) if begun else []
+
+
 def _size(settings: dict[str, Setting], label: str, tasks: tuple[str, ...]) -> float | None:
     """The eps of a label, if it is one number."""
     if "eps" not in settings:
         return None
     eps = settings["eps"].value(label, tasks)
-    moves = any(settings["eps_end"].values[label].values()) if "eps_end" in settings else False
+    moving = [settings[name].values[label] for name in ("eps_end", "target_kl") if name in settings]
+    moves = any(of.get(task) is not None for of in moving for task in tasks)
     return float(eps) if isinstance(eps, int | float) and not moves else None

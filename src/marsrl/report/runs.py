@@ -30,7 +30,6 @@ class Run(NamedTuple):
             the step on at which a seed diverged.
         eval_step: (V,) environment steps.
         eval_return: (S, V); NaN from the step on at which a seed diverged.
-        final: (S,) return of the best evaluation's parameters on new episodes; NaN if missing.
     """
 
     path: Path
@@ -41,7 +40,6 @@ class Run(NamedTuple):
     train_return: Floats
     eval_step: Floats
     eval_return: Floats
-    final: Floats
 
     @property
     def diverged_steps(self) -> dict[int, int]:
@@ -67,10 +65,11 @@ def read_run(path: Path) -> Run:
     diverged = np.array(
         [state["step"] if state["status"] == "diverged" else math.inf for state in of_seeds]
     )
-    rows: dict[str, list[Row]] = {"train": [], "eval": [], "final": [], "last": []}
+    rows: dict[str, list[Row]] = {"train": [], "eval": []}
     for row in folder.rows():
-        rows[row["kind"]].append(row)
-    for kind in ("train", "eval"):
+        if row["kind"] in rows:
+            rows[row["kind"]].append(row)
+    for kind in rows:
         # a run whose seeds all diverge at once has nothing but the evaluation before training
         if not rows[kind] and (kind == "eval" or np.isinf(diverged).any()):
             raise UserError(f"{folder.log.path} has no rows of kind {kind!r}")
@@ -82,7 +81,6 @@ def read_run(path: Path) -> Run:
             f"{path}: the evaluation of seed {config.seeds[seed]} at step {eval_step[step]:.0f} "
             "has no finite return"
         )
-    final = {row["seed"]: row["return"] for row in rows["final"]}
     return Run(
         path=path,
         config=config,
@@ -92,7 +90,6 @@ def read_run(path: Path) -> Run:
         train_return=train_return,
         eval_step=eval_step,
         eval_return=eval_return,
-        final=np.array([final.get(seed) for seed in config.seeds], np.float64),
     )
 
 

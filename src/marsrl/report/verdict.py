@@ -11,7 +11,12 @@ from typing import Literal, NamedTuple, TypeVar, get_args
 import numpy as np
 
 from marsrl.envs.tasks import family_of
-from marsrl.report.bootstrap import Estimate, bootstrap, percentiles, stratified_interval, widened
+from marsrl.report.bootstrap import (
+    Estimate,
+    percentiles,
+    stratified_interval,
+    widened_bootstrap,
+)
 from marsrl.report.grids import Endpoint, Grid, diverged_as_lowest
 from marsrl.report.permutation import attainable, holm, shifts
 from marsrl.report.stats import Floats, family_mean, iqm, probability_of_improvement
@@ -141,6 +146,12 @@ def verdicts(evidence: Sequence[Evidence]) -> tuple[Verdict, ...]:
     return tuple(_verdict(Evidence(*p)) for p in corrected)
 
 
+def evidence(values: Floats, margin: float) -> Evidence:
+    """The shares of resampled differences (R,) that contradict each claim."""
+    against = values <= 0, values <= -margin, values >= 0
+    return Evidence(*(float(1 + x.sum()) / (1 + len(values)) for x in against))
+
+
 def estimate(
     statistic: Callable[..., Floats],
     *arrays: Floats,
@@ -225,8 +236,7 @@ def _both_ways(
         return mean(x) - mean(y)
 
     value = difference(x, y)
-    values = bootstrap(difference, x, y, resamples=resamples)
-    values = widened(values, value, x.shape[:2], y.shape[:2])
+    values = widened_bootstrap(difference, x, y, resamples=resamples)
     values = np.round(values, 9)  # equal scores differ by nothing
     several = x.shape[1] > 1
     return (
@@ -256,13 +266,7 @@ def _resampled(
     difference = Estimate(value, *percentiles(values))
     if not several_seeds:
         return Duel(tasks, difference, 0.0, Evidence(1.0, 1.0, 1.0))
-    return Duel(tasks, difference, 0.95, _evidence(values, margin))
-
-
-def _evidence(values: Floats, margin: float) -> Evidence:
-    """The shares of resampled differences that contradict each claim."""
-    against = values <= 0, values <= -margin, values >= 0
-    return Evidence(*(float(1 + x.sum()) / (1 + len(values)) for x in against))
+    return Duel(tasks, difference, 0.95, evidence(values, margin))
 
 
 def _verdict(corrected: Evidence) -> Verdict:

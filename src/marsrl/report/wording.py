@@ -11,7 +11,7 @@ from marsrl.report.bootstrap import Estimate
 from marsrl.report.curves import Efficiency
 from marsrl.report.factorial import Effect, Factorial
 from marsrl.report.grids import Endpoint
-from marsrl.report.origins import Mixture
+from marsrl.report.origins import Extension, Mixture
 from marsrl.report.settings import Setting
 from marsrl.report.verdict import Contest, Verdict, by_family
 
@@ -221,6 +221,15 @@ def mixture_line(mixture: Mixture) -> str:
     return f"{mixture.name}: {values}; objectives differ in it on {listed(mixture.tasks)}"
 
 
+def extension_line(extension: Extension) -> str:
+    """Which runs were trained further than they were to be."""
+    first, *later = (f"{steps:,}" for steps in extension.steps)
+    return (
+        f"{extension.objective} on {extension.task} ({count(extension.runs, 'run')}): "
+        f"first {first} steps, then up to {', then '.join(later)}"
+    )
+
+
 # --- settings -------------------------------------------------------------------------------------
 
 
@@ -326,7 +335,7 @@ def efficiency_note(curves: dict[str, Efficiency], programs: Sequence[int], some
 def effects(factorials: Sequence[Factorial]) -> list[tuple[str, str]]:
     """What the factorial settles: the effect with its direction, and what that rests on.
 
-    Interactions are left out unless they are settled.
+    Interactions are left out unless they are settled. The last line is how they are.
     """
     lines = []
     overall, *families = factorials or (None,)
@@ -340,6 +349,13 @@ def effects(factorials: Sequence[Factorial]) -> list[tuple[str, str]]:
                 names = [x.name for x in families if x.effects[place].verdict == word]
                 text += f" {word.capitalize()} in {listed(names)}." if names else ""
         lines.append((f"{effect_name(effect)}: {effect.verdict}.", text))
+    if overall:
+        rule = (
+            f"higher and lower each at 2.5 %, corrected for the {len(overall.effects)} effects, "
+            "interactions among them, of all tasks or of a family (Holm), so an interval may "
+            "exclude 0 and nothing be settled."
+        )
+        lines.append(("How an effect is settled:", rule))
     return lines
 
 
