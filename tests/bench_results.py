@@ -102,6 +102,7 @@ def _record(task, objective, seed, state, budget, settings):
             "objective": objective.partition("@")[0],
             "total_steps": budget,
             "eps": 0.2,
+            "seeds": [0, 1, 2],
             **(settings or {}).get(objective, {}),
         },
         versions={"marsrl": "0.1.0", "jax": "0.10.2<i>"},

@@ -337,8 +337,7 @@ class Config:
             # 1 and 1.0 are the same setting
             name: float(value) if isinstance(value, int) and hints[name] in _FLOATS else value
             for name, value in self.settled().to_dict().items()
-            if name not in ("seeds", "devices", "log_interval", "keep_checkpoints")
-            and (name, value) not in LATER.items()
+            if name not in OUTSIDE and (name, value) not in LATER.items()
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -396,6 +395,9 @@ INPUTS = (
     "gae_lambda",
 )
 """Settings that are inputs of the compiled program: runs can differ in these and share one."""
+
+OUTSIDE = ("seeds", "devices", "log_interval", "keep_checkpoints")
+"""Settings that no number of a seed depends on: two runs that differ in nothing else are alike."""
 
 SHARED = ("all", "groups", "none")
 """Who can share parameters; True is all, and False none."""

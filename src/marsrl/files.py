@@ -111,10 +111,11 @@ def write_beside(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())  # or the new name may outlive a power cut, and the content not
         partial.replace(path)
-    except OSError:  # a full disk, say: what is there of it is of no use
+    except OSError as error:  # a full disk, say: what is there of it is of no use
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise
+        # not every error names a file, and nobody knows the temporary one
+        raise OSError(error.errno, error.strerror, str(path)) from error
     sync(path.parent)
 
 

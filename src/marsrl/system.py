@@ -140,6 +140,26 @@ def signals_noted(note: Callable[[int], None]) -> Iterator[None]:
             signal.signal(name, handler)
 
 
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Has SIGTERM raise a KeyboardInterrupt that names it inside the context, as Ctrl-C does.
+
+    Nothing is caught outside the main thread, where Python allows no handlers.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY)

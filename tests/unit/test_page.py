@@ -201,6 +201,7 @@ def test_a_settled_interaction_is_part_of_the_verdict():
         found = re.search(rf"{effect} *Difference of IQMs 0\.300 \[0\.2\d+, 0\.3\d+\]", section)
         assert bool(found) == settled
         assert ("averages over unlike cells" in section) == settled
+        assert "corrected for the 7 effects" in section
 
 
 def test_how_settings_were_found_stands_with_them():

@@ -15,15 +15,18 @@ from marsrl.bench.plan import (
     adopt,
     batches,
     cell_folder,
+    differences,
     plan,
     retire,
     rival_locks,
     shard,
     store_suite,
+    task_folder,
 )
 from marsrl.bench.progress import State, has_ended, seed_states, unplanned
 from marsrl.bench.show import progress, total
 from marsrl.bench.suite import Suite
+from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.runs.machine import CODE, describe_versions
 
@@ -269,11 +272,14 @@ def test_an_objective_is_taken_out_and_put_back(tmp_path):
     begin(plan(suite_of(), tmp_path)[0])
     with pytest.raises(UserError, match="has no objective 'marz'; did you mean mars"):
         retire("marz", tmp_path)
-    assert retire("mars", tmp_path) == store_suite(tmp_path) == suite_of(objectives=("mappo",))
+    left = suite_of(objectives=("mappo",), removed=("mars",))
+    assert retire("mars", tmp_path) == store_suite(tmp_path) == left
     assert len(unplanned(store_suite(tmp_path), tmp_path)) == 1
     with pytest.raises(UserError, match="mappo is the only objective of"):
         retire("mappo", tmp_path)
-    assert set(adopt(suite_of(), tmp_path).objectives) == {"mars", "mappo"}
+    again = adopt(suite_of(), tmp_path)
+    assert set(again.objectives) == {"mars", "mappo"}
+    assert not again.removed
     assert unplanned(store_suite(tmp_path), tmp_path) == []
 
 
@@ -432,7 +438,33 @@ def test_a_store_keeps_the_settings_of_its_methods(tmp_path):
     assert adopt(suite_of(objectives=("mars@eps=0.4",)), tmp_path).objective_settings == {
         "mars@wide": {"eps": 4.0}  # this suite has a mars of other settings
     }
-    assert retire("mars@wide", tmp_path).objective_settings == {}
+    left = retire("mars@wide", tmp_path)
+    back = adopt(dataclasses.replace(left, objectives=("mars@wide",)), tmp_path)
+    assert back.config("lbf/10x10-3p-3f", "mars@wide").eps == 4.0
+    assert (back.objectives[-1], back.removed) == ("mars@wide", ())
+    other = suite_of(bounds={"m:f": {"low": 0, "high": 2}})
+    assert adopt(other, tmp_path).bounds == other.bounds
+    task_folder(tmp_path, "m:f").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has begun m:f with scores of 0 and 2 as 0 and 1, and"):
+        adopt(suite_of(bounds={"m:f": {"low": 0, "high": 1}}), tmp_path)
+
+
+def test_each_method_keeps_how_its_settings_were_found(tmp_path):
+    adopt(suite_of(chosen="by hand"), tmp_path)
+    grown = adopt(suite_of(objectives=("maspo",), chosen="marsrl tune"), tmp_path)
+    assert [grown.chosen_of(x) for x in ("mars", "mappo", "maspo")] == [
+        *("by hand", "by hand"), "marsrl tune",
+    ]  # fmt: skip
+    assert retire("maspo", tmp_path).chosen_of("maspo") == "marsrl tune"
+    silent = adopt(suite_of(objectives=("mars@eps=2.0",)), tmp_path)
+    assert silent.chosen_of("mars@eps=2.0") == "by hand"  # as that of its base
+    assert adopt(suite_of(objectives=("ano",)), tmp_path).chosen_of("ano") == ""
+
+
+def test_settings_that_no_number_depends_on_are_no_difference():
+    one = Config().to_dict()
+    assert differences(one, one | {"log_interval": 5, "devices": 2, "seeds": [7]}) == ""
+    assert differences(one, one | {"gamma": 0.5}) == "gamma = 0.99 and 0.5"
 
 
 def test_a_method_that_has_begun_keeps_its_settings(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from marsrl.bench.checks import check_version
 from marsrl.bench.doctor import find_faults, repair
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
-from marsrl.bench.plan import adopt, plan
+from marsrl.bench.plan import adopt, plan, write_suite
 from marsrl.bench.progress import has_ended
 from marsrl.bench.restore import restore
 from marsrl.bench.results import check_replaceable, collect, part, read, write
@@ -23,7 +23,7 @@ from marsrl.cli import main
 from marsrl.envs.tasks import BOUNDS_VERSION, TASKS
 from marsrl.errors import UserError
 from marsrl.report.benchmark_figures import make_plots
-from marsrl.report.origins import mixtures
+from marsrl.report.origins import costs, extensions, mixtures, origins
 from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
 from marsrl.runs.folder import RunFolder
@@ -198,12 +198,12 @@ def test_every_seed_of_a_configuration_can_be_collected(tmp_path):
 def test_a_status_that_a_crash_cut_off_tells_no_seconds(jobs):
     Folder(jobs[0]).write()
     folder = RunFolder(jobs[0].folder)
-    assert folder.seconds()["train"] == 2.0
+    assert folder.times().own["train"] == 2.0
     path = jobs[0].folder / "status.json"
     path.write_text(path.read_text()[:20])
-    assert folder.seconds() == {}
+    assert folder.times().own == {}
     path.unlink()
-    assert folder.seconds() == {}
+    assert folder.times().own == {}
 
 
 def test_a_row_that_is_just_being_written_waits(jobs, tmp_path):
@@ -254,7 +254,8 @@ def test_what_runs_share_is_said_once(complete, tmp_path):
     write(complete, tmp_path)
     content = json.loads((tmp_path / "runs.json").read_text())
     assert len(complete.runs) == 8
-    assert len(content["said"]) == 4 + 3  # a configuration of each cell; versions, machine, git
+    # a configuration of each cell; versions, machine, git, and nothing, twice
+    assert len(content["said"]) == 4 + 4
     text = (tmp_path / "runs.json").read_text()
     assert text.count('"gae_lambda"') == 4
     runs = [run._asdict() for run in complete.runs]  # as before each was said once
@@ -1008,6 +1009,50 @@ def test_a_task_or_network_with_two_sources_is_two_whatever_the_objective(kind, 
 
 
 # --- methods and own tasks ------------------------------------------------------------------------
+
+
+LATER = {"versions": {"marsrl": "2.0", "jax": "2"}, "machine": {"cores": 8}, "git": None}
+
+
+def test_what_else_a_run_went_on_with_is_counted_and_kept(jobs, tmp_path):
+    for job in jobs:
+        Folder(job).write()
+    folder = RunFolder(jobs[0].folder)
+    content = read_or_empty(folder.path / "config.json")
+    longer = [{"from": 500, "to": 1000, "at": 500}]
+    noted = {"resumed": [{"at": 500} | LATER], "extended": longer}
+    (folder.path / "config.json").write_bytes(to_file(content | noted))
+    results = collect(tmp_path)
+    first = results.runs[0]
+    assert (first.resumed, first.extended) == ([{"at": 500} | LATER], longer)
+    mixed = {mixture.name: mixture for mixture in mixtures(results.runs)}
+    assert mixed["jax"].runs == {"1": 6, "1, then 2": 2}
+    assert mixed["jax"].tasks == (first.task,)
+    assert sum(origin.runs for origin in origins(results.runs)) == len(results.runs) + 2
+    (extension,) = extensions(results.runs)
+    assert (extension.objective, extension.steps, extension.runs) == ("mars", (500, 1000), 2)
+    write(results, tmp_path / "page")
+    assert read(tmp_path / "page").runs == results.runs
+    restore(read(tmp_path / "page"), tmp_path / "again")
+    assert collect(tmp_path / "again").runs == results.runs
+    for wrong in ([{"at": -1} | LATER], [{"at": 500}], 3):
+        (folder.path / "config.json").write_bytes(to_file(content | {"resumed": wrong}))
+        with pytest.raises(UserError, match=r"resumed = .*expected a list of tables"):
+            collect(tmp_path)
+
+
+def test_what_an_objective_took_is_the_share_of_its_jobs(jobs, tmp_path):
+    for job in jobs:
+        Folder(job).write()
+    (cost, _) = costs(collect(tmp_path).runs)
+    assert sum(cost.seconds.values()) == pytest.approx(6.0 * len(jobs) / 2)
+    cut = dataclasses.replace(SUITE, seeds=(1,))
+    write_suite(cut, tmp_path)
+    write(collect(tmp_path), tmp_path / "page")
+    restored = restore(read(tmp_path / "page"), tmp_path / "cut")
+    assert len(restored.written) == len(jobs)
+    (cost, _) = costs(collect(tmp_path / "cut").runs)
+    assert sum(cost.seconds.values()) == pytest.approx(6.0 * len(jobs) / 4)
 
 
 def test_methods_and_own_tasks_go_there_and_back(tmp_path):

@@ -193,7 +193,8 @@ def test_who_only_lives_at_a_time_limit_is_worth_what_the_critic_says():
     start = prepare(small_config(**LONG, critic="obs", core="ff"), env)
     _, experience, _ = jax.jit(start.play)(start.rollout)
     steps = experience.steps.transition
-    assert not steps.agent_mask[..., 0].any() and steps.final_mask[..., 0].any()
+    assert not steps.agent_mask[..., 0].any()
+    assert steps.final_mask[..., 0].any()
     assert np.isfinite(experience.steps.advantage).all()
 
 

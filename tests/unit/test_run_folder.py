@@ -101,7 +101,7 @@ def test_a_status_of_another_shape_is_as_none(text, run):
     (run / "status.json").write_text(text)
     folder = RunFolder.open(run)
     folder.check_resumable()
-    assert folder.seconds() == {}
+    assert folder.times().own == {}
     assert folder.reached() == 0
 
 

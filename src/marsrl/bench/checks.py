@@ -70,15 +70,13 @@ def check_same_code(jobs: Iterable[Job], ours: dict[str, str | None]) -> None:
     others: dict[Job, None] = {}
     differ: dict[str, str] = {}
     for job in jobs:
-        theirs = read_or_empty(job.folder / CONFIG).get("versions")
-        if not isinstance(theirs, dict):
-            continue
-        for name in DECISIVE:
-            old, new = theirs.get(name), ours[name]
-            # a package that one of them lacks, no run there has used
-            if old != new and (name == CODE or None not in (old, new)):
-                differ.setdefault(name, f"{name} {old or 'unknown'}, here {new}")
-                others[job] = None
+        for theirs in _versions(job):
+            for name in DECISIVE:
+                old, new = theirs.get(name), ours[name]
+                # a package that one of them lacks, no run there has used
+                if old != new and (name == CODE or None not in (old, new)):
+                    differ.setdefault(name, f"{name} {old or 'unknown'}, here {new}")
+                    others[job] = None
     if others:
         first = next(iter(others)).name
         raise UserError(
@@ -88,11 +86,20 @@ def check_same_code(jobs: Iterable[Job], ours: dict[str, str | None]) -> None:
         )
 
 
+def _versions(job: Job) -> list[dict[str, Any]]:
+    """The versions with which a job was begun, and those with which it went on."""
+    content = read_or_empty(job.folder / CONFIG)
+    later = content.get("resumed", [])
+    noted = [content, *(later if isinstance(later, list) else ())]
+    found = [note.get("versions") for note in noted if isinstance(note, dict)]
+    return [versions for versions in found if isinstance(versions, dict)]
+
+
 def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
     """Refuses a task whose runs cannot be compared, and an objective that is not one thing.
 
     Runs of a task must agree in `COMPARABLE` and in the version of marsrl; those of one objective
-    on it in every setting but seeds and devices. Objectives, tasks and networks of somebody's own
+    on it in every setting that numbers depend on. Objectives, tasks and networks of somebody's own
     must be of one source each wherever they are, as far as it is known.
 
     Args:
@@ -129,7 +136,7 @@ def _compared(run: RunRecord, within_objective: bool) -> dict[str, Any]:
     """What must be the same of two runs on a task."""
     marsrl = {"marsrl": run.versions.get("marsrl")}
     if within_objective:
-        return run.config | dict.fromkeys(("seeds", "devices")) | marsrl
+        return run.config | marsrl
     return {name: run.config.get(name) for name in COMPARABLE} | marsrl
 
 

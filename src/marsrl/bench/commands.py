@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -22,11 +23,11 @@ from marsrl.bench.checks import check_same_code, check_unplanned, check_version
 from marsrl.bench.cluster import run_ray
 from marsrl.bench.damage import faults
 from marsrl.bench.labels import objective_of
-from marsrl.bench.launch import OTHERS_TRAIN, Outcome, run_local
+from marsrl.bench.launch import Outcome, run_local
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.measure import costs
 from marsrl.bench.plan import Job, adopt, plan, retire, shard, store_suite
-from marsrl.bench.process import check_workers, default_workers, gpus
+from marsrl.bench.process import OTHERS_TRAIN, check_workers, default_workers, gpus
 from marsrl.bench.progress import has_ended, unplanned
 from marsrl.bench.restore import restore
 from marsrl.bench.results import (
@@ -50,10 +51,11 @@ from marsrl.files import check_new, write_beside
 from marsrl.objectives import OBJECTIVES
 from marsrl.reading import read_json
 from marsrl.report.grids import Endpoint
-from marsrl.report.origins import mixtures
+from marsrl.report.origins import extensions, mixtures
 from marsrl.report.verdict import MARGIN
-from marsrl.report.wording import count, mixture_line
+from marsrl.report.wording import count, extension_line, mixture_line
 from marsrl.runs.machine import describe_source, describe_versions
+from marsrl.system import sigterm_interrupts
 from marsrl.trust import check_trusted
 
 _console = PlainConsole(highlight=False)
@@ -141,22 +143,32 @@ class Run:
             _console.say(
                 "note: marsrl's source has changes that are in no commit: nobody can repeat this"
             )
-        outcomes: dict[Job, Outcome] = {}
         try:
-            while todo:
-                found = self._train(todo, suite.points_per_job)
-                outcomes |= {outcome.job: outcome for outcome in found}
-                tried = {job for job, outcome in outcomes.items() if outcome.status != "locked"}
-                left = self._mine(plan(suite, store), suite)  # some were split up meanwhile
-                todo = [job for job in left if not has_ended(job) and job not in tried]
-                if all(outcome.status == "locked" for outcome in found):
-                    if not self.wait:
-                        break
-                    time.sleep(_PAUSE)
-        except KeyboardInterrupt:
-            _console.say("interrupted; the same command goes on where the checkpoints left off")
-            raise SystemExit(130) from None
-        _finish([*outcomes.values()], todo, self.store)
+            with sigterm_interrupts():
+                outcomes, left = self._train_all(todo, suite, store)
+        except KeyboardInterrupt as stop:
+            same = f"the same command{' without --retrain' if self.retrain else ''}"
+            _console.say(f"interrupted; {same} goes on where the checkpoints left off")
+            (number,) = stop.args or (signal.SIGINT,)
+            raise SystemExit(128 + number) from None
+        _finish(outcomes, left, self.store)
+
+    def _train_all(
+        self, todo: list[Job], suite: Suite, store: Path
+    ) -> tuple[list[Outcome], list[Job]]:
+        """What became of the jobs, and those that are left to others."""
+        outcomes: dict[Job, Outcome] = {}
+        while todo:
+            found = self._train(todo, suite.points_per_job)
+            outcomes |= {outcome.job: outcome for outcome in found}
+            tried = {job for job, outcome in outcomes.items() if outcome.status != "locked"}
+            left = self._mine(plan(suite, store), suite)  # some were split up meanwhile
+            todo = [job for job in left if not has_ended(job) and job not in tried]
+            if all(outcome.status == "locked" for outcome in found):
+                if not self.wait:
+                    break
+                time.sleep(_PAUSE)
+        return [*outcomes.values()], todo
 
     def _check(self, store: Path, suite: Suite) -> None:
         """Refuses what cannot be trained so, before the store is changed."""
@@ -226,7 +238,7 @@ class Status:
             for fault in found:
                 _console.say(f"damaged: {job.name}: {fault}")
             records += [] if found else run_records(job)
-        _say_mixtures(records)
+        _say_unlike(records)
         _say_unplanned(self.store)
 
 
@@ -285,7 +297,8 @@ class Add:
     def __call__(self) -> None:
         """Tries it, then writes it into the store's suite."""
         suite = store_suite(self.store)
-        new = dataclasses.replace(suite, objectives=(self.objective,))
+        chosen = suite.chosen if self.objective in suite.removed else ""
+        new = dataclasses.replace(suite, objectives=(self.objective,), chosen=chosen)
         others = (name for name in suite.objectives if objective_of(name) in OBJECTIVES)
         with_others = dict.fromkeys((*others, self.objective))  # foreign ones are not imported
         dataclasses.replace(suite, objectives=tuple(with_others)).check()
@@ -323,7 +336,9 @@ class Export:
         check_new(self.file, "FILE.json")
         results = _load(self.store)
         write_beside(self.file, json.dumps(to_marl_eval(results)).encode())
-        _say_mixtures(results.runs)
+        _say_unlike(results.runs)
+        if without := sum(run.status not in ("done", "diverged") for run in results.runs):
+            _console.say(f"left out: {count(without, 'run')} that have not ended")
         _console.say(f"wrote {self.file}")
 
 
@@ -372,9 +387,11 @@ def _tell(outcome: Outcome) -> None:
     _console.say(show.outcome_line(outcome))
 
 
-def _say_mixtures(runs: Iterable[RunRecord]) -> None:
+def _say_unlike(runs: Sequence[RunRecord]) -> None:
     for mixture in mixtures(runs):
         _console.say(f"not all alike: {mixture_line(mixture)}")
+    for extension in extensions(runs):
+        _console.say(f"trained further than they were to be: {extension_line(extension)}")
 
 
 def _say_unplanned(store: Path) -> None:

@@ -107,8 +107,10 @@ def _config_faults(job: Job) -> Iterator[str]:
         return
     if config.hash != digest or sorted(config.seeds) != sorted(job.config.seeds):
         yield f"{path} was edited or damaged: its settings are not those of its id and folder"
-    for name in ("versions", "machine", "git"):
-        if fault := record_fault(name, content.get(name)):
+    origin = {name: content.get(name) for name in ("versions", "machine", "git")}
+    later = {name: content[name] for name in ("resumed", "extended") if name in content}
+    for name, value in (origin | later).items():
+        if fault := record_fault(name, value):
             yield f"{path} has {fault}"
 
 
@@ -125,6 +127,7 @@ def status_faults(folder: Path, seeds: Collection[int]) -> Iterator[str]:
         "step": _is_step(status.get("step")),
         "seeds": isinstance(status.get("seeds"), dict),
         "seconds": _are_amounts(status.get("seconds", {})),
+        "seeds_in_program": _is_step(status.get("seeds_in_program", 1)),
         "peak_memory_mb": is_amount(status.get("peak_memory_mb", 0)),
     }
     for name, is_right in right.items():

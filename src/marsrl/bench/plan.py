@@ -21,7 +21,7 @@ from marsrl.bench.labels import base_of
 from marsrl.bench.locks import store_lock
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.bench.suite_values import Table
-from marsrl.config import INPUTS, LATER, Config
+from marsrl.config import INPUTS, LATER, OUTSIDE, Config
 from marsrl.envs.tasks import family_of
 from marsrl.errors import UserError, command, near_misses, reason, shown
 from marsrl.files import write_beside
@@ -205,8 +205,7 @@ def retire(label: str, store: Path) -> Suite:
         suite = dataclasses.replace(
             suite,
             objectives=others,
-            objective_settings=_tables_of(others, suite.objective_settings),
-            chosen=suite.chosen and {x: text for x in others if (text := suite.chosen_of(x))},
+            removed=(*suite.removed, label),
         )
         write_suite(suite, store)
     return suite
@@ -221,7 +220,8 @@ def _merged(suite: Suite, store: Path) -> Suite:
     """A suite with what a store's has beyond it; see `adopt`."""
     if (store / "suite.toml").exists():
         old = store_suite(store)
-        others = [label for label in old.objectives if label not in suite.objectives]
+        every = (*old.objectives, *old.removed)
+        others = [label for label in every if label not in suite.objectives]
         known = {*suite.objectives, *map(base_of, suite.objectives)}
         theirs = _tables_of(others, old.objective_settings)
         tables = {name: table for name, table in theirs.items() if name not in known}
@@ -232,8 +232,15 @@ def _merged(suite: Suite, store: Path) -> Suite:
             seeds=_union(old.seeds, suite.seeds),
             objective_settings=tables | suite.objective_settings,
             bounds=old.bounds | suite.bounds,
-            chosen=suite.chosen or old.chosen,
+            chosen=_chosen(suite, old, others),
+            removed=tuple(label for label in others if label in old.removed),
         )
+        for task, bounds in old.bounds.items():
+            if bounds != suite.bounds[task] and task_folder(store, task).exists():
+                raise UserError(
+                    f"{store} has begun {task} with scores of {_ends(bounds)} as 0 and 1, and not "
+                    f"{_ends(suite.bounds[task])}; keep them, or choose another --store"
+                )
         for task in old.tasks:
             for label in old.objectives:
                 _check_same(store, label, old.config(task, label), suite.config(task, label))
@@ -249,15 +256,28 @@ def _merged(suite: Suite, store: Path) -> Suite:
     return suite
 
 
+def _chosen(suite: Suite, old: Suite, others: Iterable[str]) -> str | dict[str, str]:
+    """How settings were found: as each suite says of its own methods."""
+    texts = {label: suite.chosen_of(label) for label in suite.objectives}
+    texts |= {label: old.chosen_of(label) for label in others}
+    if len(set(texts.values())) == 1:
+        return suite.chosen or old.chosen
+    return {label: text for label, text in texts.items() if text}
+
+
+def _ends(bounds: dict[str, float]) -> str:
+    return f"{bounds['low']:g} and {bounds['high']:g}"
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """The settings that differ between two configurations, in words; empty if none does.
 
-    One that was recorded before a setting came has what there was then.
+    Those that no number depends on do not count. A configuration that was recorded before a
+    setting came has what there was then.
     """
-    values = {key: [x.get(key, LATER.get(key)) for x in (old, new)] for key in old | new}
-    return ", ".join(
-        f"{key} = {a} and {b}" for key, (a, b) in values.items() if a != b and key != "seeds"
-    )
+    names = [key for key in old | new if key not in OUTSIDE]
+    values = {key: [x.get(key, LATER.get(key)) for x in (old, new)] for key in names}
+    return ", ".join(f"{key} = {a} and {b}" for key, (a, b) in values.items() if a != b)
 
 
 def seeds_of(folder: Path) -> tuple[int, ...]:

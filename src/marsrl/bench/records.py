@@ -23,13 +23,16 @@ class RunRecord(NamedTuple):
         status: done, running (started and not ended), failed, diverged or missing.
         step: environment steps reached.
         diverged_step: the step at which it diverged, if it did.
-        seconds: of its program, so of all seeds in it together: compile, train, evaluate.
-        seeds_in_program: how many those are; 0 if missing.
+        seconds: of all seeds of its job, their share of their program: compile, train, evaluate.
+        seeds_in_program: how many seeds that program had; 0 if missing.
         peak_memory_mb: of its process.
         config: all settings; this and the following are empty if it is missing.
         versions: of the packages.
         machine: cores, device, Python.
         git: commit and dirty flag of marsrl's source, if it ran from a checkout.
+        resumed: where it went on with others of these three: the step, `at`, and the three.
+        extended: where it was trained further than it was to be: total steps `from`, `to`, and `at`
+            which step.
         source: digest of the source of an objective of the user's own; None also where it is not
             known, as in results of before it was recorded.
         task_source: of a task, likewise.
@@ -50,9 +53,23 @@ class RunRecord(NamedTuple):
     versions: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     machine: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     git: dict[str, Any] | None = None
+    resumed: list[dict[str, Any]] = []  # noqa: RUF012 (never changed)
+    extended: list[dict[str, int]] = []  # noqa: RUF012 (never changed)
     source: str | None = None
     task_source: str | None = None
     network_source: str | None = None
+
+    @property
+    def own_seconds(self) -> dict[str, float]:
+        """Its share of `seconds`."""
+        seeds = self.config.get("seeds", (self.seed,))
+        return {name: seconds / len(seeds) for name, seconds in self.seconds.items()}
+
+    @property
+    def origins(self) -> list[dict[str, Any]]:
+        """Versions, machine and git, of where it began and then of where it went on with others."""
+        began = {"versions": self.versions, "machine": self.machine, "git": self.git}
+        return [began, *self.resumed] if self.machine else []
 
     @property
     def own_sources(self) -> dict[tuple[str, str], str]:

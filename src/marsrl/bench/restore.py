@@ -101,9 +101,8 @@ def _programs(results: Results) -> list[tuple[Config, list[RunRecord]]]:
 def _planned(results: Results, run: RunRecord) -> Config:
     """The configuration that a store would plan for a run, which must be the run's."""
     config = results.suite.config(run.task, run.objective)
-    ours = config.to_dict()
     # not by their ids: versions differ in what they count to them
-    if differ := differences(run.config | {"devices": ours["devices"]}, ours):
+    if differ := differences(run.config, config.to_dict()):
         raise UserError(
             f"{run.objective} on {run.task} was trained with other settings than this version of "
             f"marsrl gives it in {results.suite.name}: {differ}"
@@ -125,15 +124,17 @@ def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
         beside = job.folder.with_name(f".{job.folder.name}")
         shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed here
         first = records[0]
-        origin = {"versions": first.versions, "git": first.git, "machine": first.machine}
-        RunFolder.create(beside, job.config, origin)
+        share = len(job.config.seeds) / len(first.config["seeds"])  # of what was cut to a suite
+        names = ("versions", "git", "machine", "resumed", "extended")
+        RunFolder.create(beside, job.config, {name: getattr(first, name) for name in names})
         folder = RunFolder(beside)
         folder.append(folder_rows(*(_of(job, t) for t in (results.episodes, results.curves))))
         folder.write_status(
             "finished" if any(run.status == "done" for run in records) else "diverged",
             max(run.step for run in records),
             {str(run.seed): _STATUS[run.status] | {"step": run.step} for run in records},
-            seconds=first.seconds,
+            seconds={name: x * share for name, x in first.seconds.items()},
+            seeds_in_program=first.seeds_in_program,
             peak_memory_mb=first.peak_memory_mb,
         )
         digests = first.source, first.task_source, first.network_source

@@ -44,7 +44,7 @@ from marsrl.runs.records import Row, read_or_empty
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_REPEATED = ("config", "versions", "machine", "git")
+_REPEATED = ("config", "versions", "machine", "git", "resumed", "extended")
 """What many runs share, and runs.json says once."""
 
 
@@ -306,7 +306,7 @@ def run_records(job: Job) -> Iterator[RunRecord]:
             seed,
             *state,
             seconds=status.get("seconds", {}),
-            seeds_in_program=len(config.seeds) if known else 0,
+            seeds_in_program=status.get("seeds_in_program", len(config.seeds)) if known else 0,
             peak_memory_mb=status.get("peak_memory_mb", 0.0),
             source=noted.get("objective"),
             task_source=noted.get("task"),
@@ -316,6 +316,6 @@ def run_records(job: Job) -> Iterator[RunRecord]:
 
 
 def _run_json(job: Job) -> dict[str, Any]:
-    """What the run folder says of its configuration, versions and machine; empty if nothing yet."""
+    """What the run folder says of its configuration and origins; empty if nothing yet."""
     content = read_or_empty(job.folder / CONFIG)
-    return {key: content[key] for key in ("config", "versions", "machine", "git") if key in content}
+    return {key: content[key] for key in _REPEATED if key in content}

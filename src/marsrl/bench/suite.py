@@ -81,6 +81,8 @@ class Suite:
             trains, side by side where it can.
         chosen: how the settings were found, in words: of all methods, or by label, or by label
             without the settings that it makes.
+        removed: labels of methods that were taken out of a store's suite; what is said of them
+            above stays, so that they come back as they were.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Suite:
     bounds: dict[str, dict[str, float]] = field(default_factory=dict)
     points_per_job: int = 1
     chosen: str | dict[str, str] = ""
+    removed: tuple[str, ...] = ()
 
     def chosen_of(self, method: str) -> str:
         """How a method's settings were found; empty if the suite does not say."""
@@ -253,7 +256,7 @@ class Suite:
         Raises:
             UserError: a key is unknown, missing or of a wrong type, or a task is unknown.
         """
-        check_keys(values, (*_NEEDED, *_COUNTS, *_TABLES))
+        check_keys(values, (*_NEEDED, *_COUNTS, *_TABLES, "removed"))
         for key in _NEEDED:
             if key not in values:
                 raise UserError(f"{key} is missing")
@@ -267,6 +270,7 @@ class Suite:
         with under("tasks"):
             tasks = select_tasks(patterns, known["task"])
         entries = items("objectives", values["objectives"], str)
+        removed = items("removed", values["removed"], str) if "removed" in values else ()
         for name in entries:
             check_name("objectives", name)
         with under("settings"):
@@ -274,12 +278,14 @@ class Suite:
         for key, names in known.items():
             with under(key):
                 settings_tables(key, values.get(key, {}), names)
-        own = objective_tables(values.get("objective", {}), entries, known["family"], known["task"])
+        own = objective_tables(
+            values.get("objective", {}), (*entries, *removed), known["family"], known["task"]
+        )
         sweep = axes("sweep", values.get("sweep", {}))
         with under("objectives"):
             objectives = points(entries, sweep, own)
         if "chosen" in values:
-            check_chosen(values["chosen"], objectives)
+            check_chosen(values["chosen"], (*objectives, *removed))
         return Suite(
             name=values["name"],
             tasks=tasks,
@@ -290,6 +296,7 @@ class Suite:
             task_settings=values.get("task", {}),
             objective_settings=_without_sweeps(own),
             bounds=bounds,
+            removed=removed,
             **{key: values[key] for key in (*_COUNTS, "chosen") if key in values},
         )
 

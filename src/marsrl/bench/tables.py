@@ -161,6 +161,27 @@ def _is_digest(value: Any) -> bool:
     return value is None or _is_text(value)
 
 
+def _is_resumed(value: Any) -> bool:
+    names = ("versions", "machine", "git")
+    return _are_notes(value, ("at", *names)) and all(
+        record_fault(name, note[name]) is None for note in value for name in names
+    )
+
+
+def _is_extended(value: Any) -> bool:
+    return _are_notes(value, ("from", "to", "at")) and all(
+        _is_whole(x) for note in value for x in note.values()
+    )
+
+
+def _are_notes(value: Any, names: tuple[str, ...]) -> bool:
+    """A list of tables with these keys, of which `at` is a step."""
+    return isinstance(value, list) and all(
+        isinstance(note, dict) and set(note) == set(names) and _is_whole(note["at"])
+        for note in value
+    )
+
+
 _AMOUNTS = "a table of numbers, finite and 0 or greater"
 _RECORD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task": (_is_text, "a name"),
@@ -180,4 +201,6 @@ _RECORD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task_source": (_is_digest, "null, or a digest"),
     "network_source": (_is_digest, "null, or a digest"),
     "git": (_is_git, "null, or a table of commit and dirty"),
+    "resumed": (_is_resumed, "a list of tables of at, versions, machine and git"),
+    "extended": (_is_extended, "a list of tables of from, to and at, whole numbers"),
 }

@@ -14,7 +14,7 @@ from marsrl.bench import show
 from marsrl.bench.checks import check_same_code, check_unplanned, check_version
 from marsrl.bench.comparison import comparison, results_of
 from marsrl.bench.launch import train_here
-from marsrl.bench.plan import adopt, plan
+from marsrl.bench.plan import adopt, plan, store_suite
 from marsrl.bench.progress import has_ended
 from marsrl.bench.results import Results, check_replaceable, collect, write
 from marsrl.bench.sources import check_sources
@@ -75,6 +75,8 @@ class Compare:
         else:
             out = self.out or default_folder(f"compare-{self.config.task}")
             self._check_free(out)
+            if self.resume and bounds is None:
+                bounds = _bounds_in(out, self.config.task)
             results = self._trained(comparison(self.config, self.objectives, bounds), out)
         target = results.suite.objectives[0] if self.runs else self.objectives[0]
         summary = summarize_benchmark(results, target)
@@ -89,6 +91,9 @@ class Compare:
         if old := [str(run) for run in runs if (run / CONFIG).exists()]:
             way = command("compare", "--runs", *old)
             raise UserError(f"{out} is of an older marsrl; see it with: {way}")
+        if self.resume and not (self.out and out.exists()):
+            where = f"there is no {out}" if self.out else "none is named"
+            raise UserError(f"--resume goes on with the comparison in --out, and {where}")
         if out.exists() and not self.resume:
             raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
 
@@ -119,6 +124,12 @@ class Compare:
             way = f"{command('compare', '--resume', '--out', out)}, and the other words as before"
             raise Interrupted(f"stopped; go on with: {way}", stop.code - 128) from None
         return collect(out)
+
+
+def _bounds_in(store: Path, task: str) -> Bounds | None:
+    """The bounds that a begun comparison has for a task of its own."""
+    own = store_suite(store).bounds.get(task)
+    return Bounds(**own) if own else None
 
 
 @dataclass(frozen=True)

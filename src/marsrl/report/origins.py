@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from marsrl.bench.records import RunRecord
@@ -27,7 +27,7 @@ class Origin(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What the runs of one objective took, each with its share of its program.
+    """What the runs of one objective took, each with its share of its process.
 
     Attributes:
         objective: its name.
@@ -43,16 +43,19 @@ class Cost(NamedTuple):
 
 
 def origins(runs: Iterable[RunRecord]) -> tuple[Origin, ...]:
-    """The different origins of the runs that have begun, the most frequent one first."""
-    counts: dict[str, int] = {}
-    for run in runs:
-        if run.machine:
-            key = json.dumps([run.machine, run.versions, run.git], sort_keys=True)
-            counts[key] = counts.get(key, 0) + 1
-    return tuple(
-        Origin(*json.loads(key), runs=count)
-        for key, count in sorted(counts.items(), key=lambda item: -item[1])
+    """The different origins of the runs that have begun, the most frequent one first.
+
+    A run that went on elsewhere is of each of its origins.
+    """
+    names = ("machine", "versions", "git")
+    counts = Counter(
+        key
+        for run in runs
+        for key in dict.fromkeys(
+            json.dumps([origin[name] for name in names], sort_keys=True) for origin in run.origins
+        )
     )
+    return tuple(Origin(*json.loads(key), runs=count) for key, count in counts.most_common())
 
 
 class Mixture(NamedTuple):
@@ -60,7 +63,8 @@ class Mixture(NamedTuple):
 
     Attributes:
         name: "source", or a package.
-        runs: value -> how many runs have it, the most frequent first.
+        runs: value -> how many runs have it, the most frequent first; "A, then B" is a value of
+            those that went on with another one.
         tasks: those on which the objectives do not share it either.
     """
 
@@ -73,23 +77,58 @@ def mixtures(runs: Iterable[RunRecord]) -> tuple[Mixture, ...]:
     """In which commit of the source and which versions of packages the runs differ that have begun.
 
     They can be compared all the same, but a reader must know: a difference between objectives on
-    one of these tasks may be one between versions.
+    one of these tasks may be one between versions. A run that went on with another one has both.
     """
-    begun = [run for run in runs if run.machine]
-    names = dict.fromkeys(name for run in begun for name in run.versions)
-    found = [_mixture("source", {id(run): source_of(run.git) for run in begun}, begun)]
-    found += [_mixture(n, {id(r): f"{r.versions.get(n)}" for r in begun}, begun) for n in names]
-    return tuple(mixture for mixture in found if len(mixture.runs) > 1)
+    begun = [run for run in runs if run.origins]
+    names = dict.fromkeys(n for run in begun for x in run.origins for n in x["versions"])
+    found = [_mixture("source", lambda x: source_of(x["git"]), begun)]
+    found += [_mixture(n, lambda x, n=n: str(x["versions"].get(n)), begun) for n in names]
+    return tuple(mixture for mixture in found if mixture is not None)
 
 
-def _mixture(name: str, values: dict[int, str], runs: list[RunRecord]) -> Mixture:
-    counts = Counter(values[id(run)] for run in runs)
+def _mixture(
+    name: str, value_of: Callable[[dict[str, Any]], str], runs: list[RunRecord]
+) -> Mixture | None:
+    """The mixture of what `value_of` tells of an origin; None if it is the same of all."""
+    counts: Counter[str] = Counter()
     cells: dict[str, dict[str, set[str]]] = {}
+    single = set[str]()
     for run in runs:
-        of_task = cells.setdefault(run.task, {})
-        of_task.setdefault(run.objective, set()).add(values[id(run)])
+        values = dict.fromkeys(map(value_of, run.origins))
+        single.update(values)
+        text = ", then ".join(values)
+        counts[text] += 1
+        cells.setdefault(run.task, {}).setdefault(run.objective, set()).add(text)
+    if len(single) < 2:
+        return None
     apart = [task for task, cell in cells.items() if len(set(map(frozenset, cell.values()))) > 1]
     return Mixture(name, dict(counts.most_common()), tuple(apart))
+
+
+class Extension(NamedTuple):
+    """Runs that were trained further than they were to be.
+
+    Attributes:
+        task: of all of them.
+        objective: likewise.
+        steps: in total, as first meant, and then as each time changed.
+        runs: how many.
+    """
+
+    task: str
+    objective: str
+    steps: tuple[int, ...]
+    runs: int
+
+
+def extensions(runs: Iterable[RunRecord]) -> tuple[Extension, ...]:
+    """Which runs were extended: their step sizes have gone to 0 more than once."""
+    counts = Counter(
+        (run.task, run.objective, (run.extended[0]["from"], *(x["to"] for x in run.extended)))
+        for run in runs
+        if run.extended
+    )
+    return tuple(Extension(*what, runs=number) for what, number in counts.items())
 
 
 def source_of(git: dict[str, Any] | None) -> str:
@@ -105,9 +144,7 @@ def costs(runs: Iterable[RunRecord]) -> tuple[Cost, ...]:
     for run in runs:
         cost = found.get(run.objective, Cost(run.objective, 0, {}, 0.0))
         parts = {
-            name: cost.seconds.get(name, 0.0) + seconds / run.seeds_in_program
-            for name, seconds in run.seconds.items()
-            if run.seeds_in_program
+            name: cost.seconds.get(name, 0.0) + seconds for name, seconds in run.own_seconds.items()
         }
         found[run.objective] = Cost(
             run.objective,

@@ -19,7 +19,7 @@ from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.files import write_beside
 from marsrl.report import figures, wording
 from marsrl.report.benchmark_figures import Panel, Plot, draw_panel, draw_plot, make_plots
-from marsrl.report.origins import costs, mixtures, origins
+from marsrl.report.origins import costs, extensions, mixtures, origins
 from marsrl.report.permutation import attainable
 from marsrl.report.settings import Setting
 from marsrl.report.stats import coverage_note
@@ -129,6 +129,7 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
         "total_seconds": sum(sum(cost.seconds.values()) for cost in spent),
         "origins": origins(results.runs),
         "mixtures": mixtures(results.runs),
+        "extensions": extensions(results.runs),
     }
     return _environment().get_template("page.html.j2").render(context)
 
@@ -240,7 +241,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     words = ("score", "difference", "number", "between", "with_interval", "count", "listed")
-    words += ("hours", "answer", "places", "effect_name", "mixture_line")
+    words += ("hours", "answer", "places", "effect_name", "mixture_line", "extension_line")
     environment.filters |= {name: getattr(wording, name) for name in words}
     environment.filters |= {
         "coverage_note": coverage_note,

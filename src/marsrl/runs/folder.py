@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeGuard
 
 from marsrl.config import Config
 from marsrl.errors import UserError, command
@@ -35,6 +35,18 @@ PASSED = "passed:"
 """How the records of a run begin to name an environment or objective that was passed."""
 PICTURES = CURVE, EPISODE = "learning_curve.png", "episode.gif"
 """What is drawn of a run at its end."""
+
+
+class Times(NamedTuple):
+    """What a run has taken.
+
+    Attributes:
+        own: seconds by what for, of each program that trained it the share of its seeds.
+        wall: seconds of these programs.
+    """
+
+    own: dict[str, float]
+    wall: float
 
 
 class RunFolder:
@@ -141,15 +153,26 @@ class RunFolder:
         config = _config_in(path, content)
         self._write(CONFIG, content | {"config": config.to_dict(), "hash": config.hash})
 
-    def extend(self, config: Config, step: int) -> None:
-        """Replaces the configuration by one with another length, and notes what it was."""
-        path = self.path / CONFIG
-        content = from_file(path)
-        before = content["config"]["total_steps"]
-        extended = content.get("extended") or []
-        extended.append({"from": before, "to": config.total_steps, "at": step})
-        content |= {"config": config.to_dict(), "hash": config.hash, "extended": extended}
-        self._write(CONFIG, content)
+    def note_session(self, config: Config, step: int) -> None:
+        """Notes with what a run goes on from a step, where that is not what it has come there with.
+
+        Args:
+            config: the run's, which has another length where it is to go on beyond its end.
+            step: that it has reached. What has yet to begin is this process's alone.
+        """
+        before = content = from_file(self.path / CONFIG)
+        length, here = content["config"]["total_steps"], describe_machine()
+        if length != config.total_steps:
+            further = {"from": length, "to": config.total_steps, "at": step}
+            extended = [*content.get("extended", ()), further]
+            content = content | {"config": config.to_dict(), "hash": config.hash}
+            content |= {"extended": extended}
+        latest = [content, *content.get("resumed", ())][-1]
+        if any(latest.get(name) != here[name] for name in here):
+            resumed = {"resumed": [*content.get("resumed", ()), {"at": step} | here]}
+            content = content | (resumed if step else here)
+        if content != before:
+            self._write(CONFIG, content)
 
     def put_back_config(self, config: Row) -> None:
         """Writes the configuration anew, from a copy of its settings."""
@@ -169,16 +192,17 @@ class RunFolder:
         """The latest status; raises UserError if its file is damaged."""
         return from_file(self.path / STATUS)
 
-    def seconds(self) -> Row:
-        """Wall time of the sessions so far, by purpose; empty if status.json does not tell it."""
-        seconds = read_or_empty(self.path / STATUS).get("seconds")
-        if not isinstance(seconds, dict):
-            return {}
-        return {
+    def times(self) -> Times:
+        """What the run has taken so far; nothing where status.json does not tell it."""
+        status = read_or_empty(self.path / STATUS)
+        seconds = status.get("seconds")
+        own = {
             name: float(value)
-            for name, value in seconds.items()
-            if isinstance(value, int | float) and math.isfinite(value)
+            for name, value in (seconds.items() if isinstance(seconds, dict) else ())
+            if _is_time(value)
         }
+        wall = status.get("wall_seconds")
+        return Times(own, wall if _is_time(wall) else sum(own.values()))
 
     def check_resumable(self) -> None:
         """Raises UserError if going on would train an ended run again, and drop its metrics."""
@@ -236,6 +260,10 @@ class RunFolder:
 
     def _way_out(self) -> str:
         return f"; see what changed, and how to go on, with: {command('doctor', self.path)}"
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 class Onlooker(RunFolder):

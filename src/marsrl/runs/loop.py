@@ -47,13 +47,11 @@ class Loop:
         self.monitor = monitor
         self.signals = Signals()
         self.evaluations = set(config.evaluation_updates)
-        self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
-        self.seconds |= members[0].folder.seconds()
-        self.seconds["compile"] += compile_seconds
+        self.seconds = {"compile": compile_seconds, "train": 0.0, "evaluate": 0.0}
         self.step = 0
         self._restored = False
         self._first_step = self._last_logged = 0
-        self._first_seconds = self._last_seconds = self.seconds["train"]
+        self._last_seconds = 0.0
 
     def go(self) -> list[Result]:
         """Trains to the end, scores the last and the best parameters, writes the final status."""
@@ -80,7 +78,7 @@ class Loop:
         self.step = self._steps(update)
         self._restored = True
         for member in self.members:
-            member.note_length(self.step)
+            member.note_session(self.step)
         if state is None:
             return update, self._begin(), waiting
         if self.program.algorithm.env.on_host:
@@ -143,8 +141,7 @@ class Loop:
         done = self.step - self._first_step
         if not done:
             return 1
-        trained = self.seconds["train"] - self._first_seconds
-        pace = done / self.config.steps_per_update / max(trained, 1e-9)
+        pace = done / self.config.steps_per_update / max(self.seconds["train"], 1e-9)
         return max(1, min(until - update, int(pace * SECONDS_PER_CALL)))
 
     def _stop_if_asked(self, state: TrainState, update: int, waiting: list[Metrics]) -> None:
@@ -163,7 +160,7 @@ class Loop:
 
     def _log(self, state: TrainState, metrics: Metrics) -> list[Row]:
         """Writes what is new about every run."""
-        seconds = self.seconds["compile"] + self.seconds["train"] + self.seconds["evaluate"]
+        seconds = self.members[0].wall_seconds(self.seconds)
         diverged, values = gather(state.diverged), merged(metrics)
         done = (self.step - self._last_logged) * len(diverged)
         trained = self.seconds["train"] - self._last_seconds

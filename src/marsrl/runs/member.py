@@ -56,6 +56,7 @@ class Member:
         lock: that this process holds.
         monitor: who watches.
         seeds: which of the program's seeds are the run's.
+        seeds_in_program: how many the program has.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Member:
         lock: Lock,
         monitor: Monitor,
         seeds: slice,
+        seeds_in_program: int,
     ) -> None:
         self.config = config
         self.spec = spec
@@ -73,6 +75,8 @@ class Member:
         self.lock = lock
         self.monitor = monitor
         self.seeds = seeds
+        self.seeds_in_program = seeds_in_program
+        self.before = folder.times()
         self.checkpoints = CheckpointWriter(folder.checkpoints, config.keep_checkpoints)
         self.diverged: dict[int, int] = {}
         self.not_finite: dict[int, str] = {}
@@ -119,13 +123,9 @@ class Member:
         self.not_finite = of_seeds(about, "not_finite")
         return update, state, pending.unpack(self.checkpoints.file(update, pending.FILE))
 
-    def note_length(self, step: int) -> None:
-        """Writes down that a run which has reached a step is to train further than it was."""
-        from_first(lambda: self._note_length(step))
-
-    def _note_length(self, step: int) -> None:
-        if self.folder.config() != self.config:
-            self.folder.extend(self.config, step)
+    def note_session(self, step: int) -> None:
+        """Writes down with what the run goes on from a step: see `RunFolder.note_session`."""
+        from_first(lambda: self.folder.note_session(self.config, step))
 
     def _check_nothing_lost(self) -> None:
         """Refuses to begin where there must have been a checkpoint."""
@@ -292,12 +292,23 @@ class Member:
 
         return jax.tree.map(lambda *x: np.stack(x), *(at(i, u) for i, u in enumerate(updates)))
 
+    def wall_seconds(self, seconds: dict[str, float]) -> float:
+        """Wall time of the run so far, of whose present program these are the seconds."""
+        return self.before.wall + sum(seconds.values())
+
     def write_status(self, status: str, step: int, seconds: dict[str, float]) -> None:
         """Replaces status.json."""
         seeds = seed_states(self.config.seeds, status, step, self.diverged, self.not_finite)
-        rounded = {name: round(value, 2) for name, value in seconds.items()}
+        share = len(self.config.seeds) / self.seeds_in_program
+        own = {x: self.before.own.get(x, 0.0) + share * value for x, value in seconds.items()}
         self.folder.write_status(
-            status, step, seeds, seconds=rounded, peak_memory_mb=peak_memory_mb()
+            status,
+            step,
+            seeds,
+            seconds={name: round(value, 2) for name, value in own.items()},
+            wall_seconds=round(self.wall_seconds(seconds), 2),
+            seeds_in_program=self.seeds_in_program,
+            peak_memory_mb=peak_memory_mb(),
         )
 
 

@@ -151,7 +151,8 @@ def resume(
         path: the run folder.
         monitor: who watches; default: nobody.
         env: the environment, if it is not the one that the run's configuration names.
-        expected: what the configuration must be; what it names is then trusted.
+        expected: what the configuration must be in all that numbers depend on; what it names is
+            then trusted.
         restart: begin anew; what the run has come to is set aside in a folder inside it.
         objective: likewise, in place of the one that the configuration names.
         trust: whether to run code that the folder names: a task, objective or network
@@ -177,7 +178,7 @@ def resume(
         if not restart:
             from_first(folder.check_resumable)
         config = folder.config()
-        if expected is not None and config.settled() != _recorded(expected, env, objective):
+        if expected is not None and not _alike(config, _recorded(expected, env, objective)):
             raise UserError(f"{path} was started with another configuration; choose another folder")
         _check_code(path, config, env, objective, trust or expected is not None)
         if total_steps is not None:
@@ -204,6 +205,11 @@ def _recorded(config: Config, env: Environment | None, objective: Objective | No
         own = {"eps": objective.region.widths[1], "eps_low": None, "eps_high": None}
         config = replace(config, objective=_passed(objective.name), **own)
     return config.settled()
+
+
+def _alike(one: Config, other: Config) -> bool:
+    """Whether two configurations train the same seeds to the same numbers."""
+    return (one.hash, one.seeds) == (other.hash, other.seeds)
 
 
 def _passed(name: str) -> str:
@@ -305,6 +311,7 @@ def _run(
 ) -> list[Result]:
     """Runs to the end; process 0 writes the folders, the others look on."""
     members, start = [], 0
+    total = sum(len(config.seeds) for config in configs)
     with contextlib.ExitStack() as stack:
         for config, path, lock in zip(configs, paths, locks, strict=True):
             folder = RunFolder.open(path) if is_first() else Onlooker.open(path)
@@ -313,6 +320,6 @@ def _run(
                 told = following(chosen, path, config, monitor.message)
                 folder.followers = stack.enter_context(told)
             seeds = slice(start, start + len(config.seeds))
-            members.append(Member(config, program.env.spec, folder, lock, monitor, seeds))
+            members.append(Member(config, program.env.spec, folder, lock, monitor, seeds, total))
             start = seeds.stop
         return Loop(program, members, monitor, compile_seconds).go()
