@@ -3,7 +3,7 @@
 Found on small machines (two cores): budgets are what clearly leaves the random policy there. The
 ranges around them are those of Mava, MAGPO and JaxMARL (see docs/tasks.md). Networks are recurrent
 where hidden things must be remembered, feed-forward elsewhere and where that learns as far for a
-fraction of the time (RWARE, Connector).
+fraction of the time (RWARE, Connector, PaxMen).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "critic_norm": "none",
     },
     "paxmen": {
+        "total_steps": 1_500_000,
+        "update_epochs": 8,  # with 4 a seed in five or so never begins to learn (docs/learner.md)
         "actor_norm": "none",  # its inputs are of size 1 already (docs/learner.md)
         "critic_norm": "none",
         "ent_coef": 0.01,  # with less, more seeds never find that each room wants an agent

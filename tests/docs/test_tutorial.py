@@ -27,9 +27,7 @@ NUM_STEPS = r"(total[_-]steps[ =])[\d_]+"
 
 RUN = """
 import json, shlex, sys
-import marsrl
 from marsrl.cli import main
-marsrl.configure_jax()  # as the commands do, and before the first block starts a device
 names = {}
 for language, text in json.loads(sys.stdin.read()):
     if language == "python":

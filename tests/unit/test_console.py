@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
 
 def row(value, **values):
     """A training row as long as real ones are."""
-    names = ("entropy", "approx_kl", "gradient/dead", "gradient/corrective", "ratio/collapsed")
+    names = ("entropy", "update_kl", "gradient/dead", "gradient/corrective", "ratio/collapsed")
     more = {"ratio/min": 0.5, "ratio/max": 1.5, "steps_per_second": 123_456.7}
     return {"episode/return": value, **dict.fromkeys(names, 0.12345)} | more | values
 
@@ -59,7 +59,7 @@ def test_a_pipe_stays_a_pipe(monkeypatch, name):
 
 def test_what_was_not_measured_is_a_dash():
     nothing = dict.fromkeys(row(0), math.nan) | {"steps_per_second": 1.0}
-    del nothing["approx_kl"]
+    del nothing["update_kl"]
     line = watched(io.StringIO(), [nothing, row(2.0)]).splitlines()[-1]
     assert "return - 2.00 | entropy 0.123 | kl 0.123" in line
     line = watched(io.StringIO(), [nothing]).splitlines()[-1]

@@ -181,7 +181,7 @@ def _mabrax(
 
 
 def _paxmen(agents: int, state: int, max_steps: int, low: float, high: float) -> Task:
-    return Task({"num_agents": agents}, agents, 25, state, 5, max_steps, True, low, high)
+    return Task({"num_agents": agents}, agents, 25, state, 5, max_steps, False, low, high)
 
 
 def _aerojax(scenario: str, agents: int, targets: int, low: float, high: float) -> Task:

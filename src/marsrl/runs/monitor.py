@@ -177,7 +177,7 @@ _SHORTEST_BAR = 10
 _FEW_SEEDS = 4
 _SHOWN = {
     "entropy": "entropy",
-    "approx_kl": "kl",
+    "update_kl": "kl",  # which `target_kl` steers
     "gradient/dead": "dead",
     "gradient/corrective": "corrective",
     "ratio/collapsed": "collapsed",
