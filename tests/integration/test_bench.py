@@ -751,15 +751,19 @@ def test_a_killed_launcher_leaves_nothing_behind(run, uninterrupted):
     assert measured(store) == measured(uninterrupted)
 
 
-def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(run):
-    launcher = run("interrupted", stdout=subprocess.PIPE, text=True)
-    (worker,) = wait_for(lambda: workers_of(launcher))
-    launcher.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_workers_and_says_how_to_go_on(run, number):
+    store = run.root / f"interrupted-{number}"
+    launcher = run(store.name, stdout=subprocess.PIPE, text=True)
+    job = begun(store)
+    (worker,) = workers_of(launcher)
+    launcher.send_signal(number)
     said, _ = launcher.communicate(timeout=WAIT)
-    assert launcher.returncode == 130
+    assert launcher.returncode == 128 + number
     assert "interrupted; the same command goes on" in said
     assert not Path(f"/proc/{worker}").exists()
-    assert free(job_of(run.root / "interrupted"))
+    assert free(job)
+    assert "marsrl: stopped" in job.log.read_text()  # when it had saved what it had come to
 
 
 def test_a_folder_that_nothing_can_go_on_from_is_set_aside(run, uninterrupted):

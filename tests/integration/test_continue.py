@@ -16,6 +16,7 @@ from compiled import once
 from environments import Scripted
 from faults import record
 from marsrl.errors import Interrupted, UserError
+from marsrl.runs import folder as folder_module
 from marsrl.runs import runner
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import EPISODE, RunFolder
@@ -76,6 +77,32 @@ class Stopping(Silent):
     def progress(self, step, rows):
         if step == self.step:
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_what_no_number_depends_on_need_not_be_as_expected(source, tmp_path):
+    path = shutil.copytree(source, tmp_path / "copy")
+    expected = dataclasses.replace(CONFIG, log_interval=7, keep_checkpoints=1)
+    resume(path, env=ENV, expected=expected)
+    assert RunFolder(path).config().log_interval == CONFIG.log_interval
+    with pytest.raises(UserError, match="started with another configuration"):
+        resume(path, env=ENV, expected=dataclasses.replace(CONFIG, gamma=0.5))
+
+
+def test_a_run_tells_with_what_else_it_went_on(tmp_path, monkeypatch):
+    path, reached = tmp_path / "run", CONFIG.steps_per_update
+    with pytest.raises(Interrupted):
+        train(CONFIG, path, Stopping(reached), ENV)
+    begun = json.loads((path / "config.json").read_text())
+    assert "resumed" not in begun
+    here = folder_module.describe_machine()
+    other = here | {"versions": here["versions"] | {"jax": "another"}}
+    for machine in (other, other, here):
+        monkeypatch.setattr(folder_module, "describe_machine", lambda machine=machine: machine)
+        resume(path, env=ENV)
+    noted = json.loads((path / "config.json").read_text())
+    assert {name: noted[name] for name in here} == {name: begun[name] for name in here}
+    assert [note["at"] for note in noted["resumed"]] == [reached, STEPS]
+    assert [{x: note[x] for x in here} for note in noted["resumed"]] == [other, here]
 
 
 def test_a_run_that_is_to_end_where_it_was_stopped_is_evaluated_there(tmp_path):
