@@ -114,3 +114,13 @@ def test_agents_of_their_own_are_no_groups(share):
     for name, leaf in after.items():
         fresh = name.startswith("actor") and not (share is True and name.endswith("log_std"))
         np.testing.assert_array_equal(leaf, (before if fresh else source)[name])
+
+
+def test_groups_are_not_agents_even_if_there_are_as_many():
+    source, before, after, said = taken((False, 3), ("groups", 4))  # of which there are three
+    name = next(x for x in source if x.startswith("actor") and x.endswith("kernel"))
+    assert source[name].shape == before[name].shape
+    np.testing.assert_array_equal(after[name], before[name])
+    assert name in said
+    name = next(x for x in source if x.startswith("critic") and x.endswith("kernel"))
+    np.testing.assert_array_equal(after[name], source[name])

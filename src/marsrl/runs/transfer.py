@@ -113,6 +113,7 @@ def transferred(
     sharing = True if groups is None else config.share_parameters
     theirs_share = source.config.share_parameters
     begins = groups if sharing == "groups" and theirs_share is True else None
+    regrouped = sharing is not True and theirs_share is not True and sharing != theirs_share
 
     def take(path: tuple, leaf: np.ndarray) -> np.ndarray:
         name = leaf_name(path)
@@ -122,6 +123,8 @@ def transferred(
             kernels.append(name)
         if begins is not None and theirs is not None and theirs.shape != shape:
             theirs = _spread(theirs, begins, of_agents)
+        if regrouped and (name.startswith("actor") or config.critic != "state"):
+            theirs = None  # the groups are not the agents, even if there are as many
         if theirs is not None and theirs.shape == shape:
             return np.broadcast_to(theirs, leaf.shape).astype(leaf.dtype)
         fresh.append(name)
