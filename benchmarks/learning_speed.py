@@ -41,7 +41,7 @@ from trainings import ensure_trained
 TASKS = {
     "mpe": dataclasses.replace(ROWS["mpe"], total_steps=500_000),
     "smax": dataclasses.replace(ROWS["smax"], total_steps=600_000),
-    "paxmen": preset("paxmen/4ag", total_steps=1_000_000),
+    "paxmen": preset("paxmen/4ag", total_steps=1_000_000, core="gru", update_epochs=4),
 }
 
 

@@ -47,8 +47,9 @@ class Curve(NamedTuple):
 
 
 def default(seeds: int = 1, **settings: Any) -> Config:
-    """The default task with seeds 0, 1, ..."""
-    return preset("paxmen/4ag", seeds=tuple(range(seeds)), **settings)
+    """The default task with a GRU and seeds 0, 1, ..."""
+    recurrent = {"core": "gru", "update_epochs": 4}
+    return preset("paxmen/4ag", seeds=tuple(range(seeds)), **recurrent | settings)
 
 
 def mpe(agents: int) -> Config:

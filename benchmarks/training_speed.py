@@ -53,12 +53,14 @@ from timing import (
     write_json,
 )
 
-PEER = {"rollout_length": 128, "width": 128, "ent_coef": 0.01, "objective": "mappo"}
+PEER = {
+    "rollout_length": 128, "width": 128, "update_epochs": 4, "ent_coef": 0.01, "objective": "mappo",
+}  # fmt: skip
 ROWS = {
     "mpe": Config(task="jaxmarl:MPE_simple_spread_v3", num_envs=16, **PEER),
     "smax": preset("smax/2s3z", **PEER | {"num_envs": 128}),
     "default": preset("paxmen/4ag"),
-    "paxmen": preset("paxmen/4ag", core="ff"),
+    "recurrent": preset("paxmen/4ag", core="gru", update_epochs=4),
     "lbf": preset("lbf/15x15-4p-5f", core="ff"),
     "aerojax": preset("aerojax/track-3ag"),
 }
