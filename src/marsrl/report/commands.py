@@ -128,7 +128,7 @@ class Compare:
 
 def _bounds_in(store: Path, task: str) -> Bounds | None:
     """The bounds that a begun comparison has for a task of its own."""
-    own = store_suite(store).bounds.get(task)
+    own = store_suite(store).bounds.get(task) if (store / "suite.toml").exists() else None
     return Bounds(**own) if own else None
 
 
