@@ -454,6 +454,11 @@ _NOT_NEGATIVE = ("ent_coef", "advantage_floor", "eval_seed")
 _MAX_ENV_BLOCKS = 64  # more devices for one seed than anyone has; smaller blocks mix less well
 
 
+def recorded(values: dict[str, Any], name: str) -> Any:
+    """A setting of a configuration as results have it; None if they do not."""
+    return values.get(name, LATER.get(name))
+
+
 def _divisors(number: int) -> list[int]:
     small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
     return sorted({*small, *(number // d for d in small)})

@@ -21,7 +21,7 @@ from marsrl.bench.labels import base_of
 from marsrl.bench.locks import store_lock
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.bench.suite_values import Table
-from marsrl.config import INPUTS, LATER, OUTSIDE, Config
+from marsrl.config import INPUTS, OUTSIDE, Config, recorded
 from marsrl.envs.tasks import family_of
 from marsrl.errors import UserError, command, near_misses, reason, shown
 from marsrl.files import write_beside
@@ -276,7 +276,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     setting came has what there was then.
     """
     names = [key for key in old | new if key not in OUTSIDE]
-    values = {key: [x.get(key, LATER.get(key)) for x in (old, new)] for key in names}
+    values = {key: [recorded(x, key) for x in (old, new)] for key in names}
     return ", ".join(f"{key} = {a} and {b}" for key, (a, b) in values.items() if a != b)
 
 

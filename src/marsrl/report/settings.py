@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from marsrl.bench.labels import objective_of
 from marsrl.bench.records import Results, RunRecord
-from marsrl.config import LATER
+from marsrl.config import recorded
 
 REGION = ("eps", "eps_low", "eps_high", "eps_end")
 """The settings that are the size of the trust region."""
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 def read_settings(results: Results) -> tuple[Setting, ...]:
     """All settings that a run has recorded, those first in which the objectives differ.
 
-    A run that was recorded before a setting came has what there was then, see `LATER`.
+    A run that was recorded before a setting came has what there was then, see `config.LATER`.
     """
     cells = {(run.objective, run.task): run.config for run in results.runs if run.config}
     names = dict.fromkeys(name for config in cells.values() for name in config)
@@ -57,7 +57,7 @@ def _setting(
 ) -> Setting:
     values = {
         objective: {
-            task: config.get(name, LATER.get(name))
+            task: recorded(config, name)
             for (label, task), config in cells.items()
             if label == objective
         }
