@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,30 @@ CLEARANCE = 0.31
 """Agents nearer than 0.3 to each other collide."""
 
 
-def script(start: Any) -> Policy:
-    """Gives every agent a landmark, with the least total distance; it drives there and brakes.
+def best(away: np.ndarray) -> np.ndarray:
+    """(B, N), a landmark for each agent, with the least total distance (of distances (B, N, N))."""
+    return np.stack([linear_sum_assignment(cost)[1] for cost in away])
+
+
+def same(away: np.ndarray) -> np.ndarray:
+    """(B, N), likewise, but the same in all episodes."""
+    return np.broadcast_to(np.arange(away.shape[1]), away.shape[:2])
+
+
+def script(start: Any, choose: Callable[[np.ndarray], np.ndarray] = best) -> Policy:
+    """Gives every agent a landmark; it drives there and brakes.
 
     Where landmarks are too near to each other for two agents, they stop on either side.
+
+    Args:
+        start: states of B episodes at their start.
+        choose: who goes where, from distances of agents from landmarks (B, N, N).
     """
     num_agents = start.library.c.shape[1]
     agents, landmarks = np.split(start.library.p_pos, [num_agents], 1)
     places = move_apart(landmarks)
     away = np.linalg.norm(agents[:, :, None] - places[:, None], axis=-1)
-    chosen = np.stack([linear_sum_assignment(cost)[1] for cost in away])
-    goal = np.take_along_axis(places, chosen[..., None], 1)
+    goal = np.take_along_axis(places, choose(away)[..., None], 1)
 
     def policy(state: Any) -> np.ndarray:
         """(B, N, 5) actions: nothing, left, right, down, up."""

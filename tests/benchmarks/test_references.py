@@ -3,9 +3,11 @@
 from functools import partial
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
+import roles
 import task_bounds
 from marsrl.envs import registry
 from marsrl.envs.paxmen import PaxMen
@@ -115,6 +117,30 @@ def test_spread_has_the_physics_of_the_library_and_covers_landmarks():
     assert 2 * float(library.rad[0]) < spread.CLEARANCE
     returns = scripted.returns(env, spread.script, episodes=16, seed=0)
     assert -8 < returns.mean() < -3  # random: -27
+
+
+def test_the_same_landmarks_are_further_away_than_the_best():
+    env = registry.make("mpe/simple_spread_v3-3ag")
+
+    def play(team):
+        return roles.play(env, team, 64, jax.random.key(0))
+
+    best, same = (play(roles.scripted(choose)) for choose in (spread.best, spread.same))
+    np.testing.assert_array_equal(best.start, same.start)
+    assert best.returns.mean() > same.returns.mean() + 1
+    least, usual = roles.shares(best)
+    assert least > 0.9 > 0.4 > usual
+    least, usual = roles.shares(same)
+    assert least < 0.4 < 0.9 < usual
+
+    def act(carry, time_step, keys):  # counts its steps, and stands still
+        assert time_step.obs.shape[:2] == (64, 3)
+        return carry + 1, np.full((*keys.shape, 3, 5), 0.5)
+
+    idle = SimpleNamespace(initial_carry=np.zeros, act=act)
+    stood = play(roles.trained(idle))
+    np.testing.assert_array_equal(stood.start, best.start)
+    assert stood.returns.mean() < same.returns.mean() - 5
 
 
 # --- Connector ------------------------------------------------------------------------------------
