@@ -153,6 +153,15 @@ def test_a_grid_is_trained_in_its_order(tmp_path):
     assert [t.settings["eps"] for t in trials] == [0.5, 2.0, 1.0] == notes(tmp_path / "search")
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_no_settings_are_tried_twice_while_others_are_left(tmp_path, sampler):
+    points = {"eps": Choice((0.5, 1.0, 2.0)), "actor_lr": Choice((1e-3, 2e-3))}
+    searched(pretend_tune.tuning(points, 6, sampler), tmp_path / "search")
+    assert sorted(notes(tmp_path / "search")) == [0.5, 0.5, 1.0, 1.0, 2.0, 2.0]
+    trials, _ = searched(pretend_tune.tuning(points, 7, sampler), tmp_path / "search")
+    assert len(trials) == 7  # there is no other; it is trained again
+
+
 def test_what_diverged_or_failed_counts_as_the_worst(tmp_path, pretend):
     pretend(diverge=5.0, fail=50.0)
     trials, told = searched(pretend_tune.eps_grid(0.01, 8.0, 80.0, 1.0), tmp_path / "search")

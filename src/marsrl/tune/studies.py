@@ -27,6 +27,7 @@ _RETRIED = "retry of"
 _START = "start"
 _FAILURE = "failure"
 _PATIENCE = 300.0  # seconds for a lock: a sampler thinks while its process has it
+_DRAWS = 100  # of a point for a trial, until it is a new one
 _LEAST_STARTUP, _MOST_STARTUP = 4, 10
 
 
@@ -176,32 +177,41 @@ class Studies:
             return pruners.SuccessiveHalvingPruner(max(1, steps // 9), 3)
         return pruners.NopPruner()
 
-    def _sampler(self, number: int) -> Any:
-        """A sampler of its own for each trial: what it chooses depends on the trials alone."""
+    def _sampler(self, number: int, draw: int) -> Any:
+        """A sampler of its own for each draw: what it chooses depends on the trials alone."""
         samplers = self._optuna.samplers
-        seed = (self._tuning.sampler_seed + 1_000_003 * number) % 2**32
-        if self._tuning.sampler != "tpe":
+        seed = (self._tuning.sampler_seed + 1_000_003 * number + draw) % 2**32
+        if self._tuning.sampler != "tpe" or draw >= _DRAWS // 2:  # a sure model draws few points
             return samplers.RandomSampler(seed=seed)
         startup = min(max(self._tuning.trials // 3, _LEAST_STARTUP), _MOST_STARTUP)
         return samplers.TPESampler(seed=seed, n_startup_trials=startup)
 
     def _ask(self, study: Study) -> Begun:
         opened, trials = self._studies[study.name], self.trials(study)
-        waiting = any(trial.state.name == "WAITING" for trial in trials)
-        if self._tuning.sampler == "grid" and not waiting:
-            taken = [_choices(trial) for trial in trials]
-            points = space.grid(study.dimensions)
-            point = next(point for point in points if point not in taken)
-            opened.enqueue_trial(point, {_START: not taken})
-        opened.sampler = self._sampler(len(trials))
-        dims = space.free(study.dimensions)
-        trial = opened.ask({name: dim.distribution() for name, dim in dims.items()})
+        if not any(trial.state.name == "WAITING" for trial in trials):
+            opened.enqueue_trial(self._choose(study, trials), {_START: not trials})
+        trial = opened.ask(_distributions(study))
         place = self._place(study, trial.number)
         claim = FileLock(_claim(place))
         place.parent.mkdir(parents=True, exist_ok=True)
         claim.take()
         self._take_over(study, trial)
         return Begun(study, trial, self.jobs(study, trial), claim)
+
+    def _choose(self, study: Study, trials: list[Any]) -> dict[str, Any]:
+        """The next point; one that was not tried before, which would only have the same score."""
+        tried = [_choices(trial) for trial in trials]
+        if self._tuning.sampler == "grid":
+            return next(point for point in space.grid(study.dimensions) if point not in tried)
+        point: dict[str, Any] = {}
+        for draw in range(_DRAWS):
+            sampler = self._sampler(len(trials), draw)
+            drawn_from = self._optuna.create_study(direction="maximize", sampler=sampler)
+            drawn_from.add_trials([trial for trial in trials if trial.state.is_finished()])
+            point = drawn_from.ask(_distributions(study)).params
+            if point not in tried:
+                break
+        return point  # of a space with few points it may be one that was
 
     def _take_over(self, study: Study, trial: Any) -> None:
         """Makes the runs of the trial that this one retries its own."""
@@ -249,6 +259,11 @@ def failure_of(trial: Any) -> str:
 
 def _is_scored(trial: Any) -> bool:
     return trial.state.name == "COMPLETE" and trial.value > WORST
+
+
+def _distributions(study: Study) -> dict[str, Any]:
+    """What a trial chooses from."""
+    return {name: dim.distribution() for name, dim in space.free(study.dimensions).items()}
 
 
 def _choices(trial: Any) -> dict[str, Any]:
