@@ -15,70 +15,44 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
 import jax
-import jax.numpy as jnp
 import tyro
 from jax.experimental.compilation_cache import compilation_cache
 
-from marsrl import compiler
+from marsrl.compiler import compiler_options
 from marsrl.config import Config
+from marsrl.devices import sharding
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, check_choice
-from marsrl.learner.program import Program
+from marsrl.learner import program
 from timing import circumstances, fresh, headline, in_turn, start_jax, table, write_json
 from training_speed import ROWS, compile_and_start, updating
 
 
-def _options_without(name: str) -> Callable[..., dict[str, Any] | None]:
+def without_option(name: str, platform: str, once: bool = False) -> dict[str, Any] | None:
     """`compiler_options` but for one of them."""
-
-    def options(platform: str, once: bool = False) -> dict[str, Any] | None:
-        rest = dict(compiler.compiler_options(platform, once) or {})
-        rest.pop(name, None)
-        return rest or None
-
-    return options
+    options = compiler_options(platform, once) or {}
+    return {key: value for key, value in options.items() if key != name} or None
 
 
-_PLAIN: dict[str, Any] = {
-    "take": lambda x, index: jnp.asarray(x)[index],
-    "add_bias": lambda x, bias: x + bias,
-    "sum_rows": lambda rows: rows.sum(0),
-    "in_memory": lambda x: x,
-    "no_garbage_collection": nullcontext,
-}
-"""What would stand in the place of each function."""
-_OPTIONS = (
-    "xla_backend_optimization_level",
-    "xla_cpu_experimental_ynn_fusion_type",
-    "xla_cpu_use_fusion_emitters",
-)
-WORKAROUNDS = (*_PLAIN, *_OPTIONS)
 EVERYTHING = "nothing"
 """Left out: the programs as they are."""
-
-
-@contextmanager
-def without(name: str) -> Iterator[None]:
-    """Programs compiled meanwhile do without a workaround."""
-    function, plain = name, _PLAIN.get(name)
-    if name in _OPTIONS:
-        function, plain = "compiler_options", _options_without(name)
-    with ExitStack() as patches:
-        # every module has its own reference to what it imported
-        for key, module in list(sys.modules.items()):
-            theirs = key.startswith("marsrl.") and module is not compiler
-            if theirs and getattr(module, function, None) is getattr(compiler, function, compiler):
-                patches.enter_context(patch.object(module, function, plain))
-        yield
+WORKAROUNDS = {
+    "no_garbage_collection": (program, "no_garbage_collection", nullcontext),
+} | {
+    option: (sharding, "compiler_options", partial(without_option, option))
+    for option in compiler_options("cpu") or {}
+}
+"""For each: who uses it, under which name, and what would stand in its place."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +69,7 @@ class Args:
     """
 
     rows: tuple[str, ...] = ("mpe", "smax", "default", "lbf")
-    names: tuple[str, ...] = WORKAROUNDS
+    names: tuple[str, ...] = tuple(WORKAROUNDS)
     starts: int = 3
     repetitions: int = 11
     devices: int | None = None
@@ -124,11 +98,12 @@ def measure(
             jax.clear_caches()  # what was traced with another workaround left out
             compilation_cache.reset_cache()  # else it stays with the first folder
             jax.config.update("jax_compilation_cache_dir", str(cache / name))
-            with without(name):
-                program = Program(config, env)
-                seconds, state = compile_and_start(program)
+            plain = nullcontext() if name == EVERYTHING else patch.object(*WORKAROUNDS[name])
+            with plain:
+                made = program.Program(config, env)
+                seconds, state = compile_and_start(made)
             taken["warm" if start else "cold"].setdefault(name, []).append(seconds)
-            calls[name] = updating(lambda state, step=program.step: step(state)[0], state)
+            calls[name] = updating(lambda state, step=made.step: step(state)[0], state)
     update = {name: seconds.wall for name, seconds in in_turn(calls, repetitions).items()}
     return {**taken, "update": update, "circumstances": circumstances()}
 

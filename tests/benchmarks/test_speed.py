@@ -26,7 +26,9 @@ import time_to_quality
 import timing
 import training_speed
 import trainings
+import workarounds
 from environments import Scripted, small_config
+from marsrl import compiler
 from marsrl.config import Config
 from marsrl.distributions import Categorical
 from marsrl.envs.check import check_env
@@ -120,6 +122,34 @@ def test_training_speed(tmp_path, monkeypatch):
     assert row["share_of_peak"] == pytest.approx(row["gflops"] / row["matmul_gflops"])
     assert row["circumstances"]["machine"]["num_devices"] == 2
     assert path.with_suffix(".md").read_text().count("\n") == 3
+
+
+def test_workarounds_are_left_out_one_at_a_time(tmp_path, monkeypatch):
+    option = "xla_backend_optimization_level"
+    monkeypatch.setattr(workarounds, "ROWS", {"mpe": TINY})
+    path = tmp_path / "workarounds.json"
+    args = workarounds.Args(
+        ("mpe",), (option,), starts=2, repetitions=3, devices=1, json=path
+    )  # fmt: skip
+    workarounds.run(args)
+    row = json.loads(path.read_text())["mpe"]
+    for what, times in (("cold", 1), ("warm", 2), ("update", 3)):
+        assert {name: len(taken) for name, taken in row[what].items()} == {
+            "nothing": times,
+            option: times,
+        }
+    assert path.with_suffix(".md").read_text().count("\n") == 4
+    with pytest.raises(UserError, match="no_garbage_collection"):
+        workarounds.Args(("mpe",), ("garbage",))
+
+
+@pytest.mark.parametrize("name", workarounds.WORKAROUNDS)
+def test_what_stands_in_place_of_a_workaround(name):
+    module, function, plain = workarounds.WORKAROUNDS[name]
+    assert getattr(module, function) is getattr(compiler, function)
+    if function == "compiler_options":
+        assert plain("gpu") is None
+        assert {name} == compiler.compiler_options("cpu").keys() - plain("cpu").keys()
 
 
 def test_forward_flops():

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marsrl.compiler import add_bias, sum_rows
 from marsrl.learner.layers import Conv, Dense, initializer
 
 
@@ -67,31 +66,3 @@ def alike(ours, flax, x, shape):
     assert ours.apply(params, x).shape == (*shape, 4)
     mine, theirs = (jax.value_and_grad(loss, (1, 2))(layer, params, x) for layer in (ours, flax))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), mine, theirs)
-
-
-@pytest.mark.parametrize("bias_shape", [(4,), (3, 4), (5, 3, 4)])
-def test_the_gradient_of_a_bias_is_a_sum(bias_shape):
-    x, bias, weight = draw(0, 2, 5, 3, 4), draw(1, *bias_shape), draw(2, 2, 5, 3, 4)
-
-    def loss(add, x, bias):
-        return jnp.sum(weight * add(x, bias) ** 2)
-
-    mine, theirs = (jax.value_and_grad(loss, (1, 2))(add, x, bias) for add in (add_bias, jnp.add))
-    assert mine[1][1].shape == bias_shape
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), mine, theirs)
-
-
-def test_rows_are_summed_whatever_they_hold():
-    rows = jnp.array([[-1.0, 2.0], [0.0, 5.0], [jnp.nan, 1.0]])
-    np.testing.assert_array_equal(sum_rows(rows[:2]), [-1.0, 7.0])
-    np.testing.assert_array_equal(sum_rows(rows), [jnp.nan, 8.0])
-
-
-def test_vmap_maps_both_factors_of_a_sum():
-    """A product with ones that all share would transpose the rows first."""
-    rows = draw(0, 3, 6, 2)
-    mapped = jax.vmap(sum_rows)
-    np.testing.assert_allclose(mapped(rows), rows.sum(1), rtol=1e-5)
-    (product,) = [e for e in jax.make_jaxpr(mapped)(rows).eqns if "dot_general" in str(e)]
-    _, batch = product.params["dimension_numbers"]
-    assert batch == ((0,), (0,))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from marsrl.compiler import take
 from marsrl.distributions import random_action
 from marsrl.envs.base import Environment
 from marsrl.envs.limits import LONGEST_STAGGER
@@ -222,7 +221,7 @@ class VectorEnv:
         pool = self._filled(pool, moved[1].done)
         E, P = jax.tree.leaves(pool.starts)[0].shape[:2]
         own = (jnp.arange(E), pool.used % P)
-        return moved, jax.tree.map(lambda leaf: take(leaf, own), pool.starts), pool
+        return moved, jax.tree.map(lambda leaf: leaf[own], pool.starts), pool
 
     def check(self) -> None:
         """Raises what has gone wrong in environments outside of JAX; programs cannot raise it."""

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling, zeros_init
 
-from marsrl.compiler import add_bias
 from marsrl.config import KernelInit
 from marsrl.types import Array, Key
 
@@ -73,7 +72,7 @@ class Dense(nn.Module):
         bias = self.param("bias", zeros_init(), (self.features,))
         # as one matrix, since XLA's CPU backend contracts several axes (the gradient of the kernel)
         # more slowly: 20 % of the whole backward pass
-        rows = add_bias(x.reshape((-1, x.shape[-1])) @ kernel, bias)
+        rows = x.reshape((-1, x.shape[-1])) @ kernel + bias
         return rows.reshape((*x.shape[:-1], self.features))
 
 
@@ -97,7 +96,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", begin, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", zeros_init(), (self.features,))
         rows = patches.reshape((-1, patches.shape[-1])) @ kernel.reshape((-1, self.features))
-        return add_bias(rows, bias).reshape((*patches.shape[:-1], self.features))
+        return (rows + bias).reshape((*patches.shape[:-1], self.features))
 
 
 def _patches(x: Array, stride: int) -> Array:

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import zeros_init
 
-from marsrl.compiler import add_bias
 from marsrl.config import Activation, Core, KernelInit
 from marsrl.distributions import ActionParams
 from marsrl.learner.layers import Conv, Dense, initializer
@@ -118,7 +117,7 @@ class Body(nn.Module):
             x = Dense(how.width, _HIDDEN_GAIN, how.kernel_init)(x)
             if self.num_ids and not layer:
                 begin = initializer(how.kernel_init, 1.0)
-                x = add_bias(x, self.param("agent_id", begin, (self.num_ids, how.width)))
+                x += self.param("agent_id", begin, (self.num_ids, how.width))
             x = activation(x)
         carries: Carry = ()
         if how.core == "gru":

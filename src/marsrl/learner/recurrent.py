@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from marsrl.compiler import in_memory, sum_rows
 from marsrl.types import Array
 
 
@@ -80,9 +79,8 @@ def _backward(saved: Any, d_after: Array) -> tuple[list[Array], Array, None, Arr
         step, jnp.zeros_like(carry), (gates, before, keep, d_after), reverse=True
     )
     h, *gradients = (x.reshape((-1, x.shape[-1])) for x in (before, dr, dz, dq))
-    h = in_memory(h.T)
-    d_kernel = jnp.concatenate([h @ d for d in gradients], axis=-1)
-    return [dr, dz, dn], d_carry, None, d_kernel, sum_rows(gradients[-1])
+    d_kernel = jnp.concatenate([h.T @ d for d in gradients], axis=-1)
+    return [dr, dz, dn], d_carry, None, d_kernel, gradients[-1].sum(0)
 
 
 gru.defvjp(_forward, _backward)

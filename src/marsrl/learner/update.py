@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from marsrl.compiler import take
 from marsrl.envs.vector import split_each
 from marsrl.learner.advantages import Axes, masked_mean, mean_and_std
 from marsrl.learner.experience import Batch, Experience
@@ -83,8 +82,8 @@ def to_sequences(experience: Experience, num_chunks: int) -> Batch:
 
 def take_sequences(sequences: Batch, index: Array) -> Batch:
     """The minibatch of the sequences at `index` (B,)."""
-    steps = jax.tree.map(lambda x: take(x, (slice(None), index)), sequences.steps)
-    return Batch(steps, jax.tree.map(lambda x: take(x, index), sequences.carries))
+    steps = jax.tree.map(lambda x: x[:, index], sequences.steps)
+    return Batch(steps, jax.tree.map(lambda x: x[index], sequences.carries))
 
 
 def shuffle(passes: Passes, keys: Key, num_envs: int) -> Array:

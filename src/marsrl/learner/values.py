@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from marsrl.compiler import take
 from marsrl.learner.advantages import Axes, gae, masked_mean
 from marsrl.learner.experience import RolloutState, Steps, Transition
 from marsrl.learner.modules import Carry
@@ -169,18 +168,18 @@ def _bootstrapped(
         # the first M truncated steps of each environment, or others, which then stay as they are
         at = jnp.argsort(~left, axis=0, stable=True)[:M], jnp.arange(E)
         obs, global_state, carry = jax.tree.map(
-            lambda x: take(x, at).reshape((1, M * E, *x.shape[2:])),
+            lambda x: x[at].reshape((1, M * E, *x.shape[2:])),
             (transition.final_obs, transition.final_state, carries),
         )
         carry = jax.tree.map(lambda c: c[0], carry)
         x = networks.critic_input(obs, global_state)
-        live = living(x, take(transition.final_mask, at).reshape((1, M * E, -1)))
+        live = living(x, transition.final_mask[at].reshape((1, M * E, -1)))
         near = acted.nearest(x, live)
         value = networks.value_of(critic, carry, near, jnp.zeros((1, M * E), bool))[1]
         late = ((near != x) & clocks).any(-1).reshape((1, M * E, -1))  # the team, or each agent
         value = jnp.where(late, acted.mean, _within(acted.values, value)).reshape((M, E, -1))
-        wanted = take(transition.truncated, at) & take(left, at)[..., None]
-        next_value = next_value.at[at].set(jnp.where(wanted, value, take(next_value, at)))
+        wanted = transition.truncated[at] & left[at][..., None]
+        next_value = next_value.at[at].set(jnp.where(wanted, value, next_value[at]))
         return next_value, left.at[at].set(False)
 
     left = transition.truncated.any(-1)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from marsrl.compiler import take
 from marsrl.envs.paxmen.layout import DOTS_PER_ROOM, NUM_LAYOUTS, ROOM_SIZE, VIEW, WINDOW, Layouts
 from marsrl.types import Array, Key
 
@@ -146,7 +145,7 @@ def _skip(number: Array, taken: Array) -> Array:
 
 def _lookup(table: np.ndarray, layout: Array, pos: Array) -> Array:
     """Reads `table` (4, G, G) at positions (..., 2)."""
-    return take(table, (layout, pos[..., 0], pos[..., 1]))
+    return jnp.asarray(table)[layout, pos[..., 0], pos[..., 1]]
 
 
 def _window_index(observer: Array, pos: Array) -> Array:
