@@ -21,7 +21,7 @@ import jax
 
 
 def compiler_options(platform: str, once: bool = False) -> dict[str, Any] | None:
-    """What halves the time that a CPU's compiler takes, and costs an update 2 to 9 %.
+    """What halves the time that a CPU's compiler takes, and costs an update up to 7 %.
 
     None for another platform than "cpu". With `once`, for a program that runs once.
     """
