@@ -26,7 +26,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +42,7 @@ from marsrl.learner.algorithm import make_algorithm
 from marsrl.learner.networks import Networks
 from marsrl.presets import preset
 from marsrl.system import core_ids, stay_on
-from timing import circumstances, fresh, headline, in_turn, start_jax, table, write_json
+from timing import circumstances, fresh, in_turn, row_by_row, start_jax, table
 from training_speed import updating
 
 PARTS = ("rules", "fresh", "network", "random", "rest")
@@ -179,7 +179,7 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
     }
 
 
-def markdown(results: dict[str, dict[str, Any]]) -> str:
+def markdown(results: Mapping[str, dict[str, Any]]) -> str:
     """The results as a table."""
     rows = [
         (
@@ -196,15 +196,12 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
 
 
 def run(args: Args) -> dict[str, Any]:
-    """Profiles task by task, and writes what is there after each."""
-    results = {}
-    for task in args.tasks:
-        results[task] = fresh(measure, preset(task, core=args.core, seeds=(0,)), args.updates)
-        print(f"{task}: {headline(results[task]['circumstances'])}", flush=True)
-        if args.json is not None:
-            write_json(args.json, results)
-            args.json.with_suffix(".md").write_text(markdown(results))
-    return results
+    """Profiles task by task."""
+
+    def profiled(task: str) -> dict[str, Any]:
+        return fresh(measure, preset(task, core=args.core, seeds=(0,)), args.updates)
+
+    return row_by_row(args.tasks, profiled, markdown, args.json)
 
 
 def main() -> None:

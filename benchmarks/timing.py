@@ -129,6 +129,23 @@ def write_json(path: Path, content: Any) -> None:
     partial.replace(path)
 
 
+def row_by_row(
+    rows: Sequence[str],
+    measure: Callable[[str], dict[str, Any]],
+    markdown: Callable[[Mapping[str, dict[str, Any]]], str],
+    path: Path | None,
+) -> dict[str, Any]:
+    """Measures, says where after each row, and writes what is there: JSON and a table beside it."""
+    results = {}
+    for row in rows:
+        results[row] = measure(row)
+        print(f"{row}: {headline(results[row]['circumstances'])}", flush=True)
+        if path is not None:
+            write_json(path, results)
+            path.with_suffix(".md").write_text(markdown(results))
+    return results
+
+
 def median_rate(amount: float, seconds: Sequence[float]) -> float:
     """The median of `amount` per second."""
     return amount / statistics.median(seconds)

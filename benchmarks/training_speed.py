@@ -27,7 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +44,12 @@ from plain import Plain
 from timing import (
     circumstances,
     fresh,
-    headline,
     in_turn,
     matmul,
     median_rate,
+    row_by_row,
     start_jax,
     table,
-    write_json,
 )
 
 PEER = {
@@ -198,7 +197,7 @@ def measure_row(row: str, args: Args) -> dict[str, Any]:
         return result | {"warm_compile_seconds": statistics.median(warm)}
 
 
-def markdown(results: dict[str, dict[str, Any]]) -> str:
+def markdown(results: Mapping[str, dict[str, Any]]) -> str:
     """The results as a table."""
     columns = ("row", "task", "core", "steps/s", "cores", "compile s, cold", "warm")
     columns += ("memory MB", "GFLOP/s", "of peak", "plain steps/s", "ratio")
@@ -223,15 +222,8 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
 
 
 def run(args: Args) -> dict[str, Any]:
-    """Measures row by row, and writes what is there after each."""
-    results = {}
-    for row in args.rows:
-        results[row] = measure_row(row, args)
-        print(f"{row}: {headline(results[row]['circumstances'])}", flush=True)
-        if args.json is not None:
-            write_json(args.json, results)
-            args.json.with_suffix(".md").write_text(markdown(results))
-    return results
+    """Measures row by row."""
+    return row_by_row(args.rows, lambda row: measure_row(row, args), markdown, args.json)
 
 
 def main() -> None:

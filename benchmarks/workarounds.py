@@ -34,7 +34,7 @@ from marsrl.devices import sharding
 from marsrl.envs.registry import make
 from marsrl.errors import UserError, check_choice
 from marsrl.learner import program
-from timing import circumstances, fresh, headline, in_turn, start_jax, table, write_json
+from timing import circumstances, fresh, in_turn, row_by_row, start_jax, table
 from training_speed import ROWS, compile_and_start, updating
 
 
@@ -115,7 +115,7 @@ def measure_row(row: str, args: Args) -> dict[str, Any]:
         return fresh(measure, config, args.names, args.starts, args.repetitions, Path(cache))
 
 
-def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
+def markdown(results: Mapping[str, dict[str, Any]]) -> str:
     """A line for each row and workaround."""
 
     def cell(of: Mapping[str, list[float]], name: str, form: str, unit: float = 1.0) -> str:
@@ -137,15 +137,8 @@ def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def run(args: Args) -> dict[str, Any]:
-    """Measures row by row, and writes what is there after each."""
-    results = {}
-    for row in args.rows:
-        results[row] = measure_row(row, args)
-        print(f"{row}: {headline(results[row]['circumstances'])}", flush=True)
-        if args.json is not None:
-            write_json(args.json, results)
-            args.json.with_suffix(".md").write_text(markdown(results))
-    return results
+    """Measures row by row."""
+    return row_by_row(args.rows, lambda row: measure_row(row, args), markdown, args.json)
 
 
 def main() -> None:
