@@ -37,7 +37,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
     "paxmen": {
         "total_steps": 1_500_000,
-        "update_epochs": 8,  # with 4 a seed in five or so never begins to learn (docs/learner.md)
+        "update_epochs": 8,  # with 4 more seeds never begin to learn (docs/tasks.md)
         "actor_norm": "none",  # its inputs are of size 1 already (docs/learner.md)
         "critic_norm": "none",
         "ent_coef": 0.01,  # with less, more seeds never find that each room wants an agent
