@@ -24,7 +24,7 @@ import tyro
 from marsrl.devices.startup import configure_jax
 from marsrl.envs import registry
 from marsrl.envs.base import Environment
-from marsrl.errors import UserError
+from marsrl.errors import UserError, check_int
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.policy import Policy, load_policy
 from marsrl.types import TimeStep
@@ -112,13 +112,16 @@ class Args:
 
     Attributes:
         runs: run folders of the task; every seed's latest parameters.
-        episodes: to be played by each team.
+        episodes: to be played by each team, at least 2.
         seed: of all random numbers.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     episodes: int = 2048
     seed: int = 0
+
+    def __post_init__(self):
+        check_int("episodes", self.episodes, 2)
 
 
 def measure(args: Args) -> str:
