@@ -149,8 +149,15 @@ class Start(NamedTuple):
     def play(self, state: RolloutState) -> tuple:
         """A rollout with the weights of the start; to be jitted."""
         made = self.algorithm
+        schedule = made.hyperparameters.scheduled(jnp.int32(0), 0.0)
         return rollout(
-            made.sampling, made.returns, made.networks, self.learner.weights, made.env, state
+            made.sampling,
+            made.returns,
+            schedule,
+            made.networks,
+            self.learner.weights,
+            made.env,
+            state,
         )
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from environments import NEVER, Scripted, prepare, random_weights, small_config
 from marsrl.learner.algorithm import make_algorithm
@@ -46,6 +47,23 @@ def test_it_crosses_jit_vmap_and_scan(algorithm):
     scores = jax.jit(jax.vmap(algorithm.evaluate, (0, None)))(state.learner.weights.actor, keys)
     assert scores.ended.all()
     assert scores.episode_return.shape == (3, 3)
+
+
+def test_a_part_that_is_replaced_is_what_trains(algorithm):
+    parts = {
+        "hyperparameters": algorithm.hyperparameters._replace(gamma=0.5),
+        "returns": dataclasses.replace(algorithm.returns, reward_scale=3.0),
+        "losses": dataclasses.replace(algorithm.losses, huber_delta=0.01),
+    }
+    start = jax.jit(algorithm.init)(jax.random.key(0))
+
+    def critic(made):
+        after, _ = jax.jit(made.step)(start)
+        return ravel_pytree(after.learner.weights.critic.params)[0]
+
+    others = [critic(dataclasses.replace(algorithm, **{name: x})) for name, x in parts.items()]
+    for other in others:
+        assert abs(other - critic(algorithm)).max() > 1e-5
 
 
 def test_schedules_run_from_start_to_end(algorithm):

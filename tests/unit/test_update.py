@@ -77,7 +77,7 @@ class Game:
             keys = jax.random.split(jax.random.key(2), self.config.env_blocks)
             return update(
                 made.networks, mappo(), made.optimizer, made.losses, made.passes, self.learner,
-                experience, Schedule(2e-3, 2e-3, 0.003, 0.2, 0.2), keys,
+                experience, Schedule(2e-3, 2e-3, 0.003, 0.2, 0.2, 0.99, 0.95), keys,
             )  # fmt: skip
 
         learner, metrics = run(experience)

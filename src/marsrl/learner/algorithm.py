@@ -10,7 +10,7 @@ devices, logs and checkpoints, are layers around them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ class Algorithm:
         objective: the surrogate; its trust region is that of the hyperparameters.
         optimizer: of the actor, and of the critic.
         sampling: how experience is collected.
-        returns: what the future is worth.
+        returns: what rewards and time limits are taken for.
         losses: what is minimised.
         passes: how often an update goes over its experience.
         hyperparameters: what `step` takes by default.
@@ -155,7 +155,8 @@ class Algorithm:
         learner = state.learner
         played, experience, episodes = rollout(
             self.sampling,
-            replace(self.returns, gamma=now.gamma, gae_lambda=now.gae_lambda),
+            self.returns,
+            schedule,
             self.networks,
             learner.weights,
             self.env,
@@ -219,9 +220,7 @@ def make_algorithm(
             config.reset_pool,
             config.stagger,
         ),
-        returns=Returns(
-            config.gamma, config.gae_lambda, config.bootstrap_truncated, config.reward_scale
-        ),
+        returns=Returns(config.bootstrap_truncated, config.reward_scale),
         losses=Losses(
             config.normalize_advantage,
             config.advantage_per_agent,

@@ -12,6 +12,7 @@ from marsrl.learner.advantages import Axes
 from marsrl.learner.experience import Experience, RolloutState, Transition
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import ActorCritic, Networks, Weights
+from marsrl.learner.schedule import Schedule
 from marsrl.learner.values import Returns, valued
 from marsrl.types import Array, TimeStep
 
@@ -43,6 +44,7 @@ class Sampling:
 def rollout(
     sampling: Sampling,
     returns: Returns,
+    schedule: Schedule,
     networks: Networks,
     weights: ActorCritic,
     env: VectorEnv,
@@ -53,7 +55,8 @@ def rollout(
 
     Args:
         sampling: how to play.
-        returns: what the future is worth.
+        returns: what rewards and time limits are taken for.
+        schedule: with the discount and the trace decay.
         networks: actor and critic.
         weights: theirs.
         env: the environments.
@@ -66,7 +69,7 @@ def rollout(
     played, transition, actor_carry, episodes = _play(sampling, networks, weights.actor, env, state)
     scaled = transition._replace(reward=returns.reward_scale * transition.reward)
     steps, critic_carry, critic_carries = valued(
-        returns, networks, weights.critic, played, scaled, axes
+        returns, schedule, networks, weights.critic, played, scaled, axes
     )
     chunk_starts = jax.tree.map(lambda c: c[:: sampling.chunk_length], critic_carries)
     experience = Experience(steps, ActorCritic(actor_carry, chunk_starts))

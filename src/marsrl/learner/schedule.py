@@ -70,17 +70,21 @@ class Hyperparameters(NamedTuple):
             self.ent_coef.at(progress),
             self.eps_low.at(progress) * size,
             self.eps_high.at(progress) * size,
+            self.gamma,
+            self.gae_lambda,
         )
 
 
 class Schedule(NamedTuple):
-    """The settings of one update that change in the course of training; () each."""
+    """The hyperparameters of one rollout and its update; () each."""
 
     actor_lr: Array | float
     critic_lr: Array | float
     ent_coef: Array | float
     eps_low: Array | float
     eps_high: Array | float
+    gamma: Array | float
+    gae_lambda: Array | float
 
 
 def hyperparameters(config: Config, objective: Objective) -> Hyperparameters:

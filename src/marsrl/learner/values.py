@@ -12,29 +12,27 @@ from marsrl.learner.advantages import Axes, gae, masked_mean
 from marsrl.learner.experience import RolloutState, Steps, Transition
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
+from marsrl.learner.schedule import Schedule
 from marsrl.types import Array
 
 
 @dataclass(frozen=True)
 class Returns:
-    """What the future is worth.
+    """What the learner takes rewards and time limits for.
 
     Attributes:
-        gamma: discount per step.
-        gae_lambda: trace decay of the advantage estimate.
         bootstrap_truncated: whether the final observation is valued where the clock ran out,
             instead of counting it as 0.
         reward_scale: what rewards are multiplied by before the learner sees them.
     """
 
-    gamma: Array | float
-    gae_lambda: Array | float
     bootstrap_truncated: bool
     reward_scale: float
 
 
 def valued(
     returns: Returns,
+    schedule: Schedule,
     networks: Networks,
     critic: Weights,
     state: RolloutState,
@@ -72,8 +70,8 @@ def valued(
         next_value,
         terminated,
         truncated,
-        returns.gamma,
-        returns.gae_lambda,
+        schedule.gamma,
+        schedule.gae_lambda,
     )
     steps = Steps(transition, value, advantage, target)
     after, before = (jax.tree.map(lambda c, part=part: c[part], before) for part in (-1, slice(-1)))
