@@ -24,7 +24,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.installed-test  ## every table of docs/speed.md but the long curves; results in runs/
+bench: $(VENV)/.installed-test  ## four tables of docs/speed.md, again; results in runs/
 	$(BIN)/python benchmarks/training_speed.py --json runs/bench/training.json
 	$(BIN)/python benchmarks/profile_loop.py --json runs/bench/profile.json
 	$(BIN)/python benchmarks/env_speed.py --json runs/bench/environments.json

@@ -1,109 +1,66 @@
-"""Measures who goes where on `mpe/simple_spread_v3-3ag`: is each episode shared out anew?
+"""Measures who goes where: do the agents of a team have roles, and is a place left to nobody?
 
     python benchmarks/roles.py runs/levels/mpe-simple_spread_v3-3ag
+    python benchmarks/roles.py runs/levels/paxmen-4ag
 
-Plays trained teams, and two that see the whole state and drive as fast as can be: one gives out the
-landmarks by the least total distance in each episode, the other always in the same way. The table
-says in how many episodes agents end nearest to the landmarks of the least total distance, and in
-how many to those that they end at most often: 1 in N! each, if neither matters.
+Plays trained teams and scripted ones, which see the whole state. Of simple spread the table says in
+how many episodes agents end nearest to the landmarks of the least total distance, and in how many
+to those that they end at most often: 1 in N! each, if neither matters. Of PaxMen it says to which
+share of its time in rooms each agent is in the room where it is most often, by the room's side of
+the hub, and which rooms get less than 1 % of the team's time.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 import tyro
 
 from marsrl.devices.startup import configure_jax
 from marsrl.envs import registry
-from marsrl.envs.base import Environment
+from marsrl.envs.paxmen.env import PaxMen
 from marsrl.errors import UserError, check_int
 from marsrl.runs.folder import RunFolder
-from marsrl.runs.policy import Policy, load_policy
-from marsrl.types import TimeStep
-from references import spread
+from marsrl.runs.policy import load_policy
+from playing import Team, play, scripted, trained
+from references import paxmen, spread
 from timing import table
 
-TASK = "mpe/simple_spread_v3-3ag"
-
-
-class Episodes(NamedTuple):
-    """What a team did in B episodes.
-
-    Attributes:
-        returns: (B,).
-        start: (B, N, N) distances of agents from landmarks.
-        end: likewise, after the last step.
-    """
-
-    returns: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
+SPREAD, PAXMEN = "mpe/simple_spread_v3-3ag", "paxmen/4ag"
+SIDES = "NSEW"
+"""The arms of `paxmen/4ag` in each layout."""
 
 
 def distances(state: Any) -> np.ndarray:
     """(B, N, N) of agents from landmarks."""
-    agents, landmarks = np.split(np.asarray(state.library.p_pos), 2, 1)
+    agents, landmarks = np.split(state.library.p_pos, 2, 1)
     return np.linalg.norm(agents[:, :, None] - landmarks[:, None], axis=-1)
 
 
-Act = Callable[[Any, TimeStep, Any], Any]
-"""State and time step of B episodes, a key for each -> their actions."""
+def shares(start: np.ndarray, end: np.ndarray) -> tuple[float, float]:
+    """Of episodes that end at the landmarks of the least total distance, and at the usual ones.
 
-
-def scripted(choose: Callable[[np.ndarray], np.ndarray]) -> Callable[[Any], Act]:
-    """A team that drives to the landmarks that are chosen at the start."""
-
-    def begin(start: Any) -> Act:
-        policy = spread.script(jax.tree.map(np.asarray, start), choose)
-        return lambda state, now, keys: policy(jax.tree.map(np.asarray, state))
-
-    return begin
-
-
-def trained(policy: Policy) -> Callable[[Any], Act]:
-    """A team that samples what it does."""
-
-    def begin(start: Any) -> Act:
-        carry = policy.initial_carry(len(jax.tree.leaves(start)[0]))
-
-        def act(state: Any, now: TimeStep, keys: Any) -> Any:
-            nonlocal carry
-            carry, action = policy.act(carry, now, keys)
-            return action
-
-        return act
-
-    return begin
-
-
-def play(env: Environment, begin: Callable[[Any], Act], episodes: int, key: Any) -> Episodes:
-    """Plays whole episodes side by side."""
-    reset, step = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
-    key, reset_key = jax.random.split(key)
-    state, now = reset(jax.random.split(reset_key, episodes))
-    start, returns, act = distances(state), np.zeros(episodes), begin(state)
-    for _ in range(env.spec.max_steps):
-        key, *keys = jax.random.split(key, 3)
-        action_keys, step_keys = (jax.random.split(k, episodes) for k in keys)
-        state, now = step(step_keys, state, act(state, now, action_keys))
-        returns += np.asarray(now.reward).mean(-1)
-    return Episodes(returns, start, distances(state))
-
-
-def shares(episodes: Episodes) -> tuple[float, float]:
-    """Of episodes that end at the landmarks of the least total distance, and at the usual ones."""
-    taken = [tuple(nearest) for nearest in episodes.end.argmin(-1).tolist()]
-    best = [tuple(chosen) for chosen in spread.best(episodes.start).tolist()]
+    Args:
+        start: (B, N, N) distances.
+        end: likewise, after the last step.
+    """
+    taken = [tuple(nearest) for nearest in end.argmin(-1).tolist()]
+    best = [tuple(chosen) for chosen in spread.best(start).tolist()]
     usual = Counter(taken).most_common(1)[0][1]
     return float(np.mean([a == b for a, b in zip(taken, best, strict=True)])), usual / len(taken)
+
+
+def in_rooms(env: PaxMen, state: Any) -> np.ndarray:
+    """(B, N, rooms) bool: the agent is in the room."""
+    rooms = env.layouts.rooms[state.layout]  # (B, rooms, cells, 2)
+    here = state.agent_pos[:, :, None, None]
+    return (here == rooms[:, None]).all(-1).any(-1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +68,7 @@ class Args:
     """Command line.
 
     Attributes:
-        runs: run folders of the task; every seed's latest parameters.
+        runs: run folders of one of the two tasks; every seed's latest parameters.
         episodes: to be played by each team, at least 2.
         seed: of all random numbers.
     """
@@ -124,24 +81,59 @@ class Args:
         check_int("episodes", self.episodes, 2)
 
 
+def on_spread(args: Args, teams: dict[str, Team]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Columns and rows for simple spread."""
+    teams |= {
+        "scripted, the least total distance": scripted(partial(spread.script, choose=spread.best)),
+        "scripted, always the same": scripted(partial(spread.script, choose=spread.same)),
+    }
+    env, rows = registry.make(SPREAD), []
+    for name, team in teams.items():
+        returns, seen = play(env, team, args.episodes, args.seed, distances)
+        rows.append((name, measured(returns), *(f"{x:.2f}" for x in shares(seen[0], seen[-1]))))
+    return ("team", "return", "least distance", "the usual way"), rows
+
+
+def on_paxmen(args: Args, teams: dict[str, Team]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Columns and rows for PaxMen."""
+    env, rows = PaxMen(4), []
+    teams |= {"scripted, a room for each": scripted(partial(paxmen.script, env.layouts))}
+    for name, team in teams.items():
+        returns, seen = play(env, team, args.episodes, args.seed, partial(in_rooms, env))
+        kept, empty = rooms_of(np.sum(seen, axis=(0, 1)))
+        rows.append((name, measured(returns), kept, empty))
+    return ("team", "return", "each agent's room", "left to nobody"), rows
+
+
+def rooms_of(time: np.ndarray) -> tuple[str, str]:
+    """Each agent's room with its share of the agent's time in rooms, and rooms that get none.
+
+    Args:
+        time: (N, rooms), of each agent in each room.
+    """
+    shares = time / np.maximum(time.sum(1, keepdims=True), 1)
+    of_all = time.sum(0) / max(time.sum(), 1)
+    kept = ", ".join(f"{SIDES[share.argmax()]} {share.max():.2f}" for share in shares)
+    return kept, "".join(s for s, x in zip(SIDES, of_all, strict=True) if x < 0.01) or "none"
+
+
+def measured(returns: np.ndarray) -> str:
+    """Mean and standard error."""
+    return f"{returns.mean():.2f} ± {returns.std(ddof=1) / len(returns) ** 0.5:.2f}"
+
+
 def measure(args: Args) -> str:
     """Plays all teams; a table."""
-    teams = {}
-    for run in args.runs:
-        for seed in RunFolder.open(run).config().seeds:
-            teams[f"{run.name}, seed {seed}"] = trained(load_policy(run, seed, "latest"))
-    env = registry.make(TASK)
-    teams["scripted, the least total distance"] = scripted(spread.best)
-    teams["scripted, always the same"] = scripted(spread.same)
-    rows = []
-    for name, team in teams.items():
-        episodes = play(env, team, args.episodes, jax.random.key(args.seed))
-        error = episodes.returns.std(ddof=1) / args.episodes**0.5
-        least, usual = shares(episodes)
-        rows.append(
-            (name, f"{episodes.returns.mean():.2f} ± {error:.2f}", f"{least:.2f}", f"{usual:.2f}")
-        )
-    return table(("team", "return", "least distance", "the usual way"), rows)
+    configs = {run: RunFolder.open(run).config() for run in args.runs}
+    tasks = {config.task for config in configs.values()}
+    if tasks not in ({SPREAD}, {PAXMEN}):
+        raise UserError(f"runs are of {', '.join(sorted(tasks))}, expected {SPREAD} or {PAXMEN}")
+    teams = {
+        f"{run.name}, seed {seed}": trained(load_policy(run, seed, "latest"))
+        for run, config in configs.items()
+        for seed in config.seeds
+    }
+    return table(*(on_spread if tasks == {SPREAD} else on_paxmen)(args, teams))
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from marsrl.envs import registry
 from marsrl.envs.tasks import TASKS
-from references import aerojax, connector, paxmen, rware, scripted, spread
+from playing import play, scripted
+from references import aerojax, connector, paxmen, rware, spread
 
 BOARDS = 1024
 """Boards of Connector, whose bound needs no play."""
@@ -55,8 +56,8 @@ def reference(task: str, episodes: int, seed: int) -> Reference:
     if family == "rware":
         # N robots that never hinder each other: one that has the warehouse to itself, N times.
         env = registry.make(task, num_agents=1)
-        alone = scripted.returns(env, partial(rware.script, env.game), episodes, seed)
+        alone = play(env, scripted(partial(rware.script, env.game)), episodes, seed).returns
         return Reference("scripted", TASKS[task].num_agents * alone)
     env = registry.make(task)
     script = spread.script if family == "mpe" else partial(paxmen.script, env.layouts)
-    return Reference("scripted", scripted.returns(env, script, episodes, seed))
+    return Reference("scripted", play(env, scripted(script), episodes, seed).returns)

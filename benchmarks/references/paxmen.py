@@ -7,11 +7,11 @@ from scipy.optimize import linear_sum_assignment
 
 from marsrl.envs.paxmen.layout import DOTS_PER_ROOM, ROOM_SIZE, Layouts
 from marsrl.envs.paxmen.rules import EAT, MOVES, State
+from playing import Decide
 from references.graphs import steps_to
-from references.scripted import Policy
 
 
-def script(layouts: Layouts, start: State) -> Policy:
+def script(layouts: Layouts, start: State) -> Decide:
     """Gives every agent a room, with the least total distance to the rooms' middles.
 
     Each walks to its room by the shortest way and eats the nearest dot of the room; when none is

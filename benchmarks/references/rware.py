@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from playing import Decide
 from references.graphs import steps_to
-from references.scripted import Policy
 
 FORWARD, TOGGLE = 1, 4
 """Actions; between them are turns to the left and to the right."""
@@ -27,7 +27,7 @@ class Route(NamedTuple):
     action: np.ndarray
 
 
-def script(game: Any, start: Any) -> Policy:
+def script(game: Any, start: Any) -> Decide:
     """Fetches the nearest requested shelf, carries it to a goal, and brings it back to its place.
 
     A robot with a shelf cannot pass under others, so that it keeps to the highways but for the

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from references.scripted import Policy
+from playing import Decide
 
 STEP = 0.1
 """Seconds."""
@@ -30,7 +30,7 @@ def same(away: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.arange(away.shape[1]), away.shape[:2])
 
 
-def script(start: Any, choose: Callable[[np.ndarray], np.ndarray] = best) -> Policy:
+def script(start: Any, choose: Callable[[np.ndarray], np.ndarray] = best) -> Decide:
     """Gives every agent a landmark; it drives there and brakes.
 
     Where landmarks are too near to each other for two agents, they stop on either side.

@@ -29,7 +29,7 @@ from marsrl.settings import read_config
 from marsrl.takeaway.commands import Export
 from marsrl.tune.commands import Tune, default_tune
 
-_COMPARED = {"seeds": (0, 1, 2, 3, 4), "total_steps": 3_000_000}
+_COMPARED = {"seeds": (0, 1, 2, 3, 4)}
 _WITHOUT_JAX = (Bench, Tune, ConfigCommand, Runs, Show, Plot)  # processes of the former use it
 
 

@@ -134,7 +134,7 @@ class Config:
     advantage_per_agent: bool = False
     """Normalise each agent's advantage by itself, so that small rewards count beside large ones."""
     advantage_floor: float = 0.0
-    """Least deviation that advantages are divided by, in units of the reward."""
+    """Least deviation that advantages are divided by, in units of the scaled reward."""
     ent_coef: float = 0.003
     """Weight of the entropy bonus."""
     ent_coef_end: float | None = None

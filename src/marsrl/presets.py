@@ -22,7 +22,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
     "lbf": {
         "total_steps": 1_000_000,
-        "gamma": 0.95,  # with 0.99 it learns half as fast (docs/tasks.md)
+        "gamma": 0.95,  # with 0.99 it learns more slowly (docs/tasks.md)
         "kernel_init": "orthogonal",  # more seeds find that foods want several (docs/learner.md)
     },
     "connector": {"total_steps": 1_000_000},

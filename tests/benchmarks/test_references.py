@@ -3,7 +3,6 @@
 from functools import partial
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,7 +14,8 @@ from marsrl.envs.paxmen.layout import build_layouts
 from marsrl.envs.paxmen.rules import EAT, State
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
-from references import connector, families, paxmen, rware, scripted, spread
+from playing import play, scripted, trained
+from references import connector, families, paxmen, rware, spread
 from references.graphs import steps_to
 
 UP, DOWN, RIGHT, LEFT = range(4)
@@ -67,7 +67,7 @@ def test_one_agent_per_room():
 
 def test_return_of_one_agent_per_room():
     env = PaxMen(4)
-    returns = scripted.returns(env, partial(paxmen.script, env.layouts), episodes=8, seed=0)
+    returns = play(env, scripted(partial(paxmen.script, env.layouts)), episodes=8, seed=0).returns
     assert returns.shape == (8,)
     assert 85 < returns.mean() < 98
     assert len(np.unique(returns)) > 4
@@ -115,32 +115,51 @@ def test_spread_has_the_physics_of_the_library_and_covers_landmarks():
         [spread.STEP, spread.KEPT, spread.PUSH],
     )
     assert 2 * float(library.rad[0]) < spread.CLEARANCE
-    returns = scripted.returns(env, spread.script, episodes=16, seed=0)
+    returns = play(env, scripted(spread.script), episodes=16, seed=0).returns
     assert -8 < returns.mean() < -3  # random: -27
 
 
 def test_the_same_landmarks_are_further_away_than_the_best():
     env = registry.make("mpe/simple_spread_v3-3ag")
 
-    def play(team):
-        return roles.play(env, team, 64, jax.random.key(0))
+    def played(team):
+        returns, seen = play(env, team, 64, seed=0, watch=roles.distances)
+        assert len(seen) == env.spec.max_steps + 1
+        return returns, seen[0], seen[-1]
 
-    best, same = (play(roles.scripted(choose)) for choose in (spread.best, spread.same))
-    np.testing.assert_array_equal(best.start, same.start)
-    assert best.returns.mean() > same.returns.mean() + 1
-    least, usual = roles.shares(best)
+    best, same = (
+        played(scripted(partial(spread.script, choose=choose)))
+        for choose in (spread.best, spread.same)
+    )
+    np.testing.assert_array_equal(best[1], same[1])
+    assert best[0].mean() > same[0].mean() + 1
+    least, usual = roles.shares(*best[1:])
     assert least > 0.9 > 0.4 > usual
-    least, usual = roles.shares(same)
+    least, usual = roles.shares(*same[1:])
     assert least < 0.4 < 0.9 < usual
 
     def act(carry, time_step, keys):  # counts its steps, and stands still
         assert time_step.obs.shape[:2] == (64, 3)
         return carry + 1, np.full((*keys.shape, 3, 5), 0.5)
 
-    idle = SimpleNamespace(initial_carry=np.zeros, act=act)
-    stood = play(roles.trained(idle))
-    np.testing.assert_array_equal(stood.start, best.start)
-    assert stood.returns.mean() < same.returns.mean() - 5
+    stood = played(trained(SimpleNamespace(initial_carry=np.zeros, act=act)))
+    np.testing.assert_array_equal(stood[1], best[1])
+    assert stood[0].mean() < same[0].mean() - 5
+
+
+def test_whose_room_is_whose():
+    env = PaxMen(4)
+    _, seen = play(
+        env, scripted(partial(paxmen.script, env.layouts)), 8, 0, partial(roles.in_rooms, env)
+    )
+    there = np.array(seen)
+    assert there.shape == (101, 8, 4, 4)
+    assert not there[0].any()  # all begin in the hub
+    assert there[-1].sum() == 8 * 4  # and each ends in one room, which is no other's
+    assert (there[-1].sum(1) == 1).all()
+    time = np.array([[9, 1, 0, 0], [0, 5, 0, 0], [3, 7, 0, 0], [0, 0, 0, 0]])
+    assert roles.rooms_of(time) == ("N 0.90, S 1.00, S 0.70, N 0.00", "EW")
+    assert roles.rooms_of(np.eye(4))[1] == "none"
 
 
 # --- Connector ------------------------------------------------------------------------------------
@@ -205,7 +224,7 @@ def test_one_robot_serves_the_warehouse():
         "rware/tiny-2ag", num_agents=1, column_height=2, request_queue_size=7, time_limit=90
     )
     assert env.game.grid_size == (5, 10)
-    returns = scripted.returns(env, partial(rware.script, env.game), episodes=16, seed=0)
+    returns = play(env, scripted(partial(rware.script, env.game)), episodes=16, seed=0).returns
     # From a goal to a shelf and back: 5 to 7 cells each way, 2 to 4 turns and a toggle each; only
     # one of the eight shelves is not requested.
     assert (returns >= 90 // 24).all()
