@@ -54,7 +54,7 @@ def test_an_mp4_has_as_many_frames_as_asked_for(policy, tmp_path):
 
 
 def test_the_return_is_that_of_the_episode(policy, tmp_path):
-    total = render(policy, tmp_path / "a.gif")
+    total = render(policy, str(tmp_path / "a.gif"))
     start = jax.random.uniform(jax.random.split(jax.random.key(0))[1])
     np.testing.assert_allclose(total, np.cos(5 * start + np.arange(1, 13)).sum(), rtol=1e-5)
 

@@ -629,7 +629,7 @@ def test_a_restored_store_has_the_same_results(jobs, tmp_path):
     published, store = collect(tmp_path), tmp_path / "store"
     outcome = restored(published, tmp_path / "page", store)
     assert (len(outcome.written), outcome.kept, outcome.unfinished) == (4, [], 0)
-    again = collect(store)
+    again = collect(str(store))
     assert again.suite == published.suite
     assert again.runs == published.runs
     for kind in ("episodes", "curves"):
@@ -643,8 +643,8 @@ def test_a_restored_store_has_the_same_results(jobs, tmp_path):
 @pytest.mark.parametrize("published", sorted(DOCS.glob("*/runs.json")), ids=lambda p: p.parent.name)
 def test_what_the_docs_publish_can_be_gone_on_from(published, tmp_path):
     """Also where settings have come, and presets have changed, since it was recorded."""
-    results = read(published.parent)
-    outcome = restore(results, tmp_path)
+    results = read(str(published.parent))  # paths may be text
+    outcome = restore(results, str(tmp_path))
     assert (outcome.kept, outcome.unfinished) == ([], 0)
     assert all(map(has_ended, outcome.written))
 

@@ -16,6 +16,7 @@ from marsrl.bench.suite_values import Table
 from marsrl.config import Config
 from marsrl.envs.tasks import TASKS, Bounds
 from marsrl.errors import UserError
+from marsrl.files import path_of
 from marsrl.presets import preset
 from marsrl.runs.folder import RunFolder
 
@@ -41,7 +42,7 @@ def comparison(config: Config, objectives: Sequence[str], bounds: Bounds | None 
     return suite
 
 
-def results_of(folders: Sequence[Path], bounds: Bounds | None = None) -> Results:
+def results_of(folders: Sequence[str | Path], bounds: Bounds | None = None) -> Results:
     """The results of runs of one task, as those of a suite; they may differ in other settings.
 
     A run is called by its objective; if others have the same one, also by its folder.
@@ -56,6 +57,7 @@ def results_of(folders: Sequence[Path], bounds: Bounds | None = None) -> Results
     """
     if len(folders) < 2:
         raise UserError(f"runs: got {len(folders)}, expected at least 2 to compare")
+    folders = [path_of(folder, "folders") for folder in folders]
     configs = [RunFolder.open(folder).config().settled() for folder in folders]
     first = configs[0]
     for folder, config in zip(folders, configs, strict=True):

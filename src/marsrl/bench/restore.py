@@ -25,6 +25,7 @@ from marsrl.bench.suite import Suite
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.extras import require
+from marsrl.files import path_of
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.lock import HeldError
 
@@ -48,7 +49,7 @@ class Restored(NamedTuple):
     unfinished: int
 
 
-def restore(results: Results, store: Path) -> Restored:
+def restore(results: Results, store: str | Path) -> Restored:
     """Writes a run folder for each job of which every seed has ended.
 
     Args:
@@ -59,6 +60,7 @@ def restore(results: Results, store: Path) -> Restored:
         UserError: the runs have no configuration (marl-eval's have none), theirs is not what this
             version of marsrl makes of the suite, or the store has begun a cell with other settings.
     """
+    store = path_of(store, "store")
     programs = _programs(results)
     adopt(results.suite, store, partial(_check, results, store))
     written, kept = [], []

@@ -36,7 +36,7 @@ from marsrl.bench.tables import check_records, check_table
 from marsrl.envs.tasks import BOUNDS_VERSION
 from marsrl.errors import UserError, reason, shown
 from marsrl.extras import require
-from marsrl.files import write_beside
+from marsrl.files import path_of, write_beside
 from marsrl.reading import read_json
 from marsrl.runs.folder import CONFIG, STATUS, RunFolder
 from marsrl.runs.records import Row, read_or_empty
@@ -48,7 +48,7 @@ _REPEATED = ("config", "versions", "machine", "git", "resumed", "extended")
 """What many runs share, and runs.json says once."""
 
 
-def collect(store: Path) -> Results:
+def collect(store: str | Path) -> Results:
     """Reads the run folders of a store; those of unfinished runs as far as they have come.
 
     Seeds that the suite does not have are left out.
@@ -58,6 +58,7 @@ def collect(store: Path) -> Results:
             there twice, its configuration is not that of its folder's name, runs of a task are of
             different versions of marsrl, an evaluation is not finite, or a file is damaged.
     """
+    store = path_of(store, "store")
     suite = store_suite(store)
     jobs = plan(suite, store)
     check_unplanned(suite, store, jobs)
@@ -122,8 +123,9 @@ def part(results: Results, tasks: tuple[str, ...]) -> Results:
     )
 
 
-def write(results: Results, folder: Path) -> None:
+def write(results: Results, folder: str | Path) -> None:
     """Writes the three files; a reader finds the old or the new one of each, never a part."""
+    folder = path_of(folder, "folder")
     parquet = require("pyarrow.parquet", "bench")
     folder.mkdir(parents=True, exist_ok=True)
     sums = {}
@@ -168,13 +170,14 @@ def check_replaceable(results: Results, folder: Path) -> None:
             )
 
 
-def read(folder: Path) -> Results:
+def read(folder: str | Path) -> Results:
     """Reads what `write` wrote.
 
     Raises:
         UserError: a file is missing or damaged, was written by a version with other bounds of the
             tasks' scores, or holds a task whose runs differ in settings or versions of marsrl.
     """
+    folder = path_of(folder, "folder")
     path = folder / "runs.json"
     if not path.exists():
         raise UserError(f"{folder} holds no results: it has no runs.json")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from marsrl.files import path_of
 from marsrl.report import figures
 from marsrl.report.bootstrap import mean_band
 from marsrl.report.runs import Run, lowest_once_diverged, read_run
 from marsrl.runs.folder import CURVE
 
 
-def learning_curve(run_dir: Path) -> Path:
+def learning_curve(run_dir: str | Path) -> Path:
     """Draws return against environment steps into the run folder.
 
     Evaluation: each seed thin, their mean thick with its 95 % bootstrap interval. Training: the
@@ -25,6 +26,7 @@ def learning_curve(run_dir: Path) -> Path:
     Raises:
         UserError: the folder is missing, corrupt or incomplete (see `read_run`).
     """
+    run_dir = path_of(run_dir, "run_dir")
     run = read_run(run_dir)
     figure = figures.new_figure(8, 5)
     ax = figure.add_subplot()

@@ -12,6 +12,7 @@ import numpy as np
 from marsrl.bench.damage import check_run_sound
 from marsrl.config import Config
 from marsrl.errors import UserError
+from marsrl.files import path_of
 from marsrl.report.stats import Floats, lowest
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.records import Row
@@ -48,12 +49,13 @@ class Run(NamedTuple):
         return {seed: int(step) for seed, step in pairs if math.isfinite(step)}
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: str | Path) -> Run:
     """Reads a run folder.
 
     Raises:
         UserError: it is none, a file is damaged, or a seed lacks a row that the other seeds have.
     """
+    path = path_of(path, "path")
     folder = RunFolder.open(path)
     config = folder.config().settled()
     check_run_sound(path, config.seeds)

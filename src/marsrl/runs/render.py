@@ -17,7 +17,7 @@ from marsrl.envs.host.film import filmed
 from marsrl.envs.vector import opened
 from marsrl.errors import UserError
 from marsrl.extras import require
-from marsrl.files import check_new
+from marsrl.files import check_new, path_of
 from marsrl.runs.policy import Policy, record_episode
 
 _FASTEST_GIF = 50  # frames per second: its delays are hundredths of a second, 0 and 1 of no meaning
@@ -36,7 +36,7 @@ class Drawable(Protocol):
 
 def render(
     policy: Policy,
-    out: Path,
+    out: str | Path,
     episode_seed: int = 0,
     greedy: bool = False,
     fps: int = 8,
@@ -56,6 +56,7 @@ def render(
         UserError: the environment cannot draw or draws something other than a picture, the file has
             another ending, exists, or is unwritable, or it cannot have so many frames per second.
     """
+    out = path_of(out, "out")
     policy = replace(policy, make_env=partial(filmed, policy.env))
     if not isinstance(policy.env, Drawable):
         raise UserError(f"{type(policy.env).__name__} has no draw method, so it cannot be rendered")
