@@ -29,7 +29,7 @@ from marsrl.settings import read_config
 from marsrl.takeaway.commands import Export
 from marsrl.tune.commands import Tune, default_tune
 
-_COMPARED = {"seeds": (0, 1, 2, 3, 4)}
+_COMPARED = {"seeds": (0, 1, 2, 3, 4), "eps": None}  # each objective has its own
 _WITHOUT_JAX = (Bench, Tune, ConfigCommand, Runs, Show, Plot)  # processes of the former use it
 
 
@@ -65,12 +65,13 @@ def _config(args: list[str], **others: Any) -> Config:
 
     With `others` between the two.
     """
-    path, task = _option(args, "--config", ""), _option(args, "--task", "")
+    path, task, objective = (_option(args, f"--{x}", "") for x in ("config", "task", "objective"))
     if not path or {"-h", "--help"} & set(args):
-        return preset(task or Config.task, **others)
+        return preset(task or Config.task, objective=objective or Config.objective, **others)
     options = (word.partition("=")[0] for word in args if word.startswith("--"))
     given = {option.lstrip("-").replace("-", "_") for option in options}
-    return read_config(Path(path), given, task or None, trust="--trust" in args, **others)
+    trust = "--trust" in args
+    return read_config(Path(path), given, task or None, objective or None, trust, **others)
 
 
 def _option(args: list[str], name: str, default: str) -> str:

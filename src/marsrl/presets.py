@@ -12,6 +12,7 @@ from typing import Any
 
 from marsrl.config import Config
 from marsrl.envs.tasks import TASKS
+from marsrl.objectives import default_eps, has_width
 
 _FAMILIES: dict[str, dict[str, Any]] = {
     "rware": {
@@ -37,7 +38,8 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
     "paxmen": {
         "total_steps": 1_500_000,
-        "update_epochs": 8,  # with 4 more seeds never begin to learn (docs/tasks.md)
+        "rollout_length": 25,  # more updates, which are the smaller for `_WIDTH`
+        "update_epochs": 8,
         "actor_norm": "none",  # its inputs are of size 1 already (docs/learner.md)
         "critic_norm": "none",
         "ent_coef": 0.01,  # with less, more seeds never find that each room wants an agent
@@ -45,17 +47,30 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "aerojax": {"total_steps": 2_000_000, "num_envs": 64, "actor_lr": 1e-3, "critic_lr": 1e-3},
 }
 
+_WIDTH = {"paxmen": 0.5}
+"""Trust regions in widths of the objective's own: wider, more seeds leave a room to nobody."""
+
 
 def preset(task: str, **settings: Any) -> Config:
     """The configuration for a task: its family's preset, with `settings` in place of its own.
 
-    A task outside the benchmark gets the defaults of `Config`.
+    A task outside the benchmark gets the defaults of `Config`. The width of the trust region is
+    that of the objective in `settings`: another one is asked for here, not put in its place later.
 
     Raises:
         UserError: a setting that `Config` does not have (near misses named) or refuses.
     """
     values: dict[str, Any] = {"task": task}
     if isinstance(task, str) and task in TASKS:
+        family, objective = task.partition("/")[0], settings.get("objective", Config.objective)
         values["core"] = "gru" if TASKS[task].memory else "ff"
-        values |= _FAMILIES.get(task.partition("/")[0], {})
+        values |= _FAMILIES.get(family, {})
+        if family in _WIDTH and has_width(objective):
+            values["eps"] = usual_eps(task, objective)
     return Config.from_dict(values | settings)
+
+
+def usual_eps(task: str, objective: str) -> float:
+    """The width of an objective's trust region that the preset of a task has."""
+    share = _WIDTH.get(task.partition("/")[0], 1.0) if has_width(objective) else 1.0
+    return share * default_eps(objective)

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from marsrl.config import MAX_SEEDS, Config
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.objectives import default_eps
-from marsrl.presets import preset
+from marsrl.presets import preset, usual_eps
 from marsrl.reading import read_json, read_toml
 from marsrl.runs.folder import CONFIG, PASSED, check_not_passed
 from marsrl.runs.records import from_file
@@ -23,6 +23,7 @@ def read_config(
     path: Path,
     given: Collection[str] = (),
     task: str | None = None,
+    objective: str | None = None,
     trust: bool = False,
     **others: Any,
 ) -> Config:
@@ -32,6 +33,7 @@ def read_config(
         path: a TOML file with settings, a run's config.json, or the folder of a run.
         given: settings that the command line has; code that the file names in them does not run.
         task: in place of the file's.
+        objective: likewise; then the width is not that which a run's own objective has by default.
         trust: whether to run code that a config.json names; TOML is the user's own.
         **others: settings that come before the file's, over the preset.
 
@@ -41,7 +43,7 @@ def read_config(
     """
     path = path / CONFIG if path.is_dir() else path
     is_toml = path.suffix == ".toml"
-    values = read_toml(path) if is_toml else _of_run(path)
+    values = read_toml(path) if is_toml else _of_run(path, objective)
     if not is_toml:
         for kind, argument in (("task", "env"), ("objective", "objective")):
             if kind not in given:
@@ -55,6 +57,8 @@ def read_config(
         line = line_of([(name,)], path.read_text()) if is_toml else None
         return UserError(f"{path}{f', line {line}' if line else ''}: {message}")
 
+    if objective is not None:
+        values["objective"] = objective
     return _configured(others | values, task, refuse)
 
 
@@ -86,17 +90,22 @@ def _setting(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def _of_run(path: Path) -> dict[str, Any]:
+def _of_run(path: Path, objective: str | None) -> dict[str, Any]:
     """The settings of a run's config.json, whose check must be right, or of other JSON."""
     content = read_json(path)
     if isinstance(content, dict) and "config" in content:
         content = from_file(path)["config"]
     if not isinstance(content, dict):
         raise UserError(f"{path} is no configuration: expected a table of settings")
-    # records have the objective's own width written down, which is not another's
-    objective = str(content.get("objective", Config.objective))
-    if objective.startswith(PASSED) or content.get("eps") == default_eps(objective):
-        return content | {"eps": None}
+    # records have the width written down that their objective had by default, not another one
+    own, eps = str(content.get("objective", Config.objective)), content.get("eps")
+    usual = eps == usual_eps(str(content.get("task", Config.task)), own)
+    if (
+        own.startswith(PASSED)
+        or usual
+        or (objective not in (None, own) and eps == default_eps(own))
+    ):
+        return {name: value for name, value in content.items() if name != "eps"}
     return content
 
 

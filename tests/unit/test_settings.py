@@ -1,7 +1,5 @@
 """Configurations in files, and what they are over and under."""
 
-import dataclasses
-
 import pytest
 
 from marsrl.cli import _config, main
@@ -13,7 +11,7 @@ from marsrl.settings import read_config, seeds, write_config
 from marsrl.trust import KINDS
 
 ORIGIN = {"versions": {}, "git": None, "machine": {}}
-LBF = "lbf/8x8-2p-2f-coop"
+LBF, PAXMEN = "lbf/8x8-2p-2f-coop", "paxmen/4ag"
 
 
 def written(path, text):
@@ -30,11 +28,12 @@ def test_a_file_is_over_the_preset_of_its_task(tmp_path):
 
 
 def test_the_width_of_another_objective_is_not_taken_out_of_a_run(tmp_path):
-    run = tmp_path / "run"
-    RunFolder.create(run, Config(objective="mars").settled(), ORIGIN)
-    config = _config(["train", "--config", str(run), "--objective", "mappo"])
-    assert dataclasses.replace(config, objective="mappo").settled().eps == 0.2
-    assert config.settled() == Config(objective="mars").settled()
+    for task, old in ((LBF, 1.0), (PAXMEN, 0.5), (PAXMEN, 1.0)):  # the last is of an older preset
+        run = tmp_path / f"{task.partition('/')[0]}-{old}"
+        RunFolder.create(run, preset(task, eps=old), ORIGIN)
+        assert _config(["train", "--config", str(run)]).settled().eps == old
+        config = _config(["train", "--config", str(run), "--objective", "mappo"])
+        assert config.settled() == preset(task, objective="mappo").settled()
     RunFolder.create(tmp_path / "wide", Config(objective="mars", eps=2.0), ORIGIN)
     assert read_config(tmp_path / "wide").eps == 2.0
 
