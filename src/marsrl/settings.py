@@ -99,12 +99,10 @@ def _of_run(path: Path, objective: str | None) -> dict[str, Any]:
         raise UserError(f"{path} is no configuration: expected a table of settings")
     # records have the width written down that their objective had by default, not another one
     own, eps = str(content.get("objective", Config.objective)), content.get("eps")
-    usual = eps == usual_eps(str(content.get("task", Config.task)), own)
-    if (
-        own.startswith(PASSED)
-        or usual
-        or (objective not in (None, own) and eps == default_eps(own))
-    ):
+    defaults = [usual_eps(str(content.get("task", Config.task)), own)]
+    if objective not in (None, own):  # also what it had before its preset had another one
+        defaults.append(default_eps(own))
+    if own.startswith(PASSED) or eps in defaults:
         return {name: value for name, value in content.items() if name != "eps"}
     return content
 
