@@ -62,6 +62,7 @@ ROWS = {
     "recurrent": preset("paxmen/4ag", core="gru", update_epochs=4),
     "lbf": preset("lbf/15x15-4p-5f", core="ff"),
     "aerojax": preset("aerojax/track-3ag"),
+    "many": preset("mpe/simple_spread_v3-10ag"),
 }
 WITH_PEER = ("mpe", "smax")
 WARM_STARTS = 3
