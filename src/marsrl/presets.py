@@ -37,7 +37,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "critic_norm": "none",
     },
     "paxmen": {
-        "total_steps": 1_500_000,
+        "total_steps": 2_000_000,
         "rollout_length": 25,  # more updates, which are the smaller for `_WIDTH`
         "update_epochs": 8,
         "actor_norm": "none",  # its inputs are of size 1 already (docs/learner.md)

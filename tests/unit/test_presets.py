@@ -19,7 +19,7 @@ def test_presets_are_of_families_that_exist():
 
 def test_the_default_configuration_is_the_preset_of_its_task_but_for_what_is_its_own():
     """What any task starts from standardises its inputs; those of PaxMen are better raw."""
-    own = {"total_steps": 1_500_000, "core": "ff", "update_epochs": 8, "ent_coef": 0.01}
+    own = {"total_steps": 2_000_000, "core": "ff", "update_epochs": 8, "ent_coef": 0.01}
     own |= {"actor_norm": "none", "critic_norm": "none", "rollout_length": 25, "eps": 0.5}
     assert marsrl.preset(Config.task) == Config(**own)
 
