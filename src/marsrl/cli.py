@@ -21,7 +21,7 @@ from marsrl.devices.startup import configure_jax
 from marsrl.envs.commands import CheckEnv, Envs
 from marsrl.errors import Interrupted, UserError, printable, reason, shown
 from marsrl.files import keep_traceback
-from marsrl.presets import preset
+from marsrl.presets import preset, preset_eps
 from marsrl.report.commands import Compare, Plot
 from marsrl.runs.commands import ConfigCommand, Doctor, Evaluate, Render, Resume, Train
 from marsrl.runs.seeing import Runs, Show
@@ -67,7 +67,9 @@ def _config(args: list[str], **others: Any) -> Config:
     """
     path, task, objective = (_option(args, f"--{x}", "") for x in ("config", "task", "objective"))
     if not path or {"-h", "--help"} & set(args):
-        return preset(task or Config.task, objective=objective or Config.objective, **others)
+        if objective:  # whose other settings, and the objective itself, are read later
+            others = {"eps": preset_eps(task or Config.task, objective)} | others
+        return preset(task or Config.task, **others)
     options = (word.partition("=")[0] for word in args if word.startswith("--"))
     given = {option.lstrip("-").replace("-", "_") for option in options}
     trust = "--trust" in args

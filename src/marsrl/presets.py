@@ -62,15 +62,13 @@ def preset(task: str, **settings: Any) -> Config:
     """
     values: dict[str, Any] = {"task": task}
     if isinstance(task, str) and task in TASKS:
-        family, objective = task.partition("/")[0], settings.get("objective", Config.objective)
         values["core"] = "gru" if TASKS[task].memory else "ff"
-        values |= _FAMILIES.get(family, {})
-        if family in _WIDTH and has_width(objective):
-            values["eps"] = usual_eps(task, objective)
+        values |= _FAMILIES.get(task.partition("/")[0], {})
+        values["eps"] = preset_eps(task, settings.get("objective", Config.objective))
     return Config.from_dict(values | settings)
 
 
-def usual_eps(task: str, objective: str) -> float:
-    """The width of an objective's trust region that the preset of a task has."""
-    share = _WIDTH.get(task.partition("/")[0], 1.0) if has_width(objective) else 1.0
-    return share * default_eps(objective)
+def preset_eps(task: str, objective: object) -> float | None:
+    """The width that a task's preset has for an objective; None where it is the objective's own."""
+    share = _WIDTH.get(task.partition("/")[0])
+    return share * default_eps(str(objective)) if share and has_width(objective) else None

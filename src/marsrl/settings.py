@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from marsrl.config import MAX_SEEDS, Config
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.objectives import default_eps
-from marsrl.presets import preset, usual_eps
+from marsrl.presets import preset, preset_eps
 from marsrl.reading import read_json, read_toml
 from marsrl.runs.folder import CONFIG, PASSED, check_not_passed
 from marsrl.runs.records import from_file
@@ -33,7 +33,8 @@ def read_config(
         path: a TOML file with settings, a run's config.json, or the folder of a run.
         given: settings that the command line has; code that the file names in them does not run.
         task: in place of the file's.
-        objective: likewise; then the width is not that which a run's own objective has by default.
+        objective: that the caller puts in place of the file's; the width is then its preset's,
+            unless the file has one that is nobody's default.
         trust: whether to run code that a config.json names; TOML is the user's own.
         **others: settings that come before the file's, over the preset.
 
@@ -58,7 +59,8 @@ def read_config(
         return UserError(f"{path}{f', line {line}' if line else ''}: {message}")
 
     if objective is not None:
-        values["objective"] = objective
+        at = task or str(values.get("task", Config.task))
+        values.setdefault("eps", preset_eps(at, objective))
     return _configured(others | values, task, refuse)
 
 
@@ -99,7 +101,8 @@ def _of_run(path: Path, objective: str | None) -> dict[str, Any]:
         raise UserError(f"{path} is no configuration: expected a table of settings")
     # records have the width written down that their objective had by default, not another one
     own, eps = str(content.get("objective", Config.objective)), content.get("eps")
-    defaults = [usual_eps(str(content.get("task", Config.task)), own)]
+    usual = preset_eps(str(content.get("task", Config.task)), own)
+    defaults = [default_eps(own) if usual is None else usual]
     if objective not in (None, own):  # also what it had before its preset had another one
         defaults.append(default_eps(own))
     if own.startswith(PASSED) or eps in defaults:

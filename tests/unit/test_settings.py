@@ -1,5 +1,7 @@
 """Configurations in files, and what they are over and under."""
 
+import dataclasses
+
 import pytest
 
 from marsrl.cli import _config, main
@@ -33,7 +35,11 @@ def test_the_width_of_another_objective_is_not_taken_out_of_a_run(tmp_path):
         RunFolder.create(run, preset(task, eps=old), ORIGIN)
         assert _config(["train", "--config", str(run)]).settled().eps == old
         config = _config(["train", "--config", str(run), "--objective", "mappo"])
+        config = dataclasses.replace(config, objective="mappo")
         assert config.settled() == preset(task, objective="mappo").settled()
+        flexible = ["--objective", "mars-flexible", "--eps-low", "0.1", "--eps-high", "0.2"]
+        for words in (["--task", task], ["--config", str(run)]):
+            assert _config(["train", *words, *flexible]).eps is None
     RunFolder.create(tmp_path / "wide", Config(objective="mars", eps=2.0), ORIGIN)
     assert read_config(tmp_path / "wide").eps == 2.0
 
