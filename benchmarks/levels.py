@@ -49,7 +49,7 @@ LEVELS = {
     "smax/2s3z": Level("won", 1.0, 500_000, 5),
     "connector/5x5x3a": Level("connected", 0.94, 3_000_000, 5),
     "lbf/15x15-3p-5f": Level("return", 0.95, 5_000_000, 5),
-    "paxmen/4ag": Level("return", 80.0, 2_000_000, 5),
+    "paxmen/4ag": Level("return", 80.0, 1_500_000, 5),
     "mpe/simple_spread_v3-3ag": Level("return", -7.0, 10_000_000, 3),
     "rware/tiny-2ag": Level("return", 15.0, 10_000_000, 5),
 }

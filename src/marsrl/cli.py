@@ -21,7 +21,7 @@ from marsrl.devices.startup import configure_jax
 from marsrl.envs.commands import CheckEnv, Envs
 from marsrl.errors import Interrupted, UserError, printable, reason, shown
 from marsrl.files import keep_traceback
-from marsrl.presets import preset, preset_eps
+from marsrl.presets import preset
 from marsrl.report.commands import Compare, Plot
 from marsrl.runs.commands import ConfigCommand, Doctor, Evaluate, Render, Resume, Train
 from marsrl.runs.seeing import Runs, Show
@@ -29,7 +29,7 @@ from marsrl.settings import read_config
 from marsrl.takeaway.commands import Export
 from marsrl.tune.commands import Tune, default_tune
 
-_COMPARED = {"seeds": (0, 1, 2, 3, 4), "eps": None}  # each objective has its own
+_COMPARED = {"seeds": (0, 1, 2, 3, 4)}
 _WITHOUT_JAX = (Bench, Tune, ConfigCommand, Runs, Show, Plot)  # processes of the former use it
 
 
@@ -65,15 +65,12 @@ def _config(args: list[str], **others: Any) -> Config:
 
     With `others` between the two.
     """
-    path, task, objective = (_option(args, f"--{x}", "") for x in ("config", "task", "objective"))
+    path, task = _option(args, "--config", ""), _option(args, "--task", "")
     if not path or {"-h", "--help"} & set(args):
-        if objective:  # whose other settings, and the objective itself, are read later
-            others = {"eps": preset_eps(task or Config.task, objective)} | others
         return preset(task or Config.task, **others)
     options = (word.partition("=")[0] for word in args if word.startswith("--"))
     given = {option.lstrip("-").replace("-", "_") for option in options}
-    trust = "--trust" in args
-    return read_config(Path(path), given, task or None, objective or None, trust, **others)
+    return read_config(Path(path), given, task or None, trust="--trust" in args, **others)
 
 
 def _option(args: list[str], name: str, default: str) -> str:

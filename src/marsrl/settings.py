@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from marsrl.config import MAX_SEEDS, Config
 from marsrl.errors import UserError, near_misses, shown
 from marsrl.objectives import default_eps
-from marsrl.presets import preset, preset_eps
+from marsrl.presets import preset
 from marsrl.reading import read_json, read_toml
 from marsrl.runs.folder import CONFIG, PASSED, check_not_passed
 from marsrl.runs.records import from_file
@@ -23,7 +23,6 @@ def read_config(
     path: Path,
     given: Collection[str] = (),
     task: str | None = None,
-    objective: str | None = None,
     trust: bool = False,
     **others: Any,
 ) -> Config:
@@ -33,8 +32,6 @@ def read_config(
         path: a TOML file with settings, a run's config.json, or the folder of a run.
         given: settings that the command line has; code that the file names in them does not run.
         task: in place of the file's.
-        objective: that the caller puts in place of the file's; the width is then its preset's,
-            unless the file has one that is nobody's default.
         trust: whether to run code that a config.json names; TOML is the user's own.
         **others: settings that come before the file's, over the preset.
 
@@ -44,7 +41,7 @@ def read_config(
     """
     path = path / CONFIG if path.is_dir() else path
     is_toml = path.suffix == ".toml"
-    values = read_toml(path) if is_toml else _of_run(path, objective)
+    values = read_toml(path) if is_toml else _of_run(path)
     if not is_toml:
         for kind, argument in (("task", "env"), ("objective", "objective")):
             if kind not in given:
@@ -58,9 +55,6 @@ def read_config(
         line = line_of([(name,)], path.read_text()) if is_toml else None
         return UserError(f"{path}{f', line {line}' if line else ''}: {message}")
 
-    if objective is not None:
-        at = task or str(values.get("task", Config.task))
-        values.setdefault("eps", preset_eps(at, objective))
     return _configured(others | values, task, refuse)
 
 
@@ -92,21 +86,17 @@ def _setting(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def _of_run(path: Path, objective: str | None) -> dict[str, Any]:
+def _of_run(path: Path) -> dict[str, Any]:
     """The settings of a run's config.json, whose check must be right, or of other JSON."""
     content = read_json(path)
     if isinstance(content, dict) and "config" in content:
         content = from_file(path)["config"]
     if not isinstance(content, dict):
         raise UserError(f"{path} is no configuration: expected a table of settings")
-    # records have the width written down that their objective had by default, not another one
-    own, eps = str(content.get("objective", Config.objective)), content.get("eps")
-    usual = preset_eps(str(content.get("task", Config.task)), own)
-    defaults = [default_eps(own) if usual is None else usual]
-    if objective not in (None, own):  # also what it had before its preset had another one
-        defaults.append(default_eps(own))
-    if own.startswith(PASSED) or eps in defaults:
-        return {name: value for name, value in content.items() if name != "eps"}
+    # records have the objective's own width written down, which is not another's
+    objective = str(content.get("objective", Config.objective))
+    if objective.startswith(PASSED) or content.get("eps") == default_eps(objective):
+        return content | {"eps": None}
     return content
 
 

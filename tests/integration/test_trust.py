@@ -141,7 +141,7 @@ def outcomes(tmp_path_factory):
     root = tmp_path_factory.mktemp("foreign")
     (root / "evil.py").write_text(EVIL.format(marker=str(root / "ran")))
     foreign_run(root / "run", **FOREIGN)
-    config = preset("paxmen/4ag", seeds=(0, 1, 2, 3, 4), eps=None)
+    config = preset("paxmen/4ag", seeds=(0, 1, 2, 3, 4))
     both = comparison(config, ("mars", "mappo"))
     for job in plan(both, root / "both"):
         foreign_run(job.folder, **FOREIGN)

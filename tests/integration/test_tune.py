@@ -20,7 +20,6 @@ from commands import run_all
 from marsrl.bench.suite import Suite, read_suite
 from marsrl.config import Config
 from marsrl.errors import UserError
-from marsrl.presets import preset
 from marsrl.reading import read_toml
 from marsrl.tune import commands
 from marsrl.tune.commands import Tune
@@ -55,14 +54,6 @@ def searched(tuning, folder, workers=1):
     tuning = adopt(tuning, folder)
     assert search(tuning, folder, workers, told.append)
     return read_trials(tuning, Studies(tuning, folder)), told
-
-
-def test_each_objective_begins_with_a_width_of_its_own():
-    command = Tune(config=preset("paxmen/4ag"), objectives=("mars", "mappo"))
-    widths = [study.configs[0].settled().eps for study in command._of_task().studies]
-    assert widths == [0.5, pytest.approx(0.1)]
-    command = dataclasses.replace(command, given=("eps",))
-    assert [study.configs[0].eps for study in command._of_task().studies] == [0.5, 0.5]
 
 
 def notes(folder):

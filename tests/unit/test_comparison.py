@@ -47,11 +47,11 @@ def summarized(*writers, endpoint="best"):
 
 
 def test_its_cells_are_the_configuration():
-    config = preset(TASK, width=16, seeds=(3, 4), objective="maspo", num_envs=32, eps=None)
+    config = preset(TASK, width=16, seeds=(3, 4), objective="maspo", num_envs=32)
     suite = comparison(config, ("mars", "mappo", "mars@eps=0.4"))
     assert (suite.tasks, suite.seeds) == ((TASK,), (3, 4))
     assert suite.settings == {"width": 16, "num_envs": 32}
-    for label, objective, eps in (("mars", "mars", 0.5), ("mars@eps=0.4", "mars", 0.4)):
+    for label, objective, eps in (("mars", "mars", 1.0), ("mars@eps=0.4", "mars", 0.4)):
         own = suite.config(TASK, label)
         values = config.to_dict() | {"objective": objective, "eps": eps}
         assert own == Config.from_dict(values).settled()
@@ -74,7 +74,7 @@ def test_a_task_of_ones_own_scores_its_returns(monkeypatch, tmp_path):
         (("mars",), {}, "at least 2 different ones"),
         (("mars", "mars"), {}, "at least 2 different ones"),
         (("mars", "marz"), {}, "marz.*nearest are: mars"),
-        (("mars", "mars@eps=0.5"), {}, "mars and mars@eps=0.5 have the same settings"),
+        (("mars", "mars@eps=1.0"), {}, "mars and mars@eps=1.0 have the same settings"),
         (("mars", "mappo"), {"eps_low": 0.1}, "eps_low"),
         (("mars", "mappo@eval_greedy=true"), {}, "eval_greedy = False and True"),
     ],

@@ -19,8 +19,8 @@ def test_presets_are_of_families_that_exist():
 
 def test_the_default_configuration_is_the_preset_of_its_task_but_for_what_is_its_own():
     """What any task starts from standardises its inputs; those of PaxMen are better raw."""
-    own = {"total_steps": 2_000_000, "core": "ff", "update_epochs": 8, "ent_coef": 0.01}
-    own |= {"actor_norm": "none", "critic_norm": "none", "rollout_length": 25, "eps": 0.5}
+    own = {"total_steps": 1_500_000, "core": "ff", "update_epochs": 8, "ent_coef": 0.01}
+    own |= {"actor_norm": "none", "critic_norm": "none"}
     assert marsrl.preset(Config.task) == Config(**own)
 
 
@@ -28,16 +28,6 @@ def test_settings_go_before_the_preset():
     config = marsrl.preset("rware/tiny-2ag", core="gru", ent_coef=0.5, objective="maspo")
     assert (config.core, config.ent_coef, config.objective) == ("gru", 0.5, "maspo")
     assert config.actor_lr == marsrl.preset("rware/tiny-2ag").actor_lr != Config.actor_lr
-
-
-def test_a_width_is_the_objective_s_own():
-    """On PaxMen half of what it has elsewhere, and whatever is asked for goes before it."""
-    for objective, width in (("mars", 0.5), ("mappo", 0.1), ("maspo", 0.45), ("mine:make", 0.2)):
-        config = marsrl.preset("paxmen/4ag", objective=objective)
-        assert config.settled().eps == pytest.approx(width)
-    assert marsrl.preset("paxmen/4ag", objective="mappo", eps=0.3).eps == 0.3
-    assert marsrl.preset("paxmen/4ag", objective="mars-flexible", eps_low=0.1, eps_high=0.2)
-    assert marsrl.preset("smax/2s3z", objective="mappo").eps is None
 
 
 def test_a_task_from_elsewhere_gets_the_defaults():

@@ -332,7 +332,7 @@ def test_runs_of_one_label_must_have_one_setting(complete, tmp_path):
     runs[1] = runs[1]._replace(config=runs[1].config | {"eps": 0.4})
     write(complete._replace(runs=tuple(runs)), tmp_path)
     with pytest.raises(
-        UserError, match=r"mars and mars on paxmen.*they differ: eps = 0\.5 and 0\.4"
+        UserError, match=r"mars and mars on paxmen.*they differ: eps = 1\.0 and 0\.4"
     ):
         read(tmp_path)
 

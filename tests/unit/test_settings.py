@@ -13,7 +13,7 @@ from marsrl.settings import read_config, seeds, write_config
 from marsrl.trust import KINDS
 
 ORIGIN = {"versions": {}, "git": None, "machine": {}}
-LBF, PAXMEN = "lbf/8x8-2p-2f-coop", "paxmen/4ag"
+LBF = "lbf/8x8-2p-2f-coop"
 
 
 def written(path, text):
@@ -30,16 +30,11 @@ def test_a_file_is_over_the_preset_of_its_task(tmp_path):
 
 
 def test_the_width_of_another_objective_is_not_taken_out_of_a_run(tmp_path):
-    for task, old in ((LBF, 1.0), (PAXMEN, 0.5), (PAXMEN, 1.0)):  # the last is of an older preset
-        run = tmp_path / f"{task.partition('/')[0]}-{old}"
-        RunFolder.create(run, preset(task, eps=old), ORIGIN)
-        assert _config(["train", "--config", str(run)]).settled().eps == old
-        config = _config(["train", "--config", str(run), "--objective", "mappo"])
-        config = dataclasses.replace(config, objective="mappo")
-        assert config.settled() == preset(task, objective="mappo").settled()
-        flexible = ["--objective", "mars-flexible", "--eps-low", "0.1", "--eps-high", "0.2"]
-        for words in (["--task", task], ["--config", str(run)]):
-            assert _config(["train", *words, *flexible]).eps is None
+    run = tmp_path / "run"
+    RunFolder.create(run, Config(objective="mars").settled(), ORIGIN)
+    config = _config(["train", "--config", str(run), "--objective", "mappo"])
+    assert dataclasses.replace(config, objective="mappo").settled().eps == 0.2
+    assert config.settled() == Config(objective="mars").settled()
     RunFolder.create(tmp_path / "wide", Config(objective="mars", eps=2.0), ORIGIN)
     assert read_config(tmp_path / "wide").eps == 2.0
 

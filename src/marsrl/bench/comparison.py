@@ -28,7 +28,7 @@ def comparison(config: Config, objectives: Sequence[str], bounds: Bounds | None 
     """The suite of a task with several objectives, seeds and settings as in a configuration.
 
     Args:
-        config: of each of them, but for its objective; where `eps` is None each has its own.
+        config: of each of them, but for its objective.
         objectives: labels of methods, the first of which is compared with each other one.
         bounds: of a task outside the benchmark; default: `RETURNS`.
 
@@ -90,7 +90,7 @@ def _suite(
 
 def _settings(config: Config) -> Table:
     """What a configuration has other than its task's preset."""
-    usual = preset(config.task, eps=None).to_dict()  # None: each objective has its own
+    usual = preset(config.task).to_dict()
     return {
         name: value
         for name, value in config.to_dict().items()

@@ -102,11 +102,6 @@ def default_eps(name: str) -> float:
     return OBJECTIVES[name].default_eps if name in OBJECTIVES else OWN_EPS
 
 
-def has_width(name: object) -> bool:
-    """Whether it names an objective of this package whose region has one width, `eps`."""
-    return name in list(OBJECTIVES) and OBJECTIVES[str(name)].kind != "flexible"
-
-
 def make_objective(
     name: str,
     eps: float | None = None,

@@ -10,7 +10,6 @@ import tyro
 from rich.table import Column, Table
 
 from marsrl.commandline import RunPath
-from marsrl.config import Config
 from marsrl.console import PlainConsole
 from marsrl.errors import UserError
 from marsrl.presets import preset
@@ -70,7 +69,7 @@ class Show:
         for picture in PICTURES:
             if (self.run / picture).exists():
                 _console.say(f"picture: {self.run / picture}")
-        values, usual = config.to_dict(), _preset(config)
+        values, usual = config.to_dict(), _preset(config.task)
         own = [name for name, value in values.items() if value != usual.get(name)]
         for title, names in (
             (f"settings other than the preset of {config.task}", own),
@@ -81,9 +80,9 @@ class Show:
                 _console.say(f"  {name} = {values[name]}")
 
 
-def _preset(config: Config) -> dict[str, Any]:
+def _preset(task: str) -> dict[str, Any]:
     try:
-        return preset(config.task, objective=config.objective).settled().to_dict()
+        return preset(task).settled().to_dict()
     except UserError:
         return {}
 

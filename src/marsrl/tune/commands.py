@@ -135,18 +135,12 @@ class Tune:
         if self.per_family:
             raise UserError("--per-family is of a suite, and none was named")
         names = self.objectives or (self.config.objective,)
-        configs = {x: [self._of(x)] for x in names}
+        configs = {x: [dataclasses.replace(self.config, objective=x)] for x in names}
         space = self._space(configs)
         task = TASKS.get(self.config.task)
         bounds = (Bounds(task.low, task.high) if task else None,)
         studies = [Study(x, x, None, tuple(configs[x]), bounds, space.of(x)) for x in names]
         return self._tuning(studies)
-
-    def _of(self, objective: str) -> Config:
-        """The configuration with an objective, and a width that was not meant for another one."""
-        own = preset(self.config.task, objective=objective)
-        eps = self.config.eps if "eps" in self.given else own.eps
-        return dataclasses.replace(self.config, objective=objective, eps=eps)
 
     def _of_suite(self, suite: Suite) -> Tuning:
         for name in ("task", "objective"):

@@ -159,7 +159,7 @@ def _run_text(tuning: Tuning, trial: Trial) -> str:
     config = trial.study.trial_configs(
         {k: trial.settings[k] for k in free(trial.study.dimensions)}
     )[0]
-    usual = preset(config.task, objective=config.objective).to_dict()
+    usual = preset(config.task).to_dict()
     values = {
         name: value
         for name, value in config.to_dict().items()
