@@ -110,6 +110,8 @@ class Config:
     share_parameters: Sharing = True
     """One actor for all agents, told apart by an id (all), for each group of the environment's
     (groups), or for each agent (none); in files also true and false."""
+    agent_ids: bool = True
+    """Agents that share a network are told apart; without, they act alike on what looks alike."""
     actor_norm: InputNorm = "running"
     """Standardise what actors read: by its running mean and deviation, or each input by itself."""
     critic_norm: InputNorm = "running"
@@ -402,7 +404,7 @@ OUTSIDE = ("seeds", "devices", "log_interval", "keep_checkpoints")
 SHARED = ("all", "groups", "none")
 """Who can share parameters; True is all, and False none."""
 
-LATER = {"kernel_init": "normal"}
+LATER = {"kernel_init": "normal", "agent_ids": True}
 """Settings that came when there were published results already, with the value that those had: it
 changes no hash, and is that of a configuration that was recorded without the setting."""
 

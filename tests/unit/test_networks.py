@@ -203,6 +203,26 @@ def test_shared_parameters_tell_agents_apart_by_their_id_alone():
     assert len(ids) == 2
 
 
+@pytest.mark.parametrize(("share", "alike"), [(True, (1, 2, 0)), ("groups", (2, 1, 0))])
+def test_without_ids_agents_act_alike_on_what_looks_alike(share, alike):
+    """Agents that share a network and change places change what they put out, and no more."""
+    spec = Scripted(Box(2), N, groups=GROUPS).spec
+    nets = networks(spec=spec, share_parameters=share, critic_view="obs", agent_ids=False)
+    params = random_weights(nets)
+    mask = jnp.ones((1, 1, N, 2), bool)
+
+    def outputs(obs):
+        first = jnp.zeros((1, 1), bool)
+        dist = nets.act(params.actor, (), obs, first, mask)[1]
+        value = nets.value(params.critic, (), obs, draw((1, 1, 3)), first)[1]
+        return [np.asarray(x[0, 0]) for x in (dist.mean, dist.log_std, value)]
+
+    obs = draw((1, 1, N, 3))
+    for x, y in zip(outputs(obs[:, :, alike]), outputs(obs), strict=True):
+        np.testing.assert_allclose(x, y[list(alike)], atol=1e-6)
+    assert not any("agent_id" in str(path) for path, _ in jax.tree.leaves_with_path(params))
+
+
 def test_separate_parameters_differ_and_each_belongs_to_one_agent():
     nets = networks(share_parameters=False, critic_view="obs")
     params = init(nets, jax.random.key(0))

@@ -43,6 +43,13 @@ POLICIES = {
         core="ff",
         share_parameters="groups",
     ),
+    "continuous, no ids": policy_of(BOX, core="ff", agent_ids=False),
+    "continuous, groups without ids": policy_of(
+        Scripted(Box(2, -2.0, (1.0, 3.0)), N, groups=("a", "b", "a")),
+        core="ff",
+        share_parameters="groups",
+        agent_ids=False,
+    ),
     "pictures": policy_of(Pictured(num_agents=N), "uint8", actor_norm="running"),
     "several choices": policy_of(Scripted(MultiDiscrete((3, 2, 4)), N)),
     "dictionaries, groups": policy_of(

@@ -16,9 +16,9 @@ BOX = Box(2)
 GROUPS = {3: ("a", "b", "a"), 4: ("a", "b", "a", "c")}
 
 
-def weights_of(share, num_agents, seed):
+def weights_of(share, num_agents, seed, **settings):
     spec = Scripted(BOX, num_agents, groups=GROUPS[num_agents]).spec
-    networks = networks_of(small_config(share_parameters=share), spec)
+    networks = networks_of(small_config(share_parameters=share, **settings), spec)
     return groups_of(spec, share), jax.tree.map(np.asarray, random_weights(networks, seed))
 
 
@@ -81,6 +81,23 @@ def test_groups_begin_with_what_all_shared_and_agents_with_their_ids():
             parts = leaf if name.startswith("actor") else leaf[None]
             for part in parts:
                 np.testing.assert_array_equal(part, source[name])
+
+
+@pytest.mark.parametrize("share", [True, "groups"])
+@pytest.mark.parametrize(("theirs", "mine"), [(False, False), (False, True), (True, False)])
+def test_what_belongs_to_no_agent_is_not_taken_for_an_agents(share, theirs, mine):
+    source = weights_of(True, 3, 0, agent_ids=theirs)[1]
+    groups, before = weights_of(share, 3, 1, agent_ids=mine)
+    start = Source(Path("there"), 0, 0, by_name(source), small_config(agent_ids=theirs))
+    here = small_config(share_parameters=share, agent_ids=mine)
+    fresh = jax.tree.map(lambda x: x[None], before)
+    after = by_name(jax.tree.map(lambda x: x[0], transferred(fresh, start, here, groups)[0]))
+    for name, leaf in after.items():
+        theirs_too = by_name(source).get(name)
+        if not name.endswith(("agent_id", "params/log_std")) or theirs == mine:
+            np.testing.assert_array_equal(leaf, np.broadcast_to(theirs_too, leaf.shape))
+        else:
+            np.testing.assert_array_equal(leaf, by_name(before)[name])
 
 
 def test_groups_that_both_have_are_taken_and_others_are_fresh():

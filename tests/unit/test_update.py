@@ -46,6 +46,7 @@ CASES = {
         Scripted(MultiDiscrete((3, 2)), groups=("a", "b")),
     ),
     "deep": ({"depth": 2, "activation": "tanh"}, Scripted()),
+    "no-ids": ({"chunk_length": 4, "agent_ids": False, "critic": "obs"}, BOX),
     "orthogonal": ({"kernel_init": "orthogonal", "chunk_length": 4}, Scripted()),
     "own": ({"network": "own_networks:make", "chunk_length": 4}, Scripted()),
     "own-ff-separate-pictures": (

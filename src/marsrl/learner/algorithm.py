@@ -254,6 +254,7 @@ def networks_of(config: Config, spec: EnvSpec) -> Networks:
         config.activation,
         config.network,
         config.kernel_init,
+        config.agent_ids,
     )
 
 

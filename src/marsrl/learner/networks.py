@@ -300,6 +300,7 @@ def make_networks(
     activation: Activation = "relu",
     network: str | None = None,
     kernel_init: KernelInit = "normal",
+    agent_ids: bool = True,
 ) -> Networks:
     """The networks of this package, or a user's, for an environment.
 
@@ -318,13 +319,15 @@ def make_networks(
         activation: see `Architecture`.
         network: `module:factory` of a network of somebody's own; see `own`.
         kernel_init: see `Architecture`.
+        agent_ids: agents that share a network are told apart by an id.
 
     Raises:
         UserError: an own network that cannot be made, or does not fit; groups that the
             environment does not have.
     """
     groups, parts = groups_of(spec, share_parameters), _parts(spec)
-    ids = spec.num_agents if groups is None else groups.size if groups.size > 1 else 0
+    sharing = spec.num_agents if groups is None else groups.size
+    ids = sharing if agent_ids and (groups is None or sharing > 1) else 0
 
     def architecture(role: Role, parts: tuple[Shape, ...], num_ids: int) -> Architecture:
         own = None if network is None else own_network(network, role, spec)
@@ -335,7 +338,7 @@ def make_networks(
         return Architecture(width, core, depth, activation, kernel_init, own)
 
     def of_agents(module: Actor | Critic) -> Network:
-        return Shared(module, ids) if groups is None else Grouped(module, groups)
+        return Shared(module, sharing) if groups is None else Grouped(module, groups)
 
     def critic_module(num_outputs: int, num_ids: int) -> Critic:
         how = architecture("critic", parts[critic_view], num_ids)

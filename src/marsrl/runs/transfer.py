@@ -122,7 +122,7 @@ def transferred(
         if len(shape) > 1:  # a bias fits too easily
             kernels.append(name)
         if begins is not None and theirs is not None and theirs.shape != shape:
-            theirs = _spread(theirs, begins, of_agents)
+            theirs = _spread(theirs, begins, of_agents and source.config.agent_ids)
         if regrouped and (name.startswith("actor") or config.critic != "state"):
             theirs = None  # the groups are not the agents, even if there are as many
         if theirs is not None and theirs.shape == shape:

@@ -97,6 +97,8 @@ def _ids(policy: Policy) -> str:
     groups = groups_of(policy.layout.spec, config.share_parameters)
     if groups is not None and groups.size == 1:
         return "none: each agent has parameters of its own"
+    if not config.agent_ids:
+        return "none: agents act alike on what looks alike"
     if config.network is not None:
         return "appended to the last axis of what the network reads, one-hot, inside"
     return "a learned row per agent is added to the first hidden layer, inside"

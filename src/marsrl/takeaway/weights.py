@@ -53,7 +53,7 @@ def arrays_of(policy: Policy) -> Arrays:
     - `norm.mean`, `norm.scale` (F,): of running moments
     - `conv.I.kernel` (3, 3, C, C'), `conv.I.bias` (C',): over pictures, one after another
     - `torso.I.kernel` (F, H), `torso.I.bias` (H,): before the core
-    - `agent_id` (N, H): added to the first of those, where agents share parameters
+    - `agent_id` (N, H): added to the first of those, where agents are told apart
     - `gru.input_kernel` (H, 3 H), `gru.input_bias` (3 H,), `gru.recurrent_kernel` (H, 3 H),
       `gru.recurrent_bias` (H,): gates r, z, n side by side
     - `hidden.*`, `head.*`: after the core
@@ -96,7 +96,10 @@ def arrays_of(policy: Policy) -> Arrays:
         else:
             raw = jnp.asarray(params["log_std"])
             log_std = np.asarray(bounded(raw, *LOG_STD_RANGE))
-            arrays["spread.log_std"] = _of_agents(log_std, groups)
+            if config.agent_ids or groups is None:
+                arrays["spread.log_std"] = _of_agents(log_std, groups)
+            else:  # one for all agents of a group
+                arrays["spread.log_std"] = log_std[list(groups.of_agents)]
     return arrays
 
 
