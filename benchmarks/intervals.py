@@ -16,7 +16,7 @@ Overall differences: the share of `--overall` simulated benchmarks of two method
 tasks of normal scores, whose widened 95 % interval of the difference does not hold 0 (improvement:
 one half), with the degrees of freedom that tasks of one variance have, and with their own. Standard
 deviations: "alike" 0.2; "three vary" 0.35, 0.2 and 0.17, the others 0.03; "one varies" 0.35, the
-others 0.02.
+others 0.02. Likewise of means over two families, of seven tasks and of one, where "some fail".
 
 Verdicts: the share of simulated benchmarks of two methods with the same means in which any single
 task is claimed to differ, corrected by Holm's rule, by the permutation test and by Welch's t.
@@ -29,6 +29,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tyro
@@ -45,6 +46,7 @@ from marsrl.report.factorial import factorial
 from marsrl.report.permutation import holm, shifts
 from marsrl.report.stats import (
     Floats,
+    family_mean,
     iqm,
     optimality_gap,
     performance_profile,
@@ -170,23 +172,27 @@ SPREADS = {
     "one varies": (0.35,) + (0.02,) * 7,
 }
 """Standard deviations of tasks."""
-DIFFERENCES: dict[str, tuple[Callable[..., Floats], float]] = {
-    "mean": (lambda x, y: mean(x) - mean(y), 0.0),
-    "IQM": (lambda x, y: iqm(x) - iqm(y), 0.0),
-    "improvement": (probability_of_improvement, 0.5),
+uneven = partial(family_mean, families=(*("other",) * 7, "one"))
+DIFFERENCES: dict[str, tuple[Callable[..., Floats], float, tuple[str, ...]]] = {
+    "mean": (lambda x, y: mean(x) - mean(y), 0.0, tuple(SPREADS)),
+    "IQM": (lambda x, y: iqm(x) - iqm(y), 0.0, tuple(SPREADS)),
+    "improvement": (probability_of_improvement, 0.5, ("alike",)),  # scales of tasks do not matter
+    "families of 7, 1": (lambda x, y: uneven(x) - uneven(y), 0.0, ("some fail",)),
 }
-"""Statistics of two methods, and what they are of two that are the same."""
+"""Statistics of two methods, what they are of two that are the same, and for which scores."""
 
 
 def false_differences(name: str, kind: str, seeds: int, args: Args) -> Floats:
     """The shares of intervals without the truth: of tasks taken for alike, and as they are."""
     rng = np.random.default_rng(seeds)
-    spread = np.array(SPREADS[kind])[:, None, None]
-    level = np.linspace(0.2, 1, len(spread))[:, None, None]
-    x, y = level + spread * rng.normal(size=(2, len(spread), seeds, args.overall))
-    statistic, truth = DIFFERENCES[name]
+    level, shape = np.linspace(0.2, 1, 8)[:, None, None], (2, 8, seeds, args.overall)
+    if kind in SPREADS:
+        x, y = level + np.array(SPREADS[kind])[:, None, None] * rng.normal(size=shape)
+    else:
+        x, y = some_fail(rng, level, shape)
+    statistic, truth, _ = DIFFERENCES[name]
     values = bootstrap(statistic, x, y, resamples=args.overall_resamples)
-    shapes = (len(spread), seeds), (len(spread), seeds)
+    shapes = (8, seeds), (8, seeds)
     wrong = []
     for known in (None, degrees_of_freedom(statistic, x, y)):
         low, high = percentiles(widened(values, statistic(x, y), *shapes, freedom=known))
@@ -198,9 +204,8 @@ def measure_differences(args: Args) -> None:
     """Prints how often an overall difference is found that is not there."""
     print("\nfalse overall differences, 5 % promised: tasks taken for alike, and as they are")
     print(f"{'':18} {'seeds':>12}" + "".join(f"{seeds:>14}" for seeds in (2, 3, 5, 10)))
-    for name in DIFFERENCES:
-        # who is ahead on a task does not depend on its scale
-        for kind in ("alike",) if name == "improvement" else SPREADS:
+    for name, (_, _, kinds) in DIFFERENCES.items():
+        for kind in kinds:
             rates = [false_differences(name, kind, seeds, args) for seeds in (2, 3, 5, 10)]
             print(f"{name:18} {kind:>12}" + "".join(f"{p:7.1%}{w:7.1%}" for p, w in rates))
 

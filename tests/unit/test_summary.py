@@ -553,9 +553,14 @@ def test_the_factorial_finds_the_geometry_and_not_the_boundary():
     assert effects["interaction", "symmetric", "clipped"].value == pytest.approx(0, abs=1e-12)
 
 
-def test_one_seed_settles_nothing():
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_settle_nothing(seeds):
     gains = {"mars": 0.9, "mappo": 0.1}
-    summary = small(lambda task, name, seed: gains.get(name, 0.5), seeds=(0,), objectives=FACTORIAL)
+    summary = small(
+        lambda task, name, seed: gains.get(name, 0.5) + seed / 1e3,
+        seeds=range(seeds),
+        objectives=FACTORIAL,
+    )
     assert {contest.overall.verdict for contest in summary.contests} == {"not settled"}
     assert {effect.verdict for effect in summary.factorial[0].effects} == {"not settled"}
 

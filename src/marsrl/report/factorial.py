@@ -10,7 +10,7 @@ from marsrl.objectives import OBJECTIVES
 from marsrl.report.bootstrap import Estimate, percentiles, widened_bootstrap
 from marsrl.report.grids import Grid, diverged_as_lowest
 from marsrl.report.stats import Floats, iqm
-from marsrl.report.verdict import Verdict, evidence, groups, verdicts
+from marsrl.report.verdict import FEWEST_SEEDS, Verdict, evidence, groups, verdicts
 
 GEOMETRIES = ("clipped", "quadratic", "symmetric")
 BOUNDARIES = ("additive", "geometric")
@@ -105,12 +105,12 @@ def factorial(scores: Floats, resamples: int = 10_000) -> tuple[Estimate, tuple[
     value = np.round(table(*scores), 9)
     values = np.round(widened_bootstrap(table, *scores, resamples=resamples), 9)
     ends = percentiles(values)
-    shape, several = (len(GEOMETRIES), len(BOUNDARIES)), scores.shape[-1] > 1
+    shape, settles = (len(GEOMETRIES), len(BOUNDARIES)), scores.shape[-1] >= FEWEST_SEEDS
     cells = Estimate(*(x[:6].reshape(shape) for x in (value, *ends)))
     effects = [Estimate(*x) for x in zip(value[6:], ends.low[6:], ends.high[6:], strict=True)]
     words = verdicts([evidence(x, margin=0.0) for x in values[:, 6:].T])
     return cells, tuple(
-        Effect(kind, first, second, found, _direction(word, found) if several else "not settled")
+        Effect(kind, first, second, found, _direction(word, found) if settles else "not settled")
         for (kind, first, second), found, word in zip(EFFECTS, effects, words, strict=True)
     )
 

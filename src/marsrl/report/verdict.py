@@ -25,6 +25,9 @@ MARGIN = 0.03
 """By how much a score may be lower and still match, if nothing else is asked for."""
 LEVEL = 0.025
 """Of each claim's p value: one end of a 95 % interval."""
+FEWEST_SEEDS = 3
+"""That settle anything over several tasks: the two of a task that carries much of the weight may do
+alike where others would not, and then say nothing of its spread (docs/statistics.md)."""
 
 K = TypeVar("K")
 Verdict = Literal["exceeds", "matches", "behind", "not settled"]
@@ -238,10 +241,10 @@ def _both_ways(
     value = difference(x, y)
     values = widened_bootstrap(difference, x, y, resamples=resamples)
     values = np.round(values, 9)  # equal scores differ by nothing
-    several = x.shape[1] > 1
+    seeds = x.shape[1]
     return (
-        _resampled(tasks, value, values, several, margin),
-        _resampled(tasks, -value, -values, several, margin),
+        _resampled(tasks, value, values, seeds, margin),
+        _resampled(tasks, -value, -values, seeds, margin),
     )
 
 
@@ -260,13 +263,12 @@ def _exact(tasks: tuple[str, ...], x: Floats, y: Floats, margin: float) -> tuple
 
 
 def _resampled(
-    tasks: tuple[str, ...], value: Floats, values: Floats, several_seeds: bool, margin: float
+    tasks: tuple[str, ...], value: Floats, values: Floats, seeds: int, margin: float
 ) -> Duel:
-    """Of resampled differences (R,); a single seed settles nothing."""
-    difference = Estimate(value, *percentiles(values))
-    if not several_seeds:
-        return Duel(tasks, difference, 0.0, Evidence(1.0, 1.0, 1.0))
-    return Duel(tasks, difference, 0.95, evidence(values, margin))
+    """Of resampled differences (R,); fewer than `FEWEST_SEEDS` settle nothing."""
+    settles, confidence = seeds >= FEWEST_SEEDS, 0.95 if seeds > 1 else 0.0
+    found = evidence(values, margin) if settles else Evidence(1.0, 1.0, 1.0)
+    return Duel(tasks, Estimate(value, *percentiles(values)), confidence, found)
 
 
 def _verdict(corrected: Evidence) -> Verdict:
