@@ -26,7 +26,7 @@ from marsrl.tune.commands import Tune
 from marsrl.tune.launch import search
 from marsrl.tune.plan import adopt, read_tuning
 from marsrl.tune.results import best_files, write_results
-from marsrl.tune.space import Choice, Tied, Uniform, settings, start
+from marsrl.tune.space import Choice, Tied, Uniform, free
 from marsrl.tune.studies import Studies
 from marsrl.tune.trials import Trial, best_of, read_trials
 
@@ -155,9 +155,9 @@ def test_a_grid_is_trained_in_its_order(tmp_path):
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_no_settings_are_tried_twice_while_others_are_left(tmp_path, sampler):
-    points = {"eps": Choice((0.5, 1.0, 2.0)), "actor_lr": Choice((1e-3, 2e-3))}
+    points = {"eps": Choice((0.2, 1.0, 2.0)), "actor_lr": Choice((1e-3, 2e-3))}
     searched(pretend_tune.tuning(points, 6, sampler), tmp_path / "search")
-    assert sorted(notes(tmp_path / "search")) == [0.5, 0.5, 1.0, 1.0, 2.0, 2.0]
+    assert sorted(notes(tmp_path / "search")) == [0.2, 0.2, 1.0, 1.0, 2.0, 2.0]
     trials, _ = searched(pretend_tune.tuning(points, 7, sampler), tmp_path / "search")
     assert len(trials) == 7  # there is no other; it is trained again
 
@@ -270,7 +270,8 @@ EDITED = [  # trials trained, what the space has then, and the reason
     (2, {"update_epochs": [2, 8]}, r"update_epochs = \[2, 8\] for mars, "),
     (2, {"update_epochs": {"low": 2, "high": 4}}, r"update_epochs = \{.*\} for mars, .* 4 of Cat"),
     (2, {"eps": {"low": 0.1, "high": 0.8}}, r"eps = \{.*\} for mars, .* has 0.2 of Float"),
-    (2, {"gamma": [0.9, 0.95]}, r"gamma = \[0.9, 0.95\] for mars, but trial 0 .* has none;"),
+    (2, {"gamma": [0.9, 0.95]}, r"gamma = \[0.9, 0.95\] for mars, but trial 1 .* has none;"),
+    (2, {"gamma": [0.9, 0.99]}, r"gamma = \[0.9, 0.99\] for mars, but trial 0 .* has none;"),
     (2, {"eps": None}, r"no eps for mars, but trial 0 in journal.log has 0.2 of Float"),
     (0, {"update_epochs": [2, 8]}, r"update_epochs = \[2, 8\] for mars, but trial 0 .* has 4;"),
     (0, {"eps": None}, r"no eps for mars, but trial 0 in journal.log has 0.2;"),
@@ -303,8 +304,7 @@ def test_no_two_studies_or_tasks_share_a_folder(tmp_path):
         dataclasses.replace(study, name=name, objective="mars", configs=configs) for name in names
     )
     tuning = dataclasses.replace(pretend_tune.tuning(), studies=studies)
-    chosen = start(study.dimensions, configs[0])
-    places = [j.folder for s in studies for j in tuning.jobs(tmp_path, s, 0, chosen)]
+    places = [j.folder for s in studies for j in tuning.jobs(tmp_path, s, 0, None)]
     assert len({str(place).lower() for place in places}) == len(names) * len(tasks)
     assert places[-1] == tmp_path / "trials" / "mars-lbf" / "0" / "paxmen-4ag"  # as ever
     assert not any("." in part for place in places for part in place.relative_to(tmp_path).parts)
@@ -510,11 +510,14 @@ def test_a_foreign_search_of_another_form_is_one_line(tmp_path, changes, reason)
         read_tuning(tmp_path)
 
 
-def best_suite(folder, text, *without, objectives=(), space=None, per_family=False, **fixed):
+def best_suite(
+    folder, text, *without, objectives=(), space=None, per_family=False, as_they_are=False, **fixed
+):
     """What a search of a suite would find, were it so, by study, and its best suite.
 
     Args:
         without: studies of which no trial has a score.
+        as_they_are: whether the first trial was the best.
         fixed: as on the command line.
     """
     (folder / "before.toml").write_text(text)
@@ -527,9 +530,10 @@ def best_suite(folder, text, *without, objectives=(), space=None, per_family=Fal
     found = {
         study.name: Trial(study, 0, "scored", 1.0, math.nan, 1.0, values, "")
         for number, study in enumerate(tuning.studies)
-        for values in [settings(study.dimensions, start(study.dimensions, study.configs[0]))]
-        for values in [values | ({"eps": 0.3 + number / 100} if "eps" in values else {})]
-        for values in [values | ({"update_epochs": 2} if "update_epochs" in values else {})]
+        for first in [{name: dim.ends()[0] for name, dim in free(study.dimensions).items()}]
+        for values in [study.trial_settings(None if as_they_are else first)]
+        for new in [{"eps": 0.3 + number / 100, "update_epochs": 2}]
+        for values in [values | {k: new[k] for k in new if k in first and not as_they_are}]
         if study.name not in without
     }
     (best,) = best_files(tuning, [*found.values()]).values()
@@ -564,6 +568,19 @@ def test_the_best_suite_trains_what_was_found_whatever_lay_over_it(tmp_path, per
     assert (left.eps == 1.0) == per_family
     assert ("Not of lbf: no trial has a score" in best.chosen_of("mars")) == per_family
     assert "no trial" not in best.chosen_of("mappo")
+
+
+@pytest.mark.parametrize("per_family", [False, True])
+def test_where_the_settings_as_they_are_were_the_best_a_suite_stays_as_it_is(tmp_path, per_family):
+    """Also where its tasks differ in what is tuned."""
+    found, best = best_suite(tmp_path, INNER, per_family=per_family, as_they_are=True)
+    before = read_suite(tmp_path / "before.toml")
+    for trial in found.values():
+        for config in trial.study.configs:
+            label = trial.study.objective
+            assert best.config(config.task, label) == before.config(config.task, label)
+    assert ("eps" in found["mars/paxmen" if per_family else "mars"].settings) == per_family
+    assert best.chosen_of("mars").startswith("marsrl tune")
 
 
 SHARED = """

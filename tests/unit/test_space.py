@@ -17,6 +17,7 @@ from marsrl.tune.space import (
     default_space,
     free,
     grid,
+    present,
     read_space,
     settings,
     space_from,
@@ -85,8 +86,23 @@ def test_a_search_starts_from_the_settings_as_they_are():
         "width": Choice((32, 64)),
         "critic": Choice(("obs",)),
     }
-    assert start(dims, Config(actor_lr=2e-3, width=64)) == {"actor_lr": 1e-3, "width": 64}
-    assert start({"eps": LogUniform(0.1, 1.0)}, Config(eps=0.25))["eps"] == pytest.approx(0.25)
+    assert start(dims, [Config(actor_lr=5e-4, width=64)]) == {"actor_lr": 5e-4, "width": 64}
+    assert start(dims, [Config(actor_lr=2e-3, width=16)]) == {}  # that no sampler could choose
+    for given in (0.2, None):  # 1 + 0.2 - 1 is not 0.2
+        config = Config(objective="mappo", eps=given)
+        assert start({"eps": LogUniform(0.2, 1.0)}, [config]) == {"eps": 0.2}
+
+
+def test_settings_as_they_are_may_differ_between_tasks_and_from_what_they_are_tied_to():
+    dims = {
+        "eps": Uniform(0.1, 1.0),
+        "actor_lr": LogUniform(1e-4, 1e-2),
+        "critic_lr": Tied("actor_lr"),
+        "width": Choice((32, 64)),
+    }
+    configs = [Config(width=width, critic_lr=1e-3) for width in (64, 32)]
+    assert present(dims, configs) == {"eps": 1.0, "actor_lr": 2e-3, "critic_lr": 1e-3}
+    assert start(dims, configs) == {"eps": 1.0}
 
 
 def test_the_default_space_is_valid_for_every_family():

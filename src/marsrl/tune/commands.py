@@ -55,8 +55,8 @@ class Tune:
     objectives: tuple[str, ...] = ()
     """Several objectives, or some of a suite's, with the same trials, seeds and space each."""
     trials: int | None = None
-    """How many, of each objective; the first has the settings as they are. Default: 32, or as many
-    as FOLDER was to have."""
+    """How many, of each objective; the first has the settings as they are, but for a grid's.
+    Default: 32, or as many as FOLDER was to have."""
     sampler: Sampler = "tpe"
     """What chooses settings: a model of what was good so far, chance, or a grid."""
     pruner: Pruner = "median"
@@ -209,7 +209,8 @@ class Tune:
         trials = write_results(tuning, folder, Studies(tuning, folder))
         for study in tuning.studies:
             best = best_of(trials, study)
-            found = f"trial {best.number}, {_numbers(best.settings)}" if best else "no trial yet"
+            chosen = best and (_numbers(best.settings) or "the settings as they are")
+            found = f"trial {best.number}, {chosen}" if best else "no trial yet"
             score = f" score {best.score:.4g}" if best else ""
             _console.say(f"{study.name}:{score} {found}")
         _console.say(f"trials: {folder / 'trials.md'}")

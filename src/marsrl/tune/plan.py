@@ -29,6 +29,7 @@ from marsrl.tune.space import (
     Space,
     check_space,
     grid_size,
+    present,
     settings,
     space_from,
     to_toml,
@@ -63,10 +64,18 @@ class Study:
     bounds: tuple[Bounds | None, ...]
     dimensions: Dimensions
 
-    def trial_configs(self, chosen: dict[str, Any]) -> tuple[Config, ...]:
-        """What a trial with these choices trains."""
+    def trial_configs(self, chosen: dict[str, Any] | None) -> tuple[Config, ...]:
+        """What a trial with these choices trains; None: the settings as they are."""
+        if chosen is None:
+            return self.configs
         values = settings(self.dimensions, chosen)
         return tuple(Config.from_dict(config.to_dict() | values) for config in self.configs)
+
+    def trial_settings(self, chosen: dict[str, Any] | None) -> dict[str, Any]:
+        """What is tuned, as a trial with these choices has it on every task of the study."""
+        if chosen is None:
+            return present(self.dimensions, self.configs)
+        return settings(self.dimensions, chosen)
 
 
 @dataclass(frozen=True)
@@ -131,8 +140,10 @@ class Tuning:
             place /= slugs(study.name for study in self.studies)[study.name]
         return place / str(number)
 
-    def jobs(self, folder: Path, study: Study, number: int, chosen: dict[str, Any]) -> list[Job]:
-        """What a trial trains, one job for each task."""
+    def jobs(
+        self, folder: Path, study: Study, number: int, chosen: dict[str, Any] | None
+    ) -> list[Job]:
+        """What a trial with these choices trains, one job for each task; None: as they are."""
         place = self.trial_folder(folder, study, number)
         configs = study.trial_configs(chosen)
         if len(configs) == 1:

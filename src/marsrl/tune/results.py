@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 from collections.abc import Iterable, Mapping
@@ -83,7 +84,7 @@ def to_markdown(
     parts = [f"# Trials\n\n{describe(tuning)}"]
     for study in tuning.studies:
         mine = sorted((t for t in trials if t.study is study), key=_rank)
-        names = list(mine[0].settings) if mine else []
+        names = list(dict.fromkeys(name for trial in mine for name in trial.settings))
         head = ["trial", "score", "KL x 10^4", "minutes", *names, ""]
         lines = [f"## {study.name}", "", _row(head), _row(["---"] * len(head))]
         lines += [_row(_cells(trial, names)) for trial in mine]
@@ -156,9 +157,7 @@ def _first(study: Study) -> Trial:
 
 def _run_text(tuning: Tuning, trial: Trial) -> str:
     """The settings of a task's best trial, as far as they are not its preset's."""
-    config = trial.study.trial_configs(
-        {k: trial.settings[k] for k in free(trial.study.dimensions)}
-    )[0]
+    config = dataclasses.replace(trial.study.configs[0], **trial.settings)
     usual = preset(config.task).to_dict()
     values = {
         name: value

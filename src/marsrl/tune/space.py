@@ -73,11 +73,10 @@ class Uniform:
         """What a configuration must accept for the whole of it to be acceptable."""
         return (self.low, self.high)
 
-    def nearest(self, value: Any) -> Any:
-        """The value of it that is closest to a setting; None if the setting is no number."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        return min(max(value, self.low), self.high)
+    def has(self, value: Any) -> bool:
+        """Whether a setting may be this."""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and self.low <= value <= self.high
 
     def to_toml(self) -> dict[str, Any]:
         """As a space file has it."""
@@ -110,9 +109,9 @@ class Choice:
         """All of them."""
         return self.values
 
-    def nearest(self, value: Any) -> Any:
-        """The value itself if it is one of them; None if not."""
-        return next((x for x in self.values if _same(x, value)), None)
+    def has(self, value: Any) -> bool:
+        """Whether a setting may be this."""
+        return any(_same(x, value) for x in self.values)
 
     def to_toml(self) -> list[Any]:
         """As a space file has it."""
@@ -184,10 +183,30 @@ def grid_size(dimensions: Mapping[str, Dimension]) -> int:
     return math.prod(len(dim.grid()) for dim in free(dimensions).values())
 
 
-def start(dimensions: Mapping[str, Dimension], config: Config) -> dict[str, Any]:
-    """The choice that is closest to a configuration; without what cannot be told."""
-    values = {name: dim.nearest(_value(config, name)) for name, dim in free(dimensions).items()}
-    return {name: value for name, value in values.items() if value is not None}
+def present(dimensions: Mapping[str, Dimension], configs: Sequence[Config]) -> dict[str, Any]:
+    """What is tuned, as it is; without settings in which the configurations differ."""
+    first, *others = (config.settled() for config in configs)
+    values = {name: getattr(first, name) for name in dimensions}
+    return {
+        name: value
+        for name, value in values.items()
+        if all(_same(getattr(other, name), value) for other in others)
+    }
+
+
+def start(dimensions: Mapping[str, Dimension], configs: Sequence[Config]) -> dict[str, Any]:
+    """The settings as they are, as far as a sampler could have chosen them."""
+    values = present(dimensions, configs)
+    untied = {
+        dim.to
+        for name, dim in dimensions.items()
+        if isinstance(dim, Tied) and values.get(name) != values.get(dim.to)
+    }
+    return {
+        name: values[name]
+        for name, dim in free(dimensions).items()
+        if name in values and name not in untied and dim.has(values[name])
+    }
 
 
 # --- The default ----------------------------------------------------------------------------------
@@ -411,13 +430,6 @@ def _refusal(config: Config, changes: dict[str, Any]) -> str | None:
     except UserError as error:
         return str(error)
     return None
-
-
-def _value(config: Config, name: str) -> Any:
-    """A setting as it is; the width of the trust region also where it is the objective's own."""
-    if name == "eps" and config.eps_low is None:
-        return config.make_objective().region.upper - 1
-    return getattr(config, name)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -25,6 +25,7 @@ from marsrl.tune.scores import WORST, num_steps
 JOURNAL = "journal.log"
 _RETRIED = "retry of"
 _START = "start"
+_AS_THEY_ARE = "as they are"
 _FAILURE = "failure"
 _PATIENCE = 300.0  # seconds for a lock: a sampler thinks while its process has it
 _DRAWS = 100  # of a point for a trial, until it is a new one
@@ -124,9 +125,10 @@ class Studies:
 
     def jobs(self, study: Study, trial: Any) -> list[Job]:
         """What a trial trains; nothing if it was ended before all its settings were chosen."""
-        if set(space.free(study.dimensions)) - set(trial.params):
+        chosen = chosen_for(trial)
+        if chosen is not None and set(space.free(study.dimensions)) - set(chosen):
             return []
-        return self._tuning.jobs(self._folder, study, trial.number, trial.params)
+        return self._tuning.jobs(self._folder, study, trial.number, chosen)
 
     def importances(self, study: Study) -> dict[str, float]:
         """How much each setting matters for being among the best tenth, in shares of 1.
@@ -148,14 +150,14 @@ class Studies:
         else:
             opened = self._optuna.create_study(**named, direction="maximize")
         if self._tuning.sampler != "grid" and not opened.get_trials(deepcopy=False):
-            start = space.start(study.dimensions, study.configs[0])
-            opened.enqueue_trial(start, {_START: True})
+            start = space.start(study.dimensions, study.configs)
+            opened.enqueue_trial(start, {_START: True, _AS_THEY_ARE: True})
         return opened
 
     def _check(self, study: Study, opened: Any) -> None:
         """Refuses a journal of another space, which Optuna would fail on later."""
         for trial in opened.get_trials(deepcopy=False):
-            if name := _foreign(trial, space.free(study.dimensions)):
+            if name := _foreign(trial, _chosen_from(study, trial)):
                 dim, chosen = study.dimensions.get(name), _choices(trial)
                 now = f"{name} = {shown(dim.to_toml())}" if dim else f"no {name}"
                 then = shown(chosen[name]) if name in chosen else "none"
@@ -190,7 +192,9 @@ class Studies:
         opened, trials = self._studies[study.name], self.trials(study)
         if not any(trial.state.name == "WAITING" for trial in trials):
             opened.enqueue_trial(self._choose(study, trials), {_START: not trials})
-        trial = opened.ask(_distributions(study))
+        queued = next(x for x in self.trials(study) if x.state.name == "WAITING")  # Optuna's next
+        dimensions = _chosen_from(study, queued)  # all of it queued: Optuna is to draw nothing
+        trial = opened.ask({name: dim.distribution() for name, dim in dimensions.items()})
         place = self._place(study, trial.number)
         claim = FileLock(_claim(place))
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -203,12 +207,14 @@ class Studies:
         tried = [_choices(trial) for trial in trials]
         if self._tuning.sampler == "grid":
             return next(point for point in space.grid(study.dimensions) if point not in tried)
+        dimensions = space.free(study.dimensions)
+        distributions = {name: dim.distribution() for name, dim in dimensions.items()}
         point: dict[str, Any] = {}
         for draw in range(_DRAWS):
             sampler = self._sampler(len(trials), draw)
             drawn_from = self._optuna.create_study(direction="maximize", sampler=sampler)
             drawn_from.add_trials([trial for trial in trials if trial.state.is_finished()])
-            point = drawn_from.ask(_distributions(study)).params
+            point = drawn_from.ask(distributions).params
             if point not in tried:
                 break
         return point  # of a space with few points it may be one that was
@@ -237,8 +243,8 @@ class Studies:
                     continue
                 opened = self._studies[study.name]
                 if trial.number not in queued:  # or this was as far as a process came before
-                    start = trial.user_attrs.get(_START, False)
-                    opened.enqueue_trial(_choices(trial), {_RETRIED: trial.number, _START: start})
+                    kept = {key: trial.user_attrs.get(key, False) for key in (_START, _AS_THEY_ARE)}
+                    opened.enqueue_trial(_choices(trial), kept | {_RETRIED: trial.number})
                 opened.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
                 _claim(self._place(study, trial.number)).unlink(missing_ok=True)
 
@@ -257,13 +263,21 @@ def failure_of(trial: Any) -> str:
     return trial.user_attrs.get(_FAILURE, "")
 
 
+def chosen_for(trial: Any) -> dict[str, Any] | None:
+    """What was chosen for a trial; None if it has the settings as they are."""
+    return None if trial.user_attrs.get(_AS_THEY_ARE) else trial.params
+
+
 def _is_scored(trial: Any) -> bool:
     return trial.state.name == "COMPLETE" and trial.value > WORST
 
 
-def _distributions(study: Study) -> dict[str, Any]:
-    """What a trial chooses from."""
-    return {name: dim.distribution() for name, dim in space.free(study.dimensions).items()}
+def _chosen_from(study: Study, trial: Any) -> dict[str, space.Uniform | space.Choice]:
+    """What Optuna is to know of a trial's settings: of those as they are, what is in the space."""
+    dimensions = space.free(study.dimensions)
+    if chosen_for(trial) is not None:
+        return dimensions
+    return {name: dimensions[name] for name in space.start(study.dimensions, study.configs)}
 
 
 def _choices(trial: Any) -> dict[str, Any]:
@@ -281,7 +295,7 @@ def _foreign(trial: Any, dimensions: Mapping[str, space.Uniform | space.Choice])
             return name
         if drawn_from not in (None, dim.distribution()):
             return name
-        if name in chosen and dim.nearest(chosen[name]) != chosen[name]:
+        if name in chosen and not dim.has(chosen[name]):
             return name
     return None
 

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from marsrl.tune.plan import Study, Tuning
 from marsrl.tune.scores import WORST, measure
-from marsrl.tune.space import settings
-from marsrl.tune.studies import Studies, failure_of
+from marsrl.tune.studies import Studies, chosen_for, failure_of
 
 
 class Trial(NamedTuple):
@@ -22,7 +21,7 @@ class Trial(NamedTuple):
         score: what it came to; of a pruned one until then; NaN if nothing yet.
         kl: mean divergence of an update, over its tasks; NaN if not measured.
         seconds: that its runs took.
-        settings: that were chosen for it.
+        settings: that were chosen for it, or as they are; without those in which its tasks differ.
         reason: why it has no score.
     """
 
@@ -67,6 +66,6 @@ def _trial(studies: Studies, study: Study, trial: Any) -> Trial:
         math.nan if trial.value is None else trial.value,
         sum(kls) / len(kls) if kls else math.nan,
         sum(m.seconds for m in measured),
-        settings(study.dimensions, trial.params) if jobs else dict(trial.params),
+        study.trial_settings(chosen_for(trial)) if jobs else dict(trial.params),
         reason,
     )
