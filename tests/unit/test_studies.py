@@ -22,7 +22,7 @@ def begun(tuning, folder, lost=()):
     while trial := studies.begin():
         trial.claim.release()
         if len(found) not in lost:
-            studies.end(trial, -len(trial.jobs[0].config.task) - trial.trial.number % 3)
+            studies.end(trial, -trial.jobs[0].config.actor_lr)
         found.append(trial)
     return found
 
@@ -64,3 +64,41 @@ def test_the_first_trial_has_the_settings_as_they_are_also_where_tasks_differ(tm
     read = read_trials(tuning, Studies(tuning, tmp_path / "search"))
     assert read[0].settings == {"critic_lr": 5e-4, "eps": 0.2}
     assert set(read[1].settings) == set(dims)
+
+
+def two_objectives(sampler):
+    """One has choices of the trust region where the other has a range, before what they share."""
+    spaces = {
+        "mars": {"eps": Choice((0.5, 1.0, 2.0)), **SHARED},
+        "mappo": {"eps": LogUniform(0.05, 0.4), **SHARED},
+    }
+    studies = tuple(
+        Study(x, x, None, (pretend_tune.config(objective=x),), (None,), dims)
+        for x, dims in spaces.items()
+    )
+    return dataclasses.replace(pretend_tune.tuning(trials=6, sampler=sampler), studies=studies)
+
+
+SHARED = {"actor_lr": LogUniform(1e-4, 1e-2), "update_epochs": Choice((1, 2, 8))}
+
+
+def chosen(tuning, folder):
+    """The settings of each study's trials, in their order."""
+    trials = read_trials(tuning, Studies(tuning, folder))
+    return [[t.settings for t in trials if t.study == study] for study in tuning.studies]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_killed_search_ends_with_the_trials_of_one_that_was_not(tmp_path, sampler):
+    tuning = two_objectives(sampler)
+    begun(tuning, tmp_path / "whole")
+    begun(tuning, tmp_path / "killed", lost=(0, 3, 4, 9))
+    assert chosen(tuning, tmp_path / "killed") == chosen(tuning, tmp_path / "whole")
+
+
+def test_objectives_are_paired_whatever_their_trust_regions_are_drawn_from(tmp_path):
+    tuning = two_objectives("random")
+    begun(tuning, tmp_path / "search", lost=(3,))
+    mars, mappo = chosen(tuning, tmp_path / "search")
+    assert [{**x, "eps": 0} for x in mars] == [{**x, "eps": 0} for x in mappo]
+    assert len({x["actor_lr"] for x in mars}) == 6

@@ -203,12 +203,19 @@ class Studies:
         return Begun(study, trial, self.jobs(study, trial), claim)
 
     def _choose(self, study: Study, trials: list[Any]) -> dict[str, Any]:
-        """The next point; one that was not tried before, which would only have the same score."""
+        """The next point; one that was not tried before, which would only have the same score.
+
+        As if no trial had been lost: each of those is, or will be, another one.
+        """
+        trials = [trial for trial in trials if trial.state.name != "FAIL"]
         tried = [_choices(trial) for trial in trials]
         if self._tuning.sampler == "grid":
             return next(point for point in space.grid(study.dimensions) if point not in tried)
-        dimensions = space.free(study.dimensions)
-        distributions = {name: dim.distribution() for name, dim in dimensions.items()}
+        # what objectives have in common comes first: so they draw the same of it
+        dimensions = sorted(
+            space.free(study.dimensions).items(), key=lambda x: x[0] in space.REGION
+        )
+        distributions = {name: dim.distribution() for name, dim in dimensions}
         point: dict[str, Any] = {}
         for draw in range(_DRAWS):
             sampler = self._sampler(len(trials), draw)
