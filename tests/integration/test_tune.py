@@ -396,6 +396,7 @@ REFUSED = [
     ("tune --trials 0", "trials is 0, expected at least 1"),
     ("tune --workers 0", "workers is 0"),
     ("tune --sampler grid", "the grid of mars has .* points, more than --trials 32"),
+    ("tune --sampler grid --space unequal.toml --objectives mars mappo", "mars has 4, mappo has 2"),
     ("tune --smapler grid", "'--smapler' is not understood; did you mean --sampler"),
     ("tune --space wrong.toml", "wrong.toml: unknown setting 'epss'; did you mean eps"),
     ("tune --space divide.toml", "num_minibatches = 3 cannot be trained on paxmen/4ag: .*divide"),
@@ -426,6 +427,9 @@ def refusals(tmp_path_factory):
     (folder / "lite").mkdir()
     (folder / "named.toml").write_text(SHARED)
     (folder / "wrong.toml").write_text("epss = [0.1, 0.2]\n")
+    (folder / "unequal.toml").write_text(
+        "[objective.mars]\neps = [0.2, 0.5, 1.0, 2.0]\n[objective.mappo]\neps = [0.1, 0.2]\n"
+    )
     (folder / "divide.toml").write_text("num_minibatches = [2, 3]\n")
     before = sorted(folder.rglob("*"))
     results = run_all([command.split() for command, _ in REFUSED], folder)

@@ -115,13 +115,23 @@ class Tuning:
             if len(study.configs) > 1 and None in study.bounds:
                 unknown = study.configs[study.bounds.index(None)].task
                 raise UserError(f"{shown(unknown)} has no bounds of scores to average it with")
-            points = grid_size(study.dimensions)
-            if self.sampler == "grid" and points > self.trials:
-                raise UserError(
-                    f"the grid of {study.name} has {points:,} points, more than --trials "
-                    f"{self.trials}; narrow the space, give its ranges fewer points, or say "
-                    f"--trials {points}"
-                )
+        if self.sampler == "grid":
+            self._check_grids()
+
+    def _check_grids(self) -> None:
+        points = {study.name: grid_size(study.dimensions) for study in self.studies}
+        if len(set(points.values())) > 1:
+            sizes = ", ".join(f"{name} has {number:,}" for name, number in points.items())
+            raise UserError(
+                f"grids of different numbers of points are not equal effort: {sizes}; expected as "
+                "many for each: give eps as many values, or its ranges as many points"
+            )
+        (name, number), *_ = points.items()
+        if number > self.trials:
+            raise UserError(
+                f"the grid of {name} has {number:,} points, more than --trials {self.trials}; "
+                f"narrow the space, give its ranges fewer points, or say --trials {number}"
+            )
 
     def _check_plain(self) -> None:
         check_int("trials", self.trials, 1, most=MOST_TRIALS)
