@@ -675,6 +675,17 @@ def test_what_no_suite_can_say_is_refused_before_anything_starts(tmp_path, case,
         best_suite(tmp_path, text, **case | {"space": tmp_path / "space.toml"})
 
 
+def test_an_option_is_fixed_though_the_space_file_has_the_setting(tmp_path):
+    (tmp_path / "space.toml").write_text("actor_lr = [1e-3, 5e-3]\nupdate_epochs = [1, 2]\n")
+    config = Config(seeds=(100, 101), actor_lr=7e-4)
+    tune = Tune(config=config, space=tmp_path / "space.toml", given=("actor_lr", "space"))
+    tuning = tune._of_task()
+    (study,) = tuning.studies
+    assert set(study.dimensions) == {"update_epochs"}
+    assert tuning.fixed == ("actor_lr",)
+    assert study.trial_configs({"update_epochs": 2})[0].actor_lr == 7e-4
+
+
 def test_a_folder_goes_on_and_reports(tmp_path, capsys):
     folder = tmp_path / "search"
     adopt(pretend_tune.tuning(trials=1), folder)

@@ -163,6 +163,16 @@ def test_a_file_is_refused_with_its_name(tmp_path, text, reason):
         read_space(path, ["mars", "mappo"])
 
 
+def test_what_is_given_is_not_tuned_whatever_the_file_says(tmp_path, space):
+    fixed = ("actor_lr", "critic_lr", "eps")
+    left = read_space(tmp_path / "space.toml", ["mars", "mappo"], fixed)
+    assert left.of("mars") == {n: d for n, d in space.of("mars").items() if n not in fixed}
+    with pytest.raises(
+        UserError, match=r"critic_lr is tied to actor_lr, which is given.*--critic-lr"
+    ):
+        read_space(tmp_path / "space.toml", ["mars", "mappo"], ("actor_lr",))
+
+
 MANY = Choice(tuple(range(1, 101)))
 
 

@@ -185,7 +185,7 @@ class Tune:
     def _space(self, configs: dict[str, list[Config]]) -> Space:
         if self.space is None:
             return default_space(configs, self._fixed)
-        return read_space(self.space, configs)
+        return read_space(self.space, configs, self._fixed)
 
     @property
     def _fixed(self) -> tuple[str, ...]:
@@ -201,7 +201,7 @@ class Tune:
             self.pruner,
             self.score,
             self.sampler_seed,
-            tuple(name for name in self._fixed if name not in studies[0].dimensions),
+            self._fixed,
             suite,
         )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_type_hints
@@ -232,7 +232,7 @@ _EPS_BY_KIND = {"additive": (0.05, 0.95), "geometric": (0.05, 10.0)}
 _STEP_SIZE = LogUniform(2e-4, 4e-3)
 
 
-def default_space(configs: Mapping[str, Sequence[Config]], fixed: Iterable[str]) -> Space:
+def default_space(configs: Mapping[str, Sequence[Config]], fixed: Collection[str]) -> Space:
     """A space that suits most tasks.
 
     Args:
@@ -248,9 +248,12 @@ def default_space(configs: Mapping[str, Sequence[Config]], fixed: Iterable[str])
         "ent_coef": LogUniform(1e-4, 3e-2),
         "width": Choice((32, 64, 128)),
     }
-    shared = {name: dim for name, dim in shared.items() if name not in fixed}
-    own = {} if "eps" in fixed else {name: _region(cs[0]) for name, cs in configs.items()}
-    return Space(shared, {name: region for name, region in own.items() if region})
+    own = {name: _without(_region(cs[0]), fixed) for name, cs in configs.items()}
+    return Space(_without(shared, fixed), {name: region for name, region in own.items() if region})
+
+
+def _without(dimensions: Dimensions, fixed: Collection[str]) -> Dimensions:
+    return {name: dim for name, dim in dimensions.items() if name not in fixed}
 
 
 def _region(config: Config) -> Dimensions:
@@ -269,26 +272,29 @@ def _accepted(name: str, values: tuple[int, ...], configs: Sequence[Config]) -> 
 # --- A file ---------------------------------------------------------------------------------------
 
 
-def read_space(path: Path, objectives: Iterable[str]) -> Space:
+def read_space(path: Path, objectives: Iterable[str], fixed: Collection[str] = ()) -> Space:
     """Reads a space file.
 
     Args:
         path: of the TOML file.
         objectives: those that are tuned.
+        fixed: settings that are not to be tuned, whatever the file has for them.
 
     Raises:
         UserError: it cannot be read, or something in it is unknown or impossible; the message
             names the file and the setting.
     """
     try:
-        return space_from(read_toml(path), objectives)
+        return space_from(read_toml(path), objectives, fixed)
     except UserError as error:
         start = "" if str(path) in str(error) else f"{path}: "
         raise UserError(f"{start}{error}") from error
 
 
-def space_from(values: dict[str, Any], objectives: Iterable[str]) -> Space:
-    """The space that a file's content means.
+def space_from(
+    values: dict[str, Any], objectives: Iterable[str], fixed: Collection[str] = ()
+) -> Space:
+    """The space that a file's content means, without what is fixed.
 
     Raises:
         UserError: as `read_space` does.
@@ -314,9 +320,11 @@ def space_from(values: dict[str, Any], objectives: Iterable[str]) -> Space:
                     f"{where}.{name} is tuned for one objective alone, which is not equal effort; "
                     f"expected it above the tables, or one of {', '.join(REGION)}"
                 )
-    space = Space(shared, own)
+    space = Space(
+        _without(shared, fixed), {name: _without(dims, fixed) for name, dims in own.items()}
+    )
     for objective in objectives:
-        _check_ties(space.of(objective))
+        _check_ties(space.of(objective), fixed)
     return space
 
 
@@ -417,8 +425,13 @@ def _range(where: str, name: str, value: dict[str, Any]) -> Uniform:
     return (LogUniform if log else Uniform)(low, high, points, whole)
 
 
-def _check_ties(dimensions: Dimensions) -> None:
+def _check_ties(dimensions: Dimensions, fixed: Collection[str]) -> None:
     for name, dim in dimensions.items():
+        if isinstance(dim, Tied) and dim.to in fixed:
+            raise UserError(
+                f"{name} is tied to {dim.to}, which is given and so not tuned; give it a fixed "
+                f"value too, with --{name.replace('_', '-')}"
+            )
         if isinstance(dim, Tied) and dim.to not in free(dimensions):
             closest = near_misses(dim.to, free(dimensions))
             raise UserError(f"{name} is tied to {shown(dim.to)}, which is not tuned{closest}")
