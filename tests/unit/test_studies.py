@@ -102,3 +102,11 @@ def test_objectives_are_paired_whatever_their_trust_regions_are_drawn_from(tmp_p
     mars, mappo = chosen(tuning, tmp_path / "search")
     assert [{**x, "eps": 0} for x in mars] == [{**x, "eps": 0} for x in mappo]
     assert len({x["actor_lr"] for x in mars}) == 6
+
+
+def test_settings_as_they_are_outside_of_the_space_say_nothing_of_importance(tmp_path):
+    space = {"eps": LogUniform(0.3, 10.0), "actor_lr": LogUniform(1e-4, 1e-2)}
+    tuning = pretend_tune.tuning(space, trials=16)
+    begun(tuning, tmp_path / "search")
+    shares = Studies(tuning, tmp_path / "search").importances(tuning.studies[0])
+    assert list(shares) == ["actor_lr", "eps"]  # with no warning of trials that lack one

@@ -133,14 +133,17 @@ class Studies:
     def importances(self, study: Study) -> dict[str, float]:
         """How much each setting matters for being among the best tenth, in shares of 1.
 
-        By PED-ANOVA (Watanabe et al., IJCAI 2023); the largest first, none if too little is known.
+        By PED-ANOVA (Watanabe et al., IJCAI 2023), of trials in the space; the largest first, none
+        if too little is known.
         """
-        importance = self._optuna.importance
-        scores = {trial.value for trial in self.trials(study) if _is_scored(trial)}
-        if len(scores) < _LEAST_STARTUP:
+        importance, names = self._optuna.importance, space.free(study.dimensions).keys()
+        scored = [t for t in self.trials(study) if _is_scored(t) and names <= t.params.keys()]
+        if len({trial.value for trial in scored}) < _LEAST_STARTUP:
             return {}
+        in_space = self._optuna.create_study(direction="maximize")
+        in_space.add_trials(scored)
         evaluator = importance.PedAnovaImportanceEvaluator()
-        return importance.get_param_importances(self._studies[study.name], evaluator=evaluator)
+        return importance.get_param_importances(in_space, evaluator=evaluator)
 
     def _open(self, study: Study, storage: Any) -> Any:
         named: Any = {"storage": storage, "study_name": study.name, "pruner": self._pruner(study)}
