@@ -185,6 +185,20 @@ class Counting(Simple):
         return self._of_all(np.array([self.t, *self.episode], np.float32))
 
 
+class Ending(Simple):
+    """In the first step agents terminate, or are truncated, or both; those stay that neither do."""
+
+    def __init__(self, terminated, truncated) -> None:
+        super().__init__()
+        self.terminated, self.truncated = terminated, truncated
+
+    def step(self, actions):
+        seen, rewards, *_ = super().step(actions)
+        ends = [{a: a in those for a in self.agents} for those in (self.terminated, self.truncated)]
+        self.agents = [a for a in self.agents if a not in self.terminated | self.truncated]
+        return seen, rewards, *ends, {}
+
+
 class Joining(Simple):
     agents_by_step = (("a",), ("a", "b"), ("a", "b"))
 

@@ -19,14 +19,24 @@ from PIL import Image
 
 import marsrl
 from environments import prepare, small_config, untrained_policy
-from host_games import Climb, ClimbInJax, Dials, Leaving, Robots, Signals, Simple, Stateless
+from host_games import (
+    Climb,
+    ClimbInJax,
+    Dials,
+    Ending,
+    Leaving,
+    Robots,
+    Signals,
+    Simple,
+    Stateless,
+)
 from marsrl import system
 from marsrl.envs.check import check_env
 from marsrl.envs.export import to_jaxmarl
 from marsrl.envs.host import crew
 from marsrl.envs.host.film import filmed
 from marsrl.envs.host.game import Game
-from marsrl.envs.host.layout import read_layout
+from marsrl.envs.host.layout import find_horizon, read_layout
 from marsrl.envs.registry import make
 from marsrl.envs.vector import VectorEnv, opened, split_each
 from marsrl.errors import UserError
@@ -288,6 +298,31 @@ def test_a_horizon_of_ones_own_truncates():
     np.testing.assert_allclose(now["obs"][1], [0, 0.5, 0])  # the true last observation
 
 
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "counts"),
+    [
+        ({"a", "b"}, set(), {"a", "b"}),
+        ({"a", "b"}, {"a", "b"}, {"a", "b"}),  # as Gymnasium's TimeLimit tells it
+        ({"a"}, {"a", "b"}, {"b"}),
+        ({"a"}, {"b"}, {"b"}),
+        (set(), {"a", "b"}, {"a", "b"}),
+    ],
+)
+def test_who_terminates_as_the_clock_strikes_has_terminated(terminated, truncated, counts):
+    made, now = game(Ending(terminated, truncated))
+    assert made.step(np.zeros(2, np.int32), now)
+    assert now["truncated"] == bool(truncated - terminated)
+    assert now["terminated"] != now["truncated"]
+    assert now["agent_mask"].tolist() == [agent in counts for agent in "ab"]
+
+
+def test_an_agent_that_terminates_at_a_horizon_of_ones_own_does_not_remain():
+    made, now = game(Ending({"a"}, {"a"}), horizon=1)
+    assert made.step(np.zeros(2, np.int32), now)
+    assert now["truncated"]
+    assert now["agent_mask"].tolist() == [False, True]
+
+
 def test_a_state_is_not_needed_where_an_episode_has_terminated():
     made, now = game(Stateless(dies=True))
     still = np.zeros(2, np.int32)
@@ -305,6 +340,14 @@ def test_one_can_do_without_a_state():
 
 def test_a_clock_is_found_where_it_is():
     assert make("pettingzoo:host_games:Wrapped").spec.max_steps == 6
+
+
+@pytest.mark.parametrize(("clock", "horizon"), [(np.int64(3), 3), (True, None), (3.0, None)])
+def test_a_clock_is_any_whole_number(clock, horizon):
+    env = Simple()
+    env.max_cycles = clock
+    assert find_horizon(env) == horizon
+    assert type(find_horizon(env)) is type(horizon)
 
 
 # --- Several choices at once ----------------------------------------------------------------------
@@ -617,7 +660,7 @@ KILLED = """
 import os, signal
 import numpy as np
 from marsrl.envs.host.crew import Crew
-from marsrl.envs.host.layout import read_layout
+from marsrl.envs.host.layout import find_horizon, read_layout
 from marsrl.envs.host.source import Source
 source = Source("pettingzoo", "host_games:Climb")
 crew = Crew(source, read_layout("climb", source.open(), None, True), 4)

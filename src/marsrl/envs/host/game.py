@@ -53,7 +53,8 @@ class Game:
 
         An episode ends with its last agent. If the clock has stopped any of those that were in it
         to the end it is truncated, and agents that terminated then are masked; otherwise it has
-        terminated. An agent that leaves earlier is masked from then on.
+        terminated. Who terminates as the clock strikes has terminated: no future is cut off. An
+        agent that leaves earlier is masked from then on.
 
         Args:
             action: see `Layout.action_shape`.
@@ -73,7 +74,7 @@ class Game:
                 f"step {self.t}, expected those that it began with"
             )
         self._live = live = [agent for agent in acted if agent in left]
-        stopped = [agent for agent in acted if truncations.get(agent)]
+        stopped = [a for a in acted if truncations.get(a) and not terminations.get(a)]
         if live and self.t >= self.layout.max_steps:
             self._check_length()
             self._live, live, stopped = [], [], [*live, *stopped]

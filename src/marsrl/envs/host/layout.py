@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -297,8 +298,9 @@ def find_horizon(env: Any) -> int | None:
     for owner in (env, inner, getattr(inner, "env", None)):  # the last of PettingZoo's SISL
         for name in CLOCKS:
             value = getattr(owner, name, None)
-            if isinstance(value, int) and 0 < value <= MAX_STEPS:
-                return value
+            whole = isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's too
+            if whole and 0 < value <= MAX_STEPS:
+                return int(value)
     return None
 
 
