@@ -357,6 +357,27 @@ class Failing(Simple):
         return super().step(actions)
 
 
+class Early(Simple):
+    """Raises at once, in the call that is named."""
+
+    def __init__(self, call) -> None:
+        super().__init__()
+        self.call = call
+        self.raise_in("making")
+
+    def reset(self, seed=None, options=None):
+        self.raise_in("reset")
+        return super().reset(seed)
+
+    def step(self, actions):
+        self.raise_in("step")
+        return super().step(actions)
+
+    def raise_in(self, call):
+        if call == self.call:
+            raise KeyError("door")
+
+
 class Exiting(Failing):
     def step(self, actions):
         if self.t == 29:

@@ -19,8 +19,7 @@ from marsrl.commandline import parse
 from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
 from marsrl.envs.commands import CheckEnv, Envs
-from marsrl.errors import Interrupted, UserError, printable, reason, shown
-from marsrl.files import keep_traceback
+from marsrl.errors import Interrupted, UserError, keep_traceback, printable, reason, shown
 from marsrl.presets import preset
 from marsrl.report.commands import Compare, Plot
 from marsrl.runs.commands import ConfigCommand, Doctor, Evaluate, Render, Resume, Train

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import reprlib
 import shlex
+import tempfile
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -128,6 +132,40 @@ def reason(error: BaseException) -> str:
     return printable(f"{type(error).__name__}{first and f': {first}'}")
 
 
+def keep_traceback(text: str, label: str = "traceback") -> str:
+    """Writes a traceback to a file of its own, and says where after a label, or why not."""
+    try:
+        number, path = tempfile.mkstemp(prefix="marsrl-", suffix=".traceback")
+        with os.fdopen(number, "w", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        return f"its traceback could not be kept: {error}"
+    return f"{label}: {path}"
+
+
+def raised(error: BaseException) -> str:
+    """What code of others raised, for a message: the reason, its line and the file of a traceback.
+
+    The line is the innermost of the user's own code, or else of a library. Where there is none,
+    such as when a call has an argument too many, the reason says it all.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first has caught it
+    ranks = [_rank(Path(frame.filename)) for frame in frames]
+    if not any(ranks):
+        return f"raised {reason(error)}"
+    frame = next(f for f, rank in zip(frames[::-1], ranks[::-1], strict=True) if rank == max(ranks))
+    where = f"{Path(frame.filename).name}, line {frame.lineno}, in {frame.name}"
+    kept = keep_traceback("".join(traceback.format_exception(error)))
+    return f"raised {reason(error)} ({where}); {kept}"
+
+
+def _rank(path: Path) -> int:
+    """Whose code a file is: 2 the user's, 1 a library's or ours, 0 Python's."""
+    if path.is_relative_to(_OURS) or not _LIBRARIES.isdisjoint(path.parts):
+        return 1
+    return 0 if path.is_relative_to(_PYTHONS) or path.name.startswith("<frozen ") else 2
+
+
 def _clipped(line: str) -> str:
     """A line without its middle, should something in it be endless."""
     if len(line) <= _LONGEST_MESSAGE:
@@ -158,3 +196,5 @@ _SHORT = _Short()
 _LONGEST_VALUE = 160
 _LONGEST_LINE = 200  # characters of a foreign exception
 _LONGEST_MESSAGE = 4_000  # of a line; two paths fit
+_OURS, _PYTHONS = Path(__file__).parent, Path(os.__file__).parent
+_LIBRARIES = {"site-packages", "dist-packages"}

@@ -1,4 +1,4 @@
-"""Writing files that a crash, of the process or the machine, leaves whole; keeping tracebacks."""
+"""Writing files that a crash, of the process or the machine, leaves whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from uuid import uuid4
 
@@ -135,14 +134,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def keep_traceback(text: str, label: str = "traceback") -> str:
-    """Writes a traceback to a file of its own, and says where after a label, or why not."""
-    try:
-        number, path = tempfile.mkstemp(prefix="marsrl-", suffix=".traceback")
-        with os.fdopen(number, "w", errors="backslashreplace") as file:
-            file.write(text)
-    except OSError as error:
-        return f"its traceback could not be kept: {error}"
-    return f"{label}: {path}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from marsrl.errors import UserError, near_misses, reason, shown
+from marsrl.errors import UserError, near_misses, raised, shown
 
 _PYTHONS_OWN = sys.stdlib_module_names | {"test"}  # Python leaves its own tests out
 LONGEST = 200
@@ -65,7 +65,7 @@ def guarded(what: str, call: Callable[..., Any], /, *args: Any, **settings: Any)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what} raised {reason(error)}") from error
+        raise UserError(f"{what} {raised(error)}") from error
 
 
 def _parts(name: str) -> tuple[str, str] | None:

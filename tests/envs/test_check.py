@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -187,6 +189,22 @@ def test_the_original_exception_is_chained():
     with pytest.raises(NonconformingEnvironment) as caught:
         check_env(RaisingSpec())
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_what_an_environment_raises_is_told_with_its_traceback():
+    (failure,) = failures(RaisingSpec())
+    line, _, path = failure.partition("; traceback: ")
+    assert re.fullmatch(
+        r"spec raised KeyError: 'layout' \(test_check.py, line \d+, in spec\)", line
+    )
+    assert 'raise KeyError("layout")' in Path(path).read_text()
+    Path(path).unlink()
+
+
+def test_what_an_environment_raises_while_it_is_traced_is_found_in_its_own_code():
+    (failure,) = failures(Broken(step_change=untraceable))
+    assert re.search(r" \(test_check.py, line \d+, in untraceable\); traceback: ", failure)
+    Path(failure.partition("; traceback: ")[2]).unlink()
 
 
 # --- shapes and play ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -425,7 +426,7 @@ def test_a_wrong_mask_of_choices(mask, expected, monkeypatch):
         "Unpaid": "no reward of agent b at step 1, expected one of every agent that has acted",
         "Blind": "agent a observes its action_mask alone, expected an observation beside it",
         "Growing": "which no array of one size can hold",
-        "Stateless": r"state\(\) raised ArithmeticError: gone at step 2; .*observations",
+        "Stateless": r"at step 2 state\(\) raised ArithmeticError: gone \(.*observations",
         "Forbidding": "the action mask of agent a has no legal action at step 0",
         "no_environment": "expected a ParallelEnv: it has no method reset",
         "Nothing": "has no factory 'Nothing'",
@@ -436,6 +437,18 @@ def test_what_cannot_be_trained_is_said_at_once(name, expected):
         make(f"pettingzoo:host_games:{name}")
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["making", "reset", "step"])
+def test_what_an_environment_raises_at_once_is_told_with_its_traceback(call):
+    with pytest.raises(UserError) as caught:
+        make(task := "pettingzoo:host_games:Early", call=call)
+    line, _, path = str(caught.value).partition("; traceback: ")
+    made = "making " if call == "making" else ""
+    where = r"\(host_games.py, line \d+, in raise_in\)"
+    assert re.fullmatch(rf"{made}{task} raised KeyError: 'door' {where}", line)
+    assert 'raise KeyError("door")' in Path(path).read_text()
+    Path(path).unlink()
 
 
 @pytest.mark.parametrize(

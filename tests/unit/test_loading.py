@@ -1,9 +1,11 @@
 import functools
+import json
 import sys
+from pathlib import Path
 
 import pytest
 
-from marsrl.errors import UserError
+from marsrl.errors import UserError, raised
 from marsrl.loading import LONGEST, guarded, is_code, load
 
 MODULE = """
@@ -128,3 +130,37 @@ def test_the_shape_of_a_name():
 def test_arguments_of_any_name_reach_what_is_called():
     assert guarded("calling", dict, what=1, call=2) == {"what": 1, "call": 2}
     assert guarded("calling", functools.partial(int, "ff"), base=16) == 255
+
+
+def fails():
+    raise KeyError("door")
+
+
+def asks_a_library():
+    return json.loads("no")
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [(fails, "raised KeyError: 'door' ("), (asks_a_library, "raised JSONDecodeError: Expecting")],
+)
+def test_what_others_raise_is_told_with_their_own_line_and_a_traceback(call, expected):
+    try:
+        call()
+    except Exception as error:
+        told = raised(error)
+    else:
+        raise AssertionError
+    line, _, path = told.partition("; traceback: ")
+    where = f"(test_loading.py, line {call.__code__.co_firstlineno + 1}, in {call.__name__})"
+    assert line.startswith(expected)
+    assert line.endswith(where)
+    assert f"in {call.__name__}" in Path(path).read_text()
+    Path(path).unlink()
+
+
+def test_a_call_that_fits_no_arguments_is_told_by_its_reason():
+    try:
+        fails(1)
+    except TypeError as error:
+        assert raised(error).endswith("fails() takes 0 positional arguments but 1 was given")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from marsrl.envs.base import Environment
-from marsrl.errors import reason
+from marsrl.errors import raised
 from marsrl.types import RESERVED_METRICS, Box, Discrete, EnvSpec, MultiDiscrete
 
 _SHAPE = "a tuple of positive ints, at least one; or () where it is a dictionary of arrays"
@@ -32,7 +32,7 @@ def attempt(what: str, function: Callable[..., Any], *args: Any) -> Any:
     try:
         return function(*args)
     except Exception as error:
-        raise Raised(f"{what} raised {reason(error)}") from error
+        raise Raised(f"{what} {raised(error)}") from error
 
 
 def in_members(env: Environment) -> Iterator[str]:

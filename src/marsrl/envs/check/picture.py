@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from marsrl.envs.base import Environment
-from marsrl.errors import UserError, reason
+from marsrl.errors import UserError, raised
 
 
 def in_picture(env: Environment, states: Sequence[Any]) -> Iterator[str]:
@@ -37,7 +37,7 @@ def picture(env: Any, state: Any, caption: str) -> np.ndarray:
     try:
         drawn = env.draw(state, caption)
     except Exception as error:
-        raise UserError(f"draw raised {reason(error)}") from error
+        raise UserError(f"draw {raised(error)}") from error
     if not isinstance(drawn, np.ndarray):
         raise _expected(type(drawn).__name__)
     if drawn.dtype != np.uint8 or drawn.ndim != 3 or drawn.shape[2] != 3 or not drawn.size:

@@ -12,7 +12,7 @@ from marsrl.envs.host.crew import Crew
 from marsrl.envs.host.layout import Layout
 from marsrl.envs.host.memory import STARTS
 from marsrl.envs.host.source import Source
-from marsrl.errors import UserError, reason
+from marsrl.errors import UserError, raised
 from marsrl.types import Array
 
 
@@ -165,7 +165,7 @@ class Bank:
             except UserError as error:
                 self.failure = error
             except Exception as error:  # nothing may get out of here
-                self.failure = UserError(f"environments outside of JAX: {reason(error)}")
+                self.failure = UserError(f"environments outside of JAX {raised(error)}")
             self.close()
         parts = self._outputs | dict.fromkeys(("length", "row", "moment"), ((), "int32"))
         nothing = {

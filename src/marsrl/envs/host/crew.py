@@ -26,8 +26,7 @@ from marsrl.envs.host.worker import (
     STEP_AND_RESTART,
     Orders,
 )
-from marsrl.errors import UserError, check_int
-from marsrl.files import keep_traceback
+from marsrl.errors import UserError, check_int, keep_traceback
 from marsrl.system import num_cores
 
 VARIABLE = "MARSRL_WORKERS"
@@ -125,10 +124,8 @@ class Crew:
     def _failure(self, process: _Process, reply: bytes) -> UserError:
         """What a process says of its end, or what can be seen of it."""
         if reply == FAILED:
-            what, text = pickle.loads(process.replies.read())
-            return UserError(
-                what if not text else f"{self.source.task} {what}; {keep_traceback(text)}"
-            )
+            ours, what = pickle.loads(process.replies.read())
+            return UserError(what if ours else f"{self.source.task} {what}")
         code = process.process.wait()
         process.errors.seek(0)
         text = process.errors.read().decode(errors="replace")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from marsrl.envs.host.layout import Layout, reader
-from marsrl.errors import UserError, reason, shown
+from marsrl.errors import UserError, raised, shown
 
 Arrays = Mapping[str, np.ndarray]
 """What a time step is, for one environment: see `Layout.outputs`."""
@@ -160,7 +160,7 @@ class Game:
             if now["terminated"]:  # nothing reads it, and some cannot tell what is gone
                 return
             raise UserError(
-                f"{self.task}: state() raised {reason(error)} at step {self.t}; to do without it: "
+                f"{self.task}: at step {self.t} state() {raised(error)}; to do without it: "
                 "--task-settings global_state observations"
             ) from error
         if state.shape != self.layout.state_shape:

@@ -10,9 +10,7 @@ import os
 import pickle
 import random
 import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -22,7 +20,7 @@ from marsrl.envs.host.layout import Layout, Parts
 from marsrl.envs.host.memory import STARTS, arrays
 from marsrl.envs.host.source import Source
 from marsrl.envs.limits import LONGEST_STAGGER
-from marsrl.errors import UserError, reason
+from marsrl.errors import UserError, raised
 
 DONE, FAILED = b".", b"!"
 RESET, STEP, STEP_AND_RESTART, PLAY_ON = b"r", b"s", b"a", b"p"
@@ -133,11 +131,6 @@ def main() -> None:
 
 
 def _report(replies: BinaryIO, error: BaseException) -> None:
-    """Tells what went wrong: the line for the user, and the traceback if it is not ours."""
-    if isinstance(error, UserError):
-        what = str(error), ""
-    else:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}"
-        what = f"raised {reason(error)} ({where})", traceback.format_exc()
-    replies.write(FAILED + pickle.dumps(what))
+    """Tells what went wrong: whether it is told by ourselves, and the line for the user."""
+    ours = isinstance(error, UserError)
+    replies.write(FAILED + pickle.dumps((ours, str(error) if ours else raised(error))))
