@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from marsrl.errors import UserError, raised
+from marsrl.errors import UserError
 from marsrl.loading import LONGEST, guarded, is_code, load
 
 MODULE = """
@@ -142,16 +142,15 @@ def asks_a_library():
 
 @pytest.mark.parametrize(
     ("call", "expected"),
-    [(fails, "raised KeyError: 'door' ("), (asks_a_library, "raised JSONDecodeError: Expecting")],
+    [
+        (fails, "calling raised KeyError: 'door' ("),
+        (asks_a_library, "calling raised JSONDecodeError: Expecting"),
+    ],
 )
 def test_what_others_raise_is_told_with_their_own_line_and_a_traceback(call, expected):
-    try:
-        call()
-    except Exception as error:
-        told = raised(error)
-    else:
-        raise AssertionError
-    line, _, path = told.partition("; traceback: ")
+    with pytest.raises(UserError) as caught:
+        guarded("calling", call)
+    line, _, path = str(caught.value).partition("; traceback: ")
     where = f"(test_loading.py, line {call.__code__.co_firstlineno + 1}, in {call.__name__})"
     assert line.startswith(expected)
     assert line.endswith(where)
@@ -160,7 +159,6 @@ def test_what_others_raise_is_told_with_their_own_line_and_a_traceback(call, exp
 
 
 def test_a_call_that_fits_no_arguments_is_told_by_its_reason():
-    try:
-        fails(1)
-    except TypeError as error:
-        assert raised(error).endswith("fails() takes 0 positional arguments but 1 was given")
+    expected = r"^calling raised TypeError: fails\(\) takes 0 positional arguments but 1 was given$"
+    with pytest.raises(UserError, match=expected):
+        guarded("calling", fails, 1)
