@@ -199,6 +199,22 @@ class Ending(Simple):
         return seen, rewards, *ends, {}
 
 
+class Returning(Simple):
+    """What one of its calls returns is put through a function."""
+
+    def __init__(self, call, change) -> None:
+        super().__init__()
+        self.call, self.change = call, change
+
+    def reset(self, seed=None, options=None):
+        result = super().reset(seed)
+        return self.change(*result) if self.call == "reset" else result
+
+    def step(self, actions):
+        result = super().step(actions)
+        return self.change(*result) if self.call == "step" else result
+
+
 class Joining(Simple):
     agents_by_step = (("a",), ("a", "b"), ("a", "b"))
 

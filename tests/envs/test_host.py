@@ -26,6 +26,7 @@ from host_games import (
     Dials,
     Ending,
     Leaving,
+    Returning,
     Robots,
     Signals,
     Simple,
@@ -38,6 +39,7 @@ from marsrl.envs.host import crew
 from marsrl.envs.host.film import filmed
 from marsrl.envs.host.game import Game
 from marsrl.envs.host.layout import find_horizon, read_layout
+from marsrl.envs.host.source import SingleAgent
 from marsrl.envs.registry import make
 from marsrl.envs.vector import VectorEnv, opened, split_each
 from marsrl.errors import UserError
@@ -408,6 +410,120 @@ def test_a_wrong_mask_of_choices(mask, expected, monkeypatch):
         game(Signals())
 
 
+# --- What a call returns --------------------------------------------------------------------------
+
+
+def played(call, change):
+    """The time step after one step."""
+    made, now = game(Returning(call, change))
+    made.step(np.zeros(2, np.int32), now)
+    return now
+
+
+def test_a_number_may_be_in_an_array_of_one():
+    def change(seen, rewards, terminations, truncations, infos):
+        return seen, {"a": np.array([2.0]), "b": np.float64(3)}, {"a": np.array([True])}, {}, infos
+
+    now = played("step", change)
+    assert now["reward"].tolist() == [2.0, 3.0]
+    assert now["agent_mask"].tolist() == [False, True]
+
+
+OF_STEP = "expected 5: observations, rewards, terminations, truncations, infos"
+
+
+@pytest.mark.parametrize(
+    ("call", "change", "expected"),
+    [
+        ("reset", lambda seen, infos: seen, "reset returns {.*}, expected 2: observations, infos"),
+        ("reset", lambda seen, infos: (1, {}), "reset returns 1 as observations, expected a dict"),
+        ("step", lambda *r: r[:4], f"step returns 4 values, {OF_STEP}"),
+        ("step", lambda *r: None, f"step returns None, {OF_STEP}"),
+        ("step", lambda s, r, *e: (s, 1.0, *e), "step returns 1.0 as rewards, expected a dict"),
+        (
+            "step",
+            lambda s, r, *e: (s, r | {"b": "x"}, *e),
+            "the reward of agent b is 'x' at step 1, expected a single number or bool",
+        ),
+        (
+            "step",
+            lambda s, r, *e: (s, r | {"b": np.ones(2)}, *e),
+            r"the reward of agent b is array\(\[1., 1.\]\) at step 1, expected a single n",
+        ),
+        (
+            "step",
+            lambda s, r, t, *e: (s, r, t | {"a": np.zeros(2, bool)}, *e),
+            r"the termination of agent a is array\(.* at step 1, expected a single number or bool",
+        ),
+        (
+            "step",
+            lambda s, r, *e: (s, r | {"b": -1e39}, *e),
+            "agent b is paid -1e[+]39 at step 1, expected numbers of float32, which end at 3.4e38",
+        ),
+        (
+            "step",
+            lambda s, *e: (s | {"a": np.array([1e39])}, *e),
+            "agent a observes 1e[+]39 at step 1, expected numbers of float32, which end at 3.4e38",
+        ),
+        (
+            "step",
+            lambda s, *e: (s | {"a": np.array(["x"])}, *e),
+            r"agent a observes array\(\['x'\].* at step 1, expected numbers",
+        ),
+        (
+            "step",
+            lambda s, *e: (s | {"a": [[1], 2]}, *e),
+            r"agent a observes \[\[1\], 2\] at step 1, expected what its space holds, Box",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_call_may_not_return_is_named(call, change, expected):
+    with pytest.raises(UserError, match=f"^a game: {expected}"):
+        played(call, change)
+
+
+def test_an_observation_that_its_space_does_not_hold_is_named(monkeypatch):
+    seen = {"walk": {"observation": np.zeros(3)}, "cart": np.zeros(2)}
+    monkeypatch.setattr(Climb, "_seen", lambda self, agents=(): seen)
+    expected = (
+        r"agent walk observes {'observation': .* at step 0, .*Dict\(.*KeyError: 'action_mask'"
+    )
+    with pytest.raises(UserError, match=expected):
+        game(Climb())
+
+
+class Old(gymnasium.Env):
+    """Of the time before Gymnasium."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, resets):
+        self.resets = resets
+
+    def reset(self, *, seed=None, options=None):
+        seen = np.zeros(1, np.float32)
+        return (seen, {}) if self.resets else seen
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, {"late": False}
+
+
+@pytest.mark.parametrize(
+    ("resets", "expected"),
+    [
+        (False, r"reset returns array\(.*\), expected 2: observation, info"),
+        (
+            True,
+            "step returns 4 values, expected 5: observation, reward, terminated, truncated, inf",
+        ),
+    ],
+)
+def test_an_old_environment_of_gymnasium_is_told(resets, expected):
+    with pytest.raises(UserError, match=expected):
+        game(SingleAgent("old", Old(resets)))[0].step(np.zeros(1, np.int32), {})
+
+
 # --- What cannot be -------------------------------------------------------------------------------
 
 
@@ -673,7 +789,7 @@ KILLED = """
 import os, signal
 import numpy as np
 from marsrl.envs.host.crew import Crew
-from marsrl.envs.host.layout import find_horizon, read_layout
+from marsrl.envs.host.layout import read_layout
 from marsrl.envs.host.source import Source
 source = Source("pettingzoo", "host_games:Climb")
 crew = Crew(source, read_layout("climb", source.open(), None, True), 4)

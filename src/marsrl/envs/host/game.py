@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from marsrl.envs.host.layout import Layout, reader
-from marsrl.errors import UserError, raised, shown
+from marsrl.envs.host.source import values_of
+from marsrl.errors import UserError, raised, reason, shown
 
 Arrays = Mapping[str, np.ndarray]
 """What a time step is, for one environment: see `Layout.outputs`."""
@@ -37,8 +38,9 @@ class Game:
 
     def reset(self, seed: int, now: Arrays) -> None:
         """Starts an episode, written to `now`; the same seed gives the same one."""
-        observations, infos = self.env.reset(seed=seed)
         self.t = 0
+        result = self.env.reset(seed=seed)
+        observations, infos = self._by_agent("reset", result, "observations")
         self._live = live = list(self.env.agents)
         self._check_known(live)
         if not live:
@@ -63,10 +65,14 @@ class Game:
         acted = self._live
         index = self._index
         actions = {agent: self._action(index[agent], action) for agent in acted}
-        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        result = self.env.step(actions)
         self.t += 1
-        gone = {a for a in acted if terminations.get(a) or truncations.get(a)}
-        left = set(self.env.agents) - gone
+        observations, rewards, terminations, truncations, infos = self._by_agent(
+            "step", result, "observations", "rewards", "terminations", "truncations"
+        )
+        terminated = {a for a in acted if self._number("termination", a, terminations)}
+        truncated = {a for a in acted if self._number("truncation", a, truncations)} - terminated
+        left = set(self.env.agents) - terminated - truncated
         self._check_known(left)
         if not left <= set(acted):
             raise UserError(
@@ -74,28 +80,28 @@ class Game:
                 f"step {self.t}, expected those that it began with"
             )
         self._live = live = [agent for agent in acted if agent in left]
-        stopped = [a for a in acted if truncations.get(a) and not terminations.get(a)]
+        stopped = [agent for agent in acted if agent in truncated]
         if live and self.t >= self.layout.max_steps:
             self._check_length()
             self._live, live, stopped = [], [], [*live, *stopped]
         over = not live
-        truncated = over and bool(stopped)
+        late = over and bool(stopped)
         shown_agents = live or stopped or acted
         self._write(now, observations, infos, shown_agents, live)
         reward = now["reward"]
         reward[...] = 0.0
         for agent in acted:
-            paid = rewards.get(agent)
+            paid = self._number("reward", agent, rewards)
             if paid is None and agent in shown_agents:
                 raise UserError(
                     f"{self.task}: no reward of agent {agent} at step {self.t}, expected one of "
                     "every agent that has acted"
                 )
-            reward[index[agent]] = 0.0 if paid is None else paid
+            self._put(f"agent {agent} is paid", np.asarray(paid or 0.0), reward[index[agent], ...])
         if self.layout.team_reward:
             reward[...] = reward.mean()
-        now["terminated"][...] = over and not truncated
-        now["truncated"][...] = truncated
+        now["terminated"][...] = over and not late
+        now["truncated"][...] = late
         self._write_state(now)
         return over
 
@@ -138,18 +144,26 @@ class Game:
                     f"{self.task}: no observation of agent {agent} at step {self.t}, expected one "
                     "of every agent that has acted"
                 )
-            value = read.read(seen)
+            legal = None
+            try:
+                value = read.read(seen)
+                if agent in live and self.layout.choices:
+                    legal = seen["action_mask"] if read.has_mask else _of_info(infos, agent)
+            except Exception as error:  # whatever it is that is no such thing
+                raise UserError(
+                    f"{self.task}: agent {agent} observes {shown(seen)} at step {self.t}, expected "
+                    f"what its space holds, {shown(self.env.observation_space(agent))} "
+                    f"({reason(error)})"
+                ) from error
             if value.shape != read.shape:
                 raise UserError(
                     f"{self.task}: agent {agent} observes an array of shape {value.shape}, its "
                     f"space says {read.shape}"
                 )
-            self._check_bytes(f"agent {agent} observes", value, obs.dtype)
-            obs[i].reshape(-1)[: value.size] = value.reshape(-1)
-            if agent in live and self.layout.choices:
-                legal = seen["action_mask"] if read.has_mask else _of_info(infos, agent)
-                if legal is not None:
-                    self._write_mask(agent, list(_parts(legal)), mask[i])
+            place = obs[i].reshape(-1)[: value.size]
+            self._put(f"agent {agent} observes", value.reshape(-1), place)
+            if legal is not None:
+                self._write_mask(agent, list(_parts(legal)), mask[i])
 
     def _write_state(self, now: Arrays) -> None:
         if self.layout.state_shape is None:
@@ -168,19 +182,47 @@ class Game:
                 f"{self.task}: state() has shape {state.shape} at step {self.t}, expected "
                 f"{self.layout.state_shape} as at the start"
             )
-        self._check_bytes("state() has", state, now["global_state"].dtype)
-        now["global_state"][...] = state
+        self._put("state() has", state, now["global_state"])
 
-    def _check_bytes(self, what: str, value: np.ndarray, dtype: np.dtype) -> None:
-        """Refuses what the bytes that an environment says it shows cannot hold."""
-        if dtype != np.uint8 or value.dtype in (np.uint8, np.bool_):
-            return
-        wrong = ~((value >= 0) & (value <= 255) & (value == np.rint(value)))
-        if wrong.any():
-            raise UserError(
-                f"{self.task}: {what} {value[wrong][0]:g} at step {self.t}, expected whole numbers "
-                "from 0 to 255, since its type is said to be uint8"
-            )
+    def _by_agent(self, call: str, result: Any, *names: str) -> Sequence[Any]:
+        """What a call has returned: dictionaries by agent, and infos."""
+        values = values_of(self.task, call, result, *names, "infos")
+        for name, value in zip(names, values, strict=False):  # infos may be anything
+            if not isinstance(value, Mapping):
+                raise UserError(
+                    f"{self.task}: {call} returns {shown(value)} as {name}, expected a dictionary "
+                    "with an entry for each agent"
+                )
+        return values
+
+    def _number(self, what: str, agent: Any, of_agents: Mapping[Any, Any]) -> float | None:
+        """An agent's number, which may be in an array of one; None if it has none."""
+        value = of_agents.get(agent)
+        try:
+            return None if value is None else float(np.asarray(value).item())
+        except Exception as error:  # there are arrays that NumPy cannot read
+            what = f"the {what} of agent {agent} is"
+            raise self._unfit(what, shown(value), "a single number or bool") from error
+
+    def _put(self, what: str, value: np.ndarray, place: np.ndarray) -> None:
+        """Writes numbers; refuses what is none, and what the type of the place cannot hold."""
+        try:
+            if place.dtype == np.uint8 and value.dtype not in (np.uint8, np.bool_):
+                wrong = ~((value >= 0) & (value <= 255) & (value == np.rint(value)))
+                if wrong.any():
+                    expected = "whole numbers from 0 to 255, since its type is said to be uint8"
+                    raise self._unfit(what, f"{value[wrong][0]:g}", expected)
+            with np.errstate(over="raise"):
+                place[...] = value
+        except FloatingPointError as error:
+            largest = max(value[np.isfinite(value)].tolist(), key=abs)
+            expected = "numbers of float32, which end at 3.4e38"
+            raise self._unfit(what, f"{largest:g}", expected) from error
+        except (TypeError, ValueError) as error:
+            raise self._unfit(what, shown(value), "numbers") from error
+
+    def _unfit(self, what: str, found: str, expected: str) -> UserError:
+        return UserError(f"{self.task}: {what} {found} at step {self.t}, expected {expected}")
 
     def _write_mask(self, agent: Any, parts: list[np.ndarray], mask: np.ndarray) -> None:
         """An agent's own mask: one for each choice, or all in a row."""

@@ -298,9 +298,10 @@ def find_horizon(env: Any) -> int | None:
     for owner in (env, inner, getattr(inner, "env", None)):  # the last of PettingZoo's SISL
         for name in CLOCKS:
             value = getattr(owner, name, None)
-            whole = isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's too
-            if whole and 0 < value <= MAX_STEPS:
-                return int(value)
+            if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy has some too
+                continue
+            if 0 < (steps := int(value)) <= MAX_STEPS:
+                return steps
     return None
 
 

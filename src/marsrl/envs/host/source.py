@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -40,7 +41,8 @@ class Source:
         require(self.library, "pettingzoo")
         with quiet():
             if self.library == "gymnasium":
-                return SingleAgent(self._call(import_module("gymnasium").make, self.name))
+                made = self._call(import_module("gymnasium").make, self.name)
+                return SingleAgent(self.task, made)
             factory = load(self.name) if is_code(self.name) else self._parallel_env()
             env = self._call(factory)
         if hasattr(env, "agent_iter"):
@@ -69,12 +71,25 @@ class Source:
         return guarded(f"making {self.task}", factory, *args, **self.settings)
 
 
+def values_of(task: str, call: str, result: Any, *names: str) -> Sequence[Any]:
+    """What a call of an environment has returned: a value for each of the names.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(result, tuple | list) and len(result) == len(names):
+        return result
+    found = f"{len(result)} values" if isinstance(result, tuple) else shown(result)
+    raise UserError(f"{task}: {call} returns {found}, expected {len(names)}: {', '.join(names)}")
+
+
 class SingleAgent:
     """An environment of Gymnasium as a team of one, with the methods of a `ParallelEnv`."""
 
     AGENT = "agent_0"
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, task: str, env: Any) -> None:
+        self.task = task
         self.env = env
         self.possible_agents = [self.AGENT]
         self.agents: list[str] = []
@@ -95,15 +110,17 @@ class SingleAgent:
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Starts an episode."""
-        obs, info = self.env.reset(seed=seed)
+        result = self.env.reset(seed=seed)
+        obs, info = values_of(self.task, "reset", result, "observation", "info")
         self.agents = [self.AGENT]
         return {self.AGENT: obs}, {self.AGENT: info}
 
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         """Moves one step on."""
-        results = self.env.step(actions[self.AGENT])
-        self.agents = [] if results[2] or results[3] else [self.AGENT]
-        return tuple({self.AGENT: result} for result in results)
+        names = "observation", "reward", "terminated", "truncated", "info"
+        values = values_of(self.task, "step", self.env.step(actions[self.AGENT]), *names)
+        self.agents = [] if values[2] or values[3] else [self.AGENT]
+        return tuple({self.AGENT: value} for value in values)
 
     def render(self) -> Any:
         """What the environment draws."""
