@@ -413,6 +413,13 @@ class Overflowing(Simple):
         return (self._of_all(np.array([300.0])), *super().step(actions)[1:])
 
 
+class Blurred(Simple):
+    """Shows what is no number."""
+
+    def step(self, actions):
+        return (self._of_all(np.full(1, np.nan, np.float32)), *super().step(actions)[1:])
+
+
 class Unpaid(Simple):
     """Forgets the reward of `b`, who is still there."""
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -426,6 +427,22 @@ def test_a_leaked_tracer(env):
     assert failures(env) == (
         "it keeps a traced value in self.last; expected all that changes in the state",
     )
+
+
+class LeakingClass(Scripted):
+    """Remembers on its class what it traced, beside what JAX cannot look into."""
+
+    log: ClassVar = []
+    table: ClassVar = {1: "one", "two": 2}
+
+    def step(self, key, state, action):
+        self.log.append(action)
+        return super().step(key, state, action)
+
+
+def test_a_leaked_tracer_on_a_class():
+    expected = ("it keeps a traced value in self.log; expected all that changes in the state",)
+    assert failures(type("Inheriting", (LeakingClass,), {})()) == expected
 
 
 def batched_only(state, time_step, key):

@@ -33,8 +33,8 @@ from host_games import (
     Stateless,
 )
 from marsrl import system
-from marsrl.envs.check import check_env
-from marsrl.envs.export import to_jaxmarl
+from marsrl.envs.check import NonconformingEnvironment, check_env
+from marsrl.envs.export import to_jaxmarl, to_pettingzoo
 from marsrl.envs.host import crew
 from marsrl.envs.host.film import filmed
 from marsrl.envs.host.game import Game
@@ -603,6 +603,14 @@ def test_the_check_tells_it_all():
 def test_the_check_finds_what_happens_later():
     with pytest.raises(UserError, match=r"Failing raised ArithmeticError: thirty is too much"):
         check_env(make("pettingzoo:host_games:Failing"))
+
+
+def test_the_check_calls_an_environment_by_its_task():
+    task = "pettingzoo:host_games:Blurred"
+    expected = f"{task} does not keep to .*:\n- step: obs has values that are not finite"
+    with pytest.raises(NonconformingEnvironment, match=expected):
+        check_env(env := make(task))
+    assert to_pettingzoo(env).metadata["name"] == task
 
 
 def test_an_environment_of_gymnasium_is_a_team_of_one():

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from marsrl.envs.base import Environment
+from marsrl.envs.vector import OnHost
 from marsrl.types import Array, EnvSpec, Key, Parts, TimeStep, as_float, leaf_name
 
 
@@ -28,6 +29,12 @@ def flat(env: Environment) -> Environment:
     if isinstance(spec, EnvSpec) and () in (spec.obs_shape, spec.state_shape):
         return Flat(env)
     return env
+
+
+def name_of(env: Any) -> str:
+    """What messages call an environment: its class, or the task if it is outside of JAX."""
+    inner = env.env if isinstance(env, Flat) else env
+    return inner.task if isinstance(inner, OnHost) else type(inner).__name__
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from marsrl.envs.base import Environment
 from marsrl.envs.check.members import Note, Raised, attempt, in_members
 from marsrl.envs.check.play import in_play
 from marsrl.envs.check.shapes import in_shapes
-from marsrl.envs.flat import flat
+from marsrl.envs.flat import flat, name_of
 from marsrl.envs.vector import OnHost, opened
 from marsrl.errors import UserError, check_int
 
@@ -79,7 +79,7 @@ def _check(
     env: Environment, parts: tuple[Callable[[Environment], Iterator[str]], ...]
 ) -> tuple[str, ...]:
     """Runs one part after the other; returns the notes of all."""
-    name = type(env).__name__
+    name = name_of(env)
     notes: list[str] = list(env.notes if isinstance(env, OnHost) else ())
     try:
         env = attempt("spec", flat, env)

@@ -41,9 +41,23 @@ def in_shapes(env: Environment) -> Iterator[str]:
         yield from _in_types_of_metrics(start[1].metrics, after[1].metrics)
     if isinstance(env, Flat):
         yield from _in_dictionaries(env.env, key, start[0], action)
-    for name, value in getattr(env.env if isinstance(env, Flat) else env, "__dict__", {}).items():
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
-            yield f"it keeps a traced value in self.{name}; expected all that changes in the state"
+    own = env.env if isinstance(env, Flat) else env
+    for name in _traced(own, *type(own).__mro__):
+        yield f"it keeps a traced value in self.{name}; expected all that changes in the state"
+
+
+def _traced(*owners: Any) -> dict[str, None]:
+    """The names under which an environment or its classes keep what was traced."""
+    found = {}
+    for owner in owners:
+        for name, value in getattr(owner, "__dict__", {}).items():
+            try:
+                leaves = jax.tree.leaves(value)
+            except ValueError:  # a dictionary whose keys have no order
+                continue
+            if any(isinstance(leaf, Tracer) for leaf in leaves):
+                found[name] = None
+    return found
 
 
 def _is_result(result: Any) -> bool:

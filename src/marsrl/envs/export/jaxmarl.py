@@ -13,7 +13,7 @@ import numpy as np
 from marsrl.envs.adapters.jaxmarl.library import library
 from marsrl.envs.base import Environment
 from marsrl.envs.export.number_types import numbers_of
-from marsrl.envs.flat import flat
+from marsrl.envs.flat import flat, name_of
 from marsrl.envs.vector import OnHost
 from marsrl.errors import UserError
 from marsrl.types import Array, Box, Discrete, Key, MultiDiscrete, TimeStep
@@ -94,7 +94,7 @@ class JaxMARLMethods:
     @property
     def name(self) -> str:
         """The class of the exported environment."""
-        return type(self.env).__name__
+        return name_of(self.env)
 
     @property
     def agent_classes(self) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from marsrl.envs.base import Environment
 from marsrl.envs.export.number_types import Numbers, numbers_of
-from marsrl.envs.flat import flat
+from marsrl.envs.flat import flat, name_of
 from marsrl.envs.vector import OnHost
 from marsrl.errors import UserError
 from marsrl.extras import require
@@ -63,7 +63,7 @@ class PettingZooMethods:
         self.env = env
         drawable = hasattr(env, "draw")
         self.metadata = {
-            "name": type(env).__name__,
+            "name": name_of(env),
             "render_modes": ["rgb_array"] if drawable else [],
             "is_parallelizable": True,
         }
