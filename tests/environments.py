@@ -18,7 +18,7 @@ from marsrl.learner.experience import RolloutState
 from marsrl.learner.networks import ActorCritic, Networks
 from marsrl.learner.rollout import rollout
 from marsrl.learner.update import Learner, init_learner
-from marsrl.runs.actors import Layout
+from marsrl.runs.actors import layout_for
 from marsrl.runs.policy import Policy
 from marsrl.types import Array, Discrete, EnvSpec, MultiDiscrete, Space, TimeStep
 
@@ -207,9 +207,9 @@ def prepare(config: Config, env: Environment, seed: int = 0) -> Start:
     return Start(algorithm, Learner(weights, opt_states), state)
 
 
-def untrained_policy(env: Environment, config: Config, step: int = 0, dtype="float32") -> Policy:
+def untrained_policy(env: Environment, config: Config, step: int = 0) -> Policy:
     """A policy of random weights on an environment."""
     env = flat(env)
     networks = networks_of(config, env.spec)
-    weights, layout = random_weights(networks).actor, Layout(env.spec, dtype)
+    weights, layout = random_weights(networks).actor, layout_for(env)
     return Policy(networks, weights, layout, config, config.seeds[0], step, lambda: env)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import marsrl
-from environments import Furnished, Scripted, small_config, untrained_policy
+from environments import Furnished, Pictured, Scripted, small_config, untrained_policy
 from marsrl.errors import UserError
 from marsrl.runs import actors
 from marsrl.runs.checkpoint import CheckpointError
@@ -99,6 +99,63 @@ def test_what_has_another_shape_is_refused_in_words(policy):
     np.testing.assert_array_equal(*modes)
 
 
+@pytest.mark.parametrize(
+    ("env", "right", "wrong"),
+    [
+        (Pictured(), (np.uint8,), (np.int64, np.float32, np.float64, bool)),
+        (Scripted(), (np.float32, np.float64, np.int64, bool), (np.uint8,)),
+    ],
+    ids=["bytes", "floats"],
+)
+def test_numbers_of_a_type_that_is_read_otherwise_are_refused(env, right, wrong):
+    """Networks divide uint8 by 255, so the same numbers of another type would be other ones."""
+    policy = untrained_policy(env, small_config())
+    now, carry = moments(policy), policy.initial_carry()
+    whole = np.rint(np.abs(now.obs)).clip(0, 1)  # which every type has
+    expected = policy.distribution(carry, Observation(whole.astype(right[0]), now.action_mask))
+    for dtype in right:
+        seen = Observation(whole.astype(dtype), now.action_mask)
+        jax.tree.map(np.testing.assert_array_equal, policy.distribution(carry, seen), expected)
+    for dtype in wrong:
+        seen = Observation(whole.astype(dtype), now.action_mask)
+        message = f"^obs is .*, expected {np.dtype(right[0])} as in training"
+        with pytest.raises(UserError, match=message):
+            policy.distribution(carry, seen)
+        with pytest.raises(UserError, match=message):
+            policy.act(carry, seen, greedy=True)
+
+
+def test_lists_serve(policy):
+    now, key = jax.device_get(moments(policy, 2)), jax.random.key(0)
+    carry = policy.act(policy.initial_carry(2), now, key)[0]
+    expected = policy.act(carry, now, key, first=np.array([True, False]))
+    for as_list in (list, np.ndarray.tolist):
+        seen = Observation(as_list(now.obs), as_list(now.action_mask))
+        for first in ([True, False], [1, 0]):
+            given = policy.act(carry, seen, key, first=first)
+            jax.tree.map(np.testing.assert_array_equal, given, expected)
+        policy.distribution(carry, seen, [True, False])
+    keys = [key, jax.random.key(1)]
+    _, action = policy.act(carry, now, keys)
+    np.testing.assert_array_equal(action, policy.act(carry, now, jnp.stack(keys))[1])
+    for seen in (
+        now._replace(obs={"view": now.obs}),
+        now._replace(obs=[now.obs, now.obs[0]]),
+    ):
+        with pytest.raises(UserError, match=r"^obs, of type (dict|list), is no array: "):
+            policy.act(carry, seen, key)
+
+
+def test_where_episodes_begin_is_told_for_each_of_the_batch(policy):
+    now, carry, key = moments(policy, 2), policy.initial_carry(2), jax.random.key(0)
+    for first in (True, [True], [True] * 3, [[True, False]]):
+        for wrong in (first, np.array(first)):
+            with pytest.raises(UserError, match=r"^first has the shape .*, expected \(2,\)"):
+                policy.act(carry, now, key, first=wrong)
+            with pytest.raises(UserError, match=r"^first has the shape .*, expected \(2,\)"):
+                policy.distribution(carry, now, wrong)
+
+
 def test_a_policy_that_is_gone_leaves_nothing(policy):
     mine = dataclasses.replace(policy, actor=jax.tree.map(jnp.copy, policy.actor))
     mine.act(mine.initial_carry(), moments(policy), jax.random.key(0))
@@ -123,9 +180,9 @@ def test_an_observation_is_enough_and_needs_no_jax_arrays(policy):
     )
 
 
-@pytest.mark.parametrize("env", SPACES.values(), ids=SPACES)
+@pytest.mark.parametrize("env", [*SPACES.values(), Pictured()], ids=[*SPACES, "pictures"])
 def test_what_actors_read_is_packed_with_them(env):
-    made = untrained_policy(env, small_config(), dtype="uint8")
+    made = untrained_policy(env, small_config())
     stacked = jax.tree.map(lambda x: np.stack([x, x]), made.actor)
     content = actors.pack(stacked, made.layout)
     assert actors.layout(content) == made.layout
@@ -192,6 +249,28 @@ def test_an_environment_that_has_changed_is_noticed():
     made = untrained_policy(SPACES["discrete"], small_config())
     with pytest.raises(UserError, match="num_agents is 3, expected 2"):
         _ = dataclasses.replace(made, make_env=partial(Scripted, num_agents=3)).env
+
+
+@dataclasses.dataclass(frozen=True)
+class Shaded(Pictured):
+    """The same pictures as numbers of another type."""
+
+    dtype: str = "float32"
+
+    def at(self, clock):
+        now = super().at(clock)
+        return now._replace(obs=now.obs.astype(self.dtype))
+
+
+def test_an_environment_whose_numbers_are_read_otherwise_is_noticed():
+    made = untrained_policy(Pictured(), small_config())
+    for dtype in ("float32", "int32"):
+        with pytest.raises(UserError, match=f"^Shaded is not .*: obs is {dtype}, expected uint8"):
+            _ = dataclasses.replace(made, make_env=partial(Shaded, dtype=dtype)).env
+    made = untrained_policy(Shaded(), small_config())
+    assert dataclasses.replace(made, make_env=partial(Shaded, dtype="int32")).env
+    with pytest.raises(UserError, match=r"^Pictured is not .*: obs is uint8, expected float32"):
+        _ = dataclasses.replace(made, make_env=Pictured).env
 
 
 def test_an_environment_whose_dictionaries_have_changed_is_noticed():

@@ -26,8 +26,8 @@ PACKAGES = {"onnx": ("onnx", "onnxruntime"), "torch": ("torch",), "stablehlo": (
 STEPS = 200
 
 
-def policy_of(env, dtype="float32", **settings):
-    return untrained_policy(env, small_config(**settings), step=7, dtype=dtype)
+def policy_of(env, **settings):
+    return untrained_policy(env, small_config(**settings), step=7)
 
 
 POLICIES = {
@@ -50,7 +50,7 @@ POLICIES = {
         share_parameters="groups",
         agent_ids=False,
     ),
-    "pictures": policy_of(Pictured(num_agents=N), "uint8", actor_norm="running"),
+    "pictures": policy_of(Pictured(num_agents=N), actor_norm="running"),
     "several choices": policy_of(Scripted(MultiDiscrete((3, 2, 4)), N)),
     "dictionaries, groups": policy_of(
         Furnished(num_agents=N, groups=("a", "b", "a")),
@@ -59,7 +59,6 @@ POLICIES = {
     ),
     "pictures, separate": policy_of(
         Pictured(num_agents=2, shape=(17, 12, 1)),
-        "uint8",
         share_parameters=False,
         core="ff",
         activation="tanh",

@@ -10,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.distributions import Distribution
-from marsrl.errors import UserError, shown
+from marsrl.errors import UserError, reason, shown
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
+from marsrl.runs.actors import Layout
 from marsrl.types import Array, Key, Observation, TimeStep
 
 
 def act(
     networks: Networks,
+    layout: Layout,
     actor: Weights,
     carry: Carry,
     time_step: TimeStep | Observation,
@@ -29,6 +31,7 @@ def act(
 
     Args:
         networks: of the team.
+        layout: what its actors read.
         actor: the actor's weights.
         carry: of each environment.
         time_step: what they returned.
@@ -37,11 +40,12 @@ def act(
         first: where an episode begins; None is nowhere.
 
     Raises:
-        UserError: shapes are not those that the team was trained on, or there is no key, or another
-            number of them.
+        UserError: shapes or types are not those that the team was trained on, or there is no key,
+            or another number of them.
     """
-    carry, dist = distribution(networks, actor, carry, time_step, first)
-    batch = time_step.action_mask.shape[:-2]
+    seen, first = _seen(networks, layout, carry, time_step, first)
+    batch = first.shape
+    carry, dist = _distribution(networks, actor, carry, seen, first)
     if greedy:
         return carry, with_batch(dist.env_action(dist.mode()), batch)
     if key is None:
@@ -52,6 +56,7 @@ def act(
 
 def distribution(
     networks: Networks,
+    layout: Layout,
     actor: Weights,
     carry: Carry,
     time_step: TimeStep | Observation,
@@ -61,18 +66,8 @@ def distribution(
 
     Arguments are those of `act`.
     """
-    _check_seen(networks, carry, time_step)
-    batch = time_step.action_mask.shape[:-2]
-    flat = Observation(
-        *(
-            x.reshape((-1, *x.shape[len(batch) :]))
-            for x in (jnp.asarray(time_step.obs), jnp.asarray(time_step.action_mask))
-        )
-    )
-    carry = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(batch) :])), carry)
-    first = jnp.zeros(batch, bool) if first is None else first
-    carry, dist = networks.act_once(actor, carry, flat, first.reshape(-1))
-    return with_batch(carry, batch), dist
+    seen, first = _seen(networks, layout, carry, time_step, first)
+    return _distribution(networks, actor, carry, seen, first)
 
 
 def with_batch(tree: Any, batch: tuple[int, ...]) -> Any:
@@ -80,8 +75,18 @@ def with_batch(tree: Any, batch: tuple[int, ...]) -> Any:
     return jax.tree.map(lambda x: x.reshape((*batch, *x.shape[1:])), tree)
 
 
+def _distribution(
+    networks: Networks, actor: Weights, carry: Carry, seen: Observation, first: Array
+) -> tuple[Carry, Distribution]:
+    batch = first.shape
+    seen, carry = jax.tree.map(lambda x: x.reshape((-1, *x.shape[len(batch) :])), (seen, carry))
+    carry, dist = networks.act_once(actor, carry, seen, first.reshape(-1))
+    return with_batch(carry, batch), dist
+
+
 def _keys(key: Key, batch: tuple[int, ...]) -> Key:
     """A typed key for each environment, (B,), of one or of as many, of either kind."""
+    key = _array("key", key)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.dtype != jnp.uint32 or not key.ndim:
             raise UserError(f"key is {key.dtype}{list(key.shape)}, expected jax.random.key(SEED)")
@@ -91,11 +96,18 @@ def _keys(key: Key, batch: tuple[int, ...]) -> Key:
     return jax.random.split(key, math.prod(batch)) if batch and not key.ndim else key.reshape(-1)
 
 
-def _check_seen(networks: Networks, carry: Carry, time_step: TimeStep | Observation) -> None:
-    """Refuses what has other shapes than those that a team was trained on.
+def _seen(
+    networks: Networks,
+    layout: Layout,
+    carry: Carry,
+    time_step: TimeStep | Observation,
+    first: Array | None,
+) -> tuple[Observation, Array]:
+    """What the team sees, and where an episode begins, as arrays.
 
     Raises:
-        UserError: it names what was passed, and what is expected.
+        UserError: shapes or types are not those that it was trained on; the message names what was
+            passed, and what is expected.
     """
     spec = networks.spec
     obs, mask = (getattr(time_step, name, None) for name in ("obs", "action_mask"))
@@ -104,17 +116,24 @@ def _check_seen(networks: Networks, carry: Carry, time_step: TimeStep | Observat
             f"time_step is {shown(type(time_step).__name__)}, expected what the environment "
             "returned, or a marsrl.Observation of obs and action_mask"
         )
-    one = {
-        "obs": (spec.num_agents, *spec.obs_shape),
-        "action_mask": (spec.num_agents, spec.action.size),
-    }
-    batch = np.shape(mask)[:-2]
-    for name, x in (("obs", obs), ("action_mask", mask)):
-        if np.shape(x) != (*batch, *one[name]):
+    obs, mask = _array("obs", obs), _array("action_mask", mask)
+    batch = mask.shape[:-2]
+    first = jnp.zeros(batch, bool) if first is None else _array("first", first)
+    for name, x, one in (
+        ("obs", obs, (spec.num_agents, *spec.obs_shape)),
+        ("action_mask", mask, (spec.num_agents, spec.action.size)),
+        ("first", first, ()),
+    ):
+        if x.shape != (*batch, *one):
             raise UserError(
-                f"{name} has the shape {np.shape(x)}, expected {(*batch, *one[name])}"
+                f"{name} has the shape {x.shape}, expected {(*batch, *one)}"
                 f"{'' if batch else ', or the axes of a batch before it'}"
             )
+    if not layout.reads_alike(obs.dtype):
+        raise UserError(
+            f"obs is {obs.dtype}, expected {layout.obs_dtype} as in training: networks divide "
+            "uint8 by 255, and read all else as it is"
+        )
     alone = jax.eval_shape(lambda: with_batch(networks.initial_carries(1)[0], ()))
     given, expected = (
         (jax.tree.structure(tree), [(*axes, *np.shape(x)) for x in jax.tree.leaves(tree)])
@@ -123,3 +142,17 @@ def _check_seen(networks: Networks, carry: Carry, time_step: TimeStep | Observat
     if given != expected:
         call = f"initial_carry({batch})" if batch else "initial_carry()"
         raise UserError(f"carry is {given[1] or 'empty'}, expected that of {call}: {expected[1]}")
+    return Observation(obs, mask.astype(bool)), first.astype(bool)
+
+
+def _array(name: str, x: Any) -> Array:
+    """An array of what was passed, which may be a list.
+
+    Raises:
+        UserError: none can be made of it.
+    """
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:  # a dictionary, or lists of unequal lengths
+        kind = type(x).__name__
+        raise UserError(f"{name}, of type {kind}, is no array: {reason(error)}") from error

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from marsrl.envs.base import Environment
 from marsrl.envs.check.members import in_spec
 from marsrl.errors import reason
 from marsrl.learner.networks import Weights
@@ -38,10 +39,23 @@ class Layout(NamedTuple):
     spec: EnvSpec
     obs_dtype: str = "float32"
 
+    def reads_alike(self, dtype: Any) -> bool:
+        """Whether numbers of this type mean to the networks what they meant in training.
+
+        It is all the same to them (see `as_float`), but for uint8.
+        """
+        return (np.dtype(dtype) == np.uint8) == (np.dtype(self.obs_dtype) == np.uint8)
+
 
 def layout_of(spec: EnvSpec, time_step: TimeStep) -> Layout:
     """The layout of actors that see such time steps."""
     return Layout(spec, np.dtype(time_step.obs.dtype).name)
+
+
+def layout_for(env: Environment) -> Layout:
+    """The layout of actors that play in an environment, whose `reset` is traced."""
+    now = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))[1]
+    return layout_of(env.spec, now)
 
 
 def pack(actors: Weights, layout: Layout) -> bytes:

@@ -30,7 +30,7 @@ from marsrl.runs.folder import CONFIG, RunFolder, check_not_passed
 from marsrl.runs.lock import writer_of
 from marsrl.runs.scores import Scores, best_seed, named_update
 from marsrl.trust import check_trusted
-from marsrl.types import Array, EnvSpec, Key, Observation, TimeStep
+from marsrl.types import Array, Key, Observation, TimeStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Policy:
         """
         with jax.ensure_compile_time_eval():  # it may be asked for first while a program is traced
             env = self.make_env()
-        check_trained_on(env, self.layout.spec, self.config)
+        check_trained_on(env, self.layout, self.config)
         return env
 
     def initial_carry(self, batch: int | tuple[int, ...] = ()) -> Carry:
@@ -85,7 +85,8 @@ class Policy:
         Args:
             carry: from `initial_carry` or the last call.
             time_step: what the environment returned, with leading axes of a batch, or none; `obs`
-                and `action_mask` are used, so a `marsrl.Observation` serves.
+                and `action_mask` are used, so a `marsrl.Observation` serves, of lists too. `obs`
+                must be uint8 if it was in training, and else not: networks divide it by 255.
             key: PRNG key for sampling, or one for each environment of the batch; not needed for the
                 mode.
             greedy: the mode instead of a sample.
@@ -97,8 +98,8 @@ class Policy:
             (*batch, N, A).
 
         Raises:
-            UserError: shapes are not those that the team was trained on, or there is no key, or
-                another number of them.
+            UserError: shapes or types are not those that the team was trained on, or there is no
+                key, or another number of them.
         """
         return self._act(self.actor, carry, time_step, key, greedy, first)
 
@@ -109,30 +110,37 @@ class Policy:
 
         Arguments are those of `act`.
         """
-        return acting.distribution(self.networks, self.actor, carry, time_step, first)
+        return acting.distribution(self.networks, self.layout, self.actor, carry, time_step, first)
 
     @cached_property
     def _act(self) -> Callable[..., tuple[Carry, Array]]:
         """`acting.act`, compiled for these networks; goes when this policy does."""
-        return jax.jit(partial(acting.act, self.networks), static_argnums=4)  # greedy
+        act = partial(acting.act, self.networks, self.layout)
+        return jax.jit(act, static_argnums=4)  # greedy
 
 
-def check_trained_on(env: Environment, spec: EnvSpec, config: Config) -> None:
+def check_trained_on(env: Environment, layout: actors.Layout, config: Config) -> None:
     """Refuses an environment that a team could not act in.
 
     Args:
         env: it.
-        spec: what the team was trained on.
-        config: how.
+        layout: of the team's actors.
+        config: how it was trained.
     """
     groups = ("groups",) if config.share_parameters == "groups" else ()
-    for name in ("num_agents", "obs_shape", "obs_parts", "action", *groups):
-        now, then = getattr(env.spec, name), getattr(spec, name)
-        if now != then:
-            raise UserError(
-                f"{type(env).__name__} is not what this team was trained on: {name} is "
-                f"{shown(now)}, expected {shown(then)}"
-            )
+    names = ("num_agents", "obs_shape", "obs_parts", "action", *groups)
+    pairs = [(name, getattr(env.spec, name), getattr(layout.spec, name)) for name in names]
+    differ = [
+        f"{name} is {shown(now)}, expected {shown(then)}"
+        for name, now, then in pairs
+        if now != then
+    ]
+    dtype = actors.layout_for(env).obs_dtype
+    if not layout.reads_alike(dtype):
+        differ.append(f"obs is {dtype}, expected {layout.obs_dtype}")
+    if differ:
+        kind = type(env).__name__
+        raise UserError(f"{kind} is not what this team was trained on: {differ[0]}")
 
 
 def load_policy(
@@ -175,11 +183,10 @@ def load_policy(
     check_trusted("network", config.network or "", run / CONFIG, trust)
     layout = saved_layout(folder)
     if layout is not None and env is not None:
-        check_trained_on(flat(env), layout.spec, config)
+        check_trained_on(flat(env), layout, config)
     if layout is None:  # a run of an old version, or without a checkpoint
         env = make_env()
-        shapes = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
-        layout = actors.layout_of(env.spec, shapes[1])
+        layout = actors.layout_for(env)
     networks = networks_of(config, layout.spec)
     update, seed, actor = _restore(folder, config, networks, seed, str(checkpoint))
     step = update * config.steps_per_update

@@ -188,7 +188,7 @@ def resume(
         here = _environment(config, env)
         saved = None if restart else saved_layout(folder)
         if saved is not None:  # or else it would be compiled, and then fit no checkpoint
-            check_trained_on(here, saved.spec, config)
+            check_trained_on(here, saved, config)
         program = Program(fit_devices(config), here, objective)
         seconds = _compile(program, [config], monitor)
         if restart and (aside := from_first(lambda: str(folder.set_aside() or ""))):
