@@ -20,7 +20,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from marsrl.config import SHARED, Sharing
 from marsrl.errors import UserError, closest, near_misses, printable, shown
 from marsrl.runs.followers import NAMES
-from marsrl.settings import seeds
+from marsrl.settings import seeds, whole_number
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")]
@@ -114,23 +114,6 @@ def _with_values(args: list[str]) -> list[str]:
         spelled += ["--share-parameters", "none"] if word == "--no-share-parameters" else [word]
         spelled += ["all"] if bare else []
     return spelled
-
-
-def whole_number(word: str) -> int:
-    """Reads `12`, `1_000_000` or `1e6`.
-
-    Raises:
-        ValueError: it is no whole number, or one of more than 100 digits.
-    """
-    if not re.fullmatch(r"[+-]?\d[\d_]*(\.\d*)?([eE][+]?\d{1,2})?", word) or len(word) > 100:
-        raise ValueError(f"{shown(word)} is no whole number, such as 1000000 or 1e6")
-    mantissa, _, exponent = word.replace("_", "").lower().partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    fraction = fraction.rstrip("0")
-    zeros = int(exponent or 0) - len(fraction)
-    if zeros < 0:
-        raise ValueError(f"{shown(word)} is no whole number, such as 1000000 or 1e6")
-    return int(whole + fraction) * 10**zeros
 
 
 def parse(commands: Any, args: list[str], description: str) -> Any:

@@ -23,6 +23,7 @@ from marsrl.runs.folder import EPISODE, RunFolder
 from marsrl.runs.monitor import Silent
 from marsrl.runs.policy import load_policy
 from marsrl.runs.runner import resume, train
+from marsrl.runs.transfer import read_source
 from run_folders import Listener
 
 CONFIG = dataclasses.replace(record.CONFIG, anneal_lr=True, keep_checkpoints=9)
@@ -172,13 +173,18 @@ def test_a_run_that_cannot_go_on_stays_as_it_was(source, tmp_path):
 
 
 def test_a_checkpoint_is_named_by_a_number_or_its_digits(source):
-    for name in (STEPS, str(STEPS)):
+    for name in (STEPS, str(STEPS), f"{STEPS:_}", f"{STEPS / 10}e1", float(STEPS)):
         assert load_policy(source, checkpoint=name, env=ENV).step == STEPS
     for name in ("²", 7):
         with pytest.raises(
             UserError, match=f"no checkpoint '{name}' of seed .; expected best, latest, "
         ):
             load_policy(source, checkpoint=name, env=ENV)
+
+
+def test_a_source_names_its_checkpoint_as_numbers_are_written(source):
+    for name in (STEPS, f"{STEPS:_}", f"{STEPS / 10}e1"):
+        assert read_source(f"{source}@{name}").step == STEPS
 
 
 def test_pictures_are_set_aside_with_what_they_show(source, tmp_path):

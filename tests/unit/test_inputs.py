@@ -14,12 +14,13 @@ from hypothesis import example, given, settings
 import marsrl
 from marsrl.bench.suite import Suite
 from marsrl.cli import _commands
-from marsrl.commandline import parse, whole_number
+from marsrl.commandline import parse
 from marsrl.config import _MOST, Config
 from marsrl.envs.registry import make_unchecked
 from marsrl.errors import UserError, near_misses, printable, shown
 from marsrl.objectives import Objective, make_objective
 from marsrl.reading import MAX_DEPTH, MAX_TOML_BYTES, parse_json, parse_toml, read_json, read_toml
+from marsrl.settings import whole_number
 
 LONG = "x" * 100_000
 HUGE = 10**5000

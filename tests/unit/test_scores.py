@@ -32,7 +32,10 @@ def test_the_best_seed_is_that_of_the_best_evaluation():
     assert best_seed({0: {3: 1.0, 5: 1.0}}, (5, 3)) == 5
 
 
-@pytest.mark.parametrize(("name", "update"), [("best", 8), ("latest", 9), ("0", 0), ("36", 9)])
+@pytest.mark.parametrize(
+    ("name", "update"),
+    [("best", 8), ("latest", 9), ("0", 0), ("36", 9), ("3_6", 9), ("3.6e1", 9), ("36.0", 9)],
+)
 def test_a_name_means_an_update(name, update):
     """Of equally good ones the newest; the latest needs no evaluation."""
     assert named_update(name, SCORES, [0, 4, 8, 9], 3, 4, Path("run")) == update

@@ -234,7 +234,7 @@ def _restore(
             return update, mine, actors.unpack(content, template, config.seeds.index(mine))
         except CheckpointError as error:
             there = from_first(lambda update=update: checkpoints.path(update).exists())
-            if checkpoint.isdecimal() and there:
+            if checkpoint not in ("best", "latest") and there:
                 raise
             if there:  # or the run, which goes on, has deleted it
                 warnings.warn(f"{error}; the next best is used", stacklevel=4)

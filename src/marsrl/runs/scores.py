@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from marsrl.errors import UserError, shown
+from marsrl.settings import whole_number
 
 Scores = dict[int, dict[int, float]]
 """Update -> seed -> evaluation return, of the checkpoints that were evaluated; ascending."""
@@ -49,7 +51,7 @@ def named_update(
     """The update that `best`, `latest` or a number of environment steps means.
 
     Args:
-        name: one of these.
+        name: one of these; the number also as `1e6` or `1_000_000`.
         scores: of the checkpoints that were evaluated.
         saved: updates that have a checkpoint, ascending; at least one.
         seed: whose best it is.
@@ -61,7 +63,10 @@ def named_update(
     """
     steps = {str(update * steps_per_update): update for update in saved}
     named = {"best": best_update(scores, seed), "latest": saved[-1], **steps}
-    if (update := named.get(name)) is None:
+    digits = name
+    with contextlib.suppress(ValueError):
+        digits = str(whole_number(name))
+    if (update := named.get(digits)) is None:
         raise UserError(
             f"{run} has no checkpoint {shown(name)} of seed {seed}; expected "
             f"{', '.join(known for known, update in named.items() if update is not None)}"

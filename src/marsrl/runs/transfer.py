@@ -53,7 +53,7 @@ def read_source(name: str) -> Source:
     Raises:
         UserError: there is no such run, seed or sound checkpoint.
     """
-    match = re.fullmatch(r"(?s)(.+?)(?::(\d+))?(?:@(\w+))?", name)
+    match = re.fullmatch(r"(?s)(.+?)(?::(\d+))?(?:@([\w.+]+))?", name)
     run, seed, checkpoint = match.groups() if match else (name, None, None)
     if Path(name).is_dir():  # whose own name ends like a seed or a checkpoint
         run, seed, checkpoint = name, None, None
