@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import time
+from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -120,6 +121,31 @@ def test_mlflow(tmp_path, monkeypatch):
             history = client.get_metric_history(run.info.run_id, name)
             assert sorted(metric.step for metric in history) == STEPS
             assert sorted(metric.value for metric in history) == values(seed)
+
+
+def test_mlflow_tells_a_setting_that_has_changed(tmp_path, monkeypatch):
+    """Its parameters cannot be changed, so that a run that goes on beyond its end has a tag."""
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    run, messages = tmp_path / "run", []
+    run.mkdir()
+
+    def told(config):
+        with following(choose(["mlflow"]), run, config, messages.append) as followers:
+            followers.start([])
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name("marsrl").experiment_id
+        return client.search_runs([experiment], "tags.`mlflow.runName` = 'run seed 3'")[0].data
+
+    now = told(CONFIG)
+    assert "marsrl.total_steps" not in now.tags
+    for steps in (200_000, 300_000, 100_000):
+        now = told(replace(CONFIG, total_steps=steps))
+        assert now.params["total_steps"] == str(CONFIG.total_steps)
+        assert now.tags["marsrl.total_steps"] == str(steps)
+    assert set(now.tags) & {f"marsrl.{name}" for name in now.params} == {"marsrl.total_steps"}
+    assert all(message.startswith("mlflow: experiment marsrl") for message in messages)
 
 
 class Busy:

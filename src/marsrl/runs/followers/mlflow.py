@@ -41,8 +41,7 @@ class MLflow:
             tags = {"mlflow.parentRunId": self._parent}
             found = self._open(experiment, run.seed_id(seed), run.seed_name(seed), tags)
             self._runs[seed] = found.info.run_id
-            if not found.data.params:
-                self._write_settings(found.info.run_id, run.settings(seed))
+            self._write_settings(found, run.settings(seed))
             for metric, value in found.data.metrics.items():
                 kind, _, rest = metric.partition("/")
                 if rest == _STEP:
@@ -87,10 +86,18 @@ class MLflow:
             return found[0]
         return self._client.create_run(experiment, run_name=name, tags=tags | {_TAG: tag})
 
-    def _write_settings(self, run_id: str, settings: dict[str, Any]) -> None:
-        param = self._library.entities.Param
-        params = [param(name, str(value)[:_LONGEST]) for name, value in settings.items()]
-        self._client.log_batch(run_id, params=params)
+    def _write_settings(self, run: Any, settings: dict[str, Any]) -> None:
+        """Parameters, and of those that have changed since, which MLflow does not allow, tags."""
+        new, changed = self._library.entities.Param, self._library.entities.RunTag
+        params, tags = [], []
+        for name, text in ((name, str(value)[:_LONGEST]) for name, value in settings.items()):
+            tag = f"marsrl.{name}"
+            if name not in run.data.params:
+                params.append(new(name, text))
+            elif run.data.tags.get(tag, run.data.params[name]) != text:
+                tags.append(changed(tag, text))
+        if params or tags:
+            self._client.log_batch(run.info.run_id, params=params, tags=tags)
 
     def _metrics(self, row: Row) -> list[Any]:
         """A row's metrics, how far it is as the last of them."""
