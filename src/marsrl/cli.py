@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import traceback
+import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +21,15 @@ from marsrl.commandline import parse
 from marsrl.config import Config
 from marsrl.devices.startup import configure_jax
 from marsrl.envs.commands import CheckEnv, Envs
-from marsrl.errors import Interrupted, UserError, keep_traceback, printable, reason, shown
+from marsrl.errors import (
+    Interrupted,
+    Notice,
+    UserError,
+    keep_traceback,
+    printable,
+    reason,
+    shown,
+)
 from marsrl.presets import preset
 from marsrl.report.commands import Compare, Plot
 from marsrl.runs.commands import ConfigCommand, Doctor, Evaluate, Render, Resume, Train
@@ -122,7 +132,26 @@ def _run(args: list[str]) -> None:
     command = parse(_commands(args), args, __doc__ or "")
     if not isinstance(command, _WITHOUT_JAX):
         configure_jax()
-    command()
+    with _notices_said():
+        command()
+
+
+@contextlib.contextmanager
+def _notices_said() -> Iterator[None]:
+    """Lets marsrl's own warnings be lines, without their place in the code."""
+    show = warnings.showwarning
+
+    def say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            _say(str(message))
+        else:
+            show(message, category, *place, **more)
+
+    warnings.showwarning = say
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def _say(message: str) -> None:

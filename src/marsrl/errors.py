@@ -28,6 +28,10 @@ class UserError(Exception):
         self.field = field
 
 
+class Notice(UserWarning):
+    """A warning of marsrl's own: one clear line, which the command line shows as such."""
+
+
 def shown(value: object) -> str:
     """A value as messages show it: its `repr` on one line, shortened if it is long."""
     text = " ".join(_SHORT.repr(value).split())

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from importlib.metadata import version
 
 import pytest
@@ -14,7 +15,7 @@ from commands import run_all
 from marsrl import cli
 from marsrl.console import PlainConsole
 from marsrl.envs.tasks import TASKS
-from marsrl.errors import UserError
+from marsrl.errors import Notice, UserError
 
 TINY = {
     "--seeds": 0, "--total-steps": 64, "--num-envs": 4, "--rollout-length": 8, "--width": 8,
@@ -204,6 +205,24 @@ def test_an_interrupted_training_says_how_it_goes_on(monkeypatch, capsys):
         130,
         "marsrl: interrupted; a run that has begun goes on: marsrl resume RUN\n",
     )
+
+
+def test_a_warning_of_marsrl_is_a_line_said_once_and_others_are_as_they_were(monkeypatch, capsys):
+    def command():
+        for message in ("a file\x1b is damaged", "so is another"):
+            for _ in range(2):
+                warnings.warn(message, Notice, stacklevel=2)
+        warnings.warn("somebody else's", stacklevel=2)
+
+    others = []
+    monkeypatch.setattr(cli, "parse", lambda *_: command)
+    monkeypatch.setattr(cli, "configure_jax", lambda: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, *_, **__: others.append(str(message))
+        cli.main(["envs"])
+    assert capsys.readouterr().err == "marsrl: a file? is damaged\nmarsrl: so is another\n"
+    assert others == ["somebody else's"]
 
 
 def test_whoever_stops_reading_is_no_fault(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marsrl.config import Layout
-from marsrl.errors import UserError
+from marsrl.errors import Notice, UserError
 from marsrl.system import num_cores
 
 
@@ -74,6 +74,7 @@ def warn_of_idle_cores(layout: Layout) -> None:
         warnings.warn(
             f"trains on one of {cores} cores: call marsrl.configure_jax() before JAX is used, or "
             "say devices = 1",
+            Notice,
             stacklevel=5,  # where train was called
         )
 

@@ -19,7 +19,7 @@ from marsrl.distributions import Distribution
 from marsrl.envs.base import Environment
 from marsrl.envs.flat import flat
 from marsrl.envs.registry import make
-from marsrl.errors import UserError, near_misses, shown
+from marsrl.errors import Notice, UserError, near_misses, shown
 from marsrl.files import path_of
 from marsrl.learner.algorithm import networks_of
 from marsrl.learner.modules import Carry
@@ -237,7 +237,7 @@ def _restore(
             if checkpoint not in ("best", "latest") and there:
                 raise
             if there:  # or the run, which goes on, has deleted it
-                warnings.warn(f"{error}; the next best is used", stacklevel=4)
+                warnings.warn(f"{error}; the next best is used", Notice, stacklevel=4)
             refused.add(update)
 
 
@@ -263,6 +263,7 @@ def _tell_if_better(
             f"{folder.path}: the best evaluation of seed {seed}, {score:.4g} at step {step:,}, has "
             f"no sound checkpoint any more; the best that has one is that of step "
             f"{update * steps_per_update:,}, {scores[update][seed]:.4g}",
+            Notice,
             stacklevel=5,
         )
 
