@@ -10,6 +10,7 @@ import shlex
 import tempfile
 import traceback
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,14 @@ def check_int(
     _check_range(name, value, int, "a whole number", low, high)
     if most is not None and isinstance(value, int) and value > most:
         raise UserError(f"{name} is {shown(value)}, expected at most {most}; nearest: {most}")
+
+
+def int_of(name: str, value: object, low: int, high: int | None = None) -> int:
+    """A whole number that a caller gave, NumPy's too; else as `check_int`."""
+    value = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+    check_int(name, value, low, high)
+    assert isinstance(value, int)
+    return value
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:

@@ -237,6 +237,31 @@ def test_a_team_is_loaded_without_its_environment(run):
         _ = marsrl.load_policy(run, trust=True).env
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seed": "3"}, "^seed is '3', expected a whole number, 0 to 4294967295$"),
+        ({"seed": True}, "^seed is True, expected a whole number"),
+        ({"seed": [3]}, r"^seed is \[3\], expected a whole number"),
+        ({"seed": 3.5}, "^seed is 3.5, expected a whole number, .*; nearest: 4$"),
+        ({"seed": 4}, "has no seed 4; known: 3$"),
+        ({"env": "lbf"}, r"it is the name 'lbf', expected an environment, such as marsrl.make"),
+        ({"env": Scripted}, r"it is a class, expected an environment, such as Scripted\(\)"),
+    ],
+)
+def test_what_is_no_seed_or_environment_is_refused_in_words(run, given, said):
+    with pytest.raises(UserError, match=said):
+        marsrl.load_policy(run, **given)
+    assert marsrl.load_policy(run, np.int64(3)).seed == 3
+
+
+@pytest.mark.parametrize("batch", ["3", 2.5, -1, (2, None), True])
+def test_what_is_no_batch_is_refused(policy, batch):
+    with pytest.raises(UserError, match=r"^batch is .*, expected "):
+        policy.initial_carry(batch)
+    assert policy.initial_carry(np.int64(2)).shape[0] == 2
+
+
 def test_a_file_of_an_old_version_needs_the_environment(run, monkeypatch):
     monkeypatch.setattr(actors, "layout", lambda _: None)
     with pytest.raises(UserError, match=r"gone\.package:make.*--trust"):

@@ -64,9 +64,11 @@ def test_the_return_is_that_of_the_episode(policy, tmp_path):
     [
         ("a.avi", {}, "a name that ends in .gif or .mp4"),
         ("there.gif", {}, "exists"),
-        ("a.gif", {"fps": 0}, "fps = 0 must be 1 or greater"),
+        ("a.gif", {"fps": 0}, "fps is 0, expected 1 to 1000; nearest: 1"),
         ("a.gif", {"fps": 60}, "fps = 60: a GIF has at most 50; write an .mp4 for more"),
-        ("a.gif", {"every": 0}, "every = 0 must be 1 or greater"),
+        ("a.gif", {"fps": "8"}, "fps is '8', expected a whole number, 1 to 1000"),
+        ("a.gif", {"every": 0}, "every is 0, expected at least 1; nearest: 1"),
+        ("a.gif", {"episode_seed": "0"}, "episode_seed is '0', expected a whole number"),
         ("no/such/folder.gif", {}, "no/such is no folder"),
         ("no/such/folder.mp4", {}, "no/such is no folder"),
     ],

@@ -187,8 +187,6 @@ class Render:
         from marsrl.runs.policy import load_policy
         from marsrl.runs.render import render
 
-        check_int("episode_seed", self.episode_seed, 0, 2**32 - 1)
-        check_int("fps", self.fps, 1, 1000)
         out = self.out or self.run / f"episode-{self.episode_seed}.gif"
         policy = load_policy(self.run, self.seed, self.checkpoint, trust=self.trust)
         total = render(policy, out, self.episode_seed, self.greedy, self.fps, self.every)

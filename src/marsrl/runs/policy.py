@@ -17,9 +17,10 @@ from marsrl.config import Config
 from marsrl.devices.distributed import from_first
 from marsrl.distributions import Distribution
 from marsrl.envs.base import Environment
+from marsrl.envs.check import check_interface
 from marsrl.envs.flat import flat
 from marsrl.envs.registry import make
-from marsrl.errors import Notice, UserError, near_misses, shown
+from marsrl.errors import Notice, UserError, int_of, near_misses, shown
 from marsrl.files import path_of
 from marsrl.learner.algorithm import networks_of
 from marsrl.learner.modules import Carry
@@ -68,7 +69,8 @@ class Policy:
 
     def initial_carry(self, batch: int | tuple[int, ...] = ()) -> Carry:
         """The recurrent state at the start of an episode, (*batch, N, H); `()` if feed-forward."""
-        batch = (batch,) if isinstance(batch, int) else batch
+        sizes = batch if isinstance(batch, tuple | list) else (batch,)
+        batch = tuple(int_of("batch", size, 0) for size in sizes)
         carry = self.networks.initial_carries(math.prod(batch))[0]
         return acting.with_batch(carry, batch)
 
@@ -163,19 +165,24 @@ def load_policy(
         trust: whether to run code that the folder names: a task or network `module:factory`.
 
     Raises:
-        UserError: not a run folder, a network that is not trusted, no such seed or checkpoint, or
-            another environment than the team was trained on.
+        UserError: not a run folder, a network that is not trusted, no such seed or checkpoint, an
+            environment that does not keep to the interface, or another than the team was trained
+            on.
     """
     run = path_of(run, "run")
     folder = RunFolder.open(run)
     config = folder.config()
+    seed = None if seed is None else int_of("seed", seed, 0, 2**32 - 1)
     if seed is not None and seed not in config.seeds:
         known = [str(s) for s in config.seeds]
         raise UserError(f"{run} has no seed {seed}{near_misses(str(seed), known)}")
+    if env is not None:
+        env = flat(env)
+        check_interface(env)
 
     def make_env() -> Environment:
         if env is not None:
-            return flat(env)
+            return env
         check_not_passed("task", config.task, run, "load_policy(run, env=...)")
         check_trusted("task", config.task, run / CONFIG, trust)
         return make(config.task, **config.task_settings)
@@ -183,7 +190,7 @@ def load_policy(
     check_trusted("network", config.network or "", run / CONFIG, trust)
     layout = saved_layout(folder)
     if layout is not None and env is not None:
-        check_trained_on(flat(env), layout, config)
+        check_trained_on(env, layout, config)
     if layout is None:  # a run of an old version, or without a checkpoint
         env = make_env()
         layout = actors.layout_for(env)

@@ -15,7 +15,7 @@ from PIL import Image
 from marsrl.envs.check.picture import check_alike, picture
 from marsrl.envs.host.film import filmed
 from marsrl.envs.vector import opened
-from marsrl.errors import UserError
+from marsrl.errors import UserError, int_of
 from marsrl.extras import require
 from marsrl.files import check_new, path_of
 from marsrl.runs.policy import Policy, record_episode
@@ -67,9 +67,8 @@ def render(
         raise UserError(f"cannot write {out}: {out.parent} is no folder")
     if out.suffix == ".mp4":
         require("imageio_ffmpeg", "video")
-    for name, value in (("fps", fps), ("every", every)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} = {value} must be 1 or greater")
+    episode_seed = int_of("episode_seed", episode_seed, 0, 2**32 - 1)
+    fps, every = int_of("fps", fps, 1, 1000), None if every is None else int_of("every", every, 1)
     if out.suffix == ".gif" and fps > _FASTEST_GIF:
         raise UserError(f"fps = {fps}: a GIF has at most {_FASTEST_GIF}; write an .mp4 for more")
     with opened(policy.env):
