@@ -193,6 +193,29 @@ def test_an_impossible_edit_is_not_accepted(whole, tmp_path):
     assert (path / "config.json").stat().st_size == before
 
 
+def test_what_cannot_be_accepted_is_not_offered(whole, tmp_path):
+    path = copy(whole, tmp_path / "run")
+    config, sound = path / "config.json", (path / "config.json").read_text()
+
+    def remedy():
+        return next(f.remedy for f in doctor.examine(path) if f"{config}" in f.text)
+
+    edit(path, gamma=0.5)
+    assert f"marsrl doctor {path} --accept" in remedy()
+    back = "puts the settings back from the newest checkpoint's copy"
+    for text in (sound[: len(sound) // 2], "[]", json.dumps({"hash": CONFIG.hash})):
+        config.write_text(text)
+        assert remedy() == back
+    config.write_text(sound)
+    edit(path, gamma=2)
+    assert remedy() == back
+    for checkpoint in (path / "checkpoints").iterdir():
+        shutil.rmtree(checkpoint)
+    assert remedy() == "no checkpoint has a copy of it"
+    edit(path, gamma=0.5)
+    assert remedy() == f"if you edited it: marsrl doctor {path} --accept"
+
+
 def told(path):
     return [finding.text.replace(f"{path}", "RUN") for finding in doctor.examine(path)]
 

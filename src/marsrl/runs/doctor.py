@@ -133,8 +133,14 @@ def _config(folder: RunFolder, about: Row) -> list[Finding]:
     except UserError as error:
         text = str(error).partition(";")[0]
     copy, accept = about.get("config"), command("doctor", folder.path, "--accept")
+    try:
+        folder.edited_config()
+        acceptable = True
+    except UserError:
+        acceptable = False
     if not isinstance(copy, dict):
-        return [Finding(text, f"if you edited it: {accept}")]
+        none = "no checkpoint has a copy of it"
+        return [Finding(text, f"if you edited it: {accept}" if acceptable else none)]
     try:
         now = unchecked(folder.path / CONFIG).get("config")
     except DamagedError:
@@ -145,14 +151,9 @@ def _config(folder: RunFolder, about: Row) -> list[Finding]:
         if isinstance(now, dict) and now.get(name) != copy.get(name)
     ]
     more = f": {', '.join(sorted(changed))}" if changed else ""
-    return [
-        Finding(
-            text + more,
-            "puts the settings back from the newest checkpoint's copy (to keep them as they are "
-            f"now: {accept})",
-            lambda: folder.put_back_config(copy),
-        )
-    ]
+    remedy = "puts the settings back from the newest checkpoint's copy"
+    remedy += f" (to keep them as they are now: {accept})" if acceptable else ""
+    return [Finding(text + more, remedy, lambda: folder.put_back_config(copy))]
 
 
 def _status(folder: RunFolder, newest: int | None, about: Row) -> list[Finding]:

@@ -142,15 +142,19 @@ class RunFolder:
             raise UserError(f"{error}{self._way_out()}") from error
         return _config_in(path, content)
 
-    def accept_config(self) -> None:
-        """Takes the configuration as somebody has edited it.
+    def edited_config(self) -> Config:
+        """The configuration as somebody has edited it.
 
         Raises:
             UserError: it is none, or has a value that no run could use.
         """
         path = self.path / CONFIG
-        content = unchecked(path)
-        config = _config_in(path, content)
+        return _config_in(path, unchecked(path))
+
+    def accept_config(self) -> None:
+        """Takes the configuration as somebody has edited it; raises as `edited_config` does."""
+        config = self.edited_config()
+        content = unchecked(self.path / CONFIG)
         self._write(CONFIG, content | {"config": config.to_dict(), "hash": config.hash})
 
     def note_session(self, config: Config, step: int) -> None:
