@@ -585,11 +585,11 @@ def test_other_results_are_not_written_over_unasked(complete, tmp_path, capsys):
     Folder(job).write()
     write(complete, theirs)
     before = (theirs / "runs.json").read_bytes()
-    text = r"holds other results, such as seed 0 of mappo on paxmen/4ag, id \w{12}; choose another"
+    text = r"other results, such as seed 0 of mappo on paxmen/4ag, id \w{12}; choose another --out$"
     with pytest.raises(UserError, match=text):
         check_replaceable(collect(store), theirs)
     code, _, errors = command_line(capsys, "report", store, "--out", theirs)
-    assert (code, "--replace" in errors) == (2, True)
+    assert (code, "choose another --out, or write over it with --replace\n" in errors) == (2, True)
     assert (theirs / "runs.json").read_bytes() == before
     check_replaceable(complete, theirs)  # the same again
     write(collect(store), page)

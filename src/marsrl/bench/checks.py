@@ -51,7 +51,7 @@ def check_version(jobs: Iterable[Job]) -> None:
         if theirs != ours:
             raise UserError(
                 f"{job.folder} was begun by marsrl {theirs}, this is {ours}: what they train "
-                "cannot be compared; install the former, or choose another --store"
+                "cannot be compared; install the former, or choose another folder"
             )
 
 
@@ -81,7 +81,7 @@ def check_same_code(jobs: Iterable[Job], ours: dict[str, str | None]) -> None:
         first = next(iter(others)).name
         raise UserError(
             f"{len(others)} of the store's jobs, such as {first}, were begun with other code: "
-            f"{'; '.join(differ.values())}; go on with theirs, choose another --store, or mix them "
+            f"{'; '.join(differ.values())}; go on with theirs, choose another folder, or mix them "
             "with --mixed, which status and report will say"
         )
 

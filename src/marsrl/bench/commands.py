@@ -274,7 +274,8 @@ class Report:
         summary = summarize_benchmark(results, self.target, self.endpoint, self.margin)
         other = bool(self.tasks) or out.resolve() != self.store.resolve()
         if other and not self.replace:
-            check_replaceable(results, out)
+            way = "choose another --out, or write over it with --replace"
+            check_replaceable(results, out, way)
         if other or _is_store(self.store):  # published tables stay as they are
             write(results, out)
         if _is_store(self.store):

@@ -239,7 +239,7 @@ def _merged(suite: Suite, store: Path) -> Suite:
             if bounds != suite.bounds[task] and task_folder(store, task).exists():
                 raise UserError(
                     f"{store} has begun {task} with scores of {_ends(bounds)} as 0 and 1, and not "
-                    f"{_ends(suite.bounds[task])}; keep them, or choose another --store"
+                    f"{_ends(suite.bounds[task])}; keep them, or choose another folder"
                 )
         for task in old.tasks:
             for label in old.objectives:
@@ -250,7 +250,7 @@ def _merged(suite: Suite, store: Path) -> Suite:
             raise UserError(f"with what {store} has already: {error}") from error
     elif (store / "runs.json").exists():
         raise UserError(
-            f"{store} holds results without their run folders; choose another --store, which "
+            f"{store} holds results without their run folders; choose another folder, which "
             f"{command('bench', 'restore', store, '--store', 'STORE')} fills with them"
         )
     return suite
@@ -340,7 +340,7 @@ def _check_same(store: Path, label: str, old: Config, new: Config) -> None:
     if new.hash != old.hash and cell_folder(store, label, old).exists():
         raise UserError(
             f"{store} has begun {label} on {old.task} with other settings "
-            f"({differences(old.to_dict(), new.to_dict())}); choose another --store"
+            f"({differences(old.to_dict(), new.to_dict())}); choose another folder"
         )
 
 

@@ -143,14 +143,18 @@ def write(results: Results, folder: str | Path) -> None:
     write_beside(folder / "runs.json", f"{json.dumps(head)[:-1]}, {', '.join(lines)}}}\n".encode())
 
 
-def check_replaceable(results: Results, folder: Path) -> None:
+def check_replaceable(results: Results, folder: Path, way: str = "choose another --out") -> None:
     """Refuses to write results over others: only over an earlier state of the same.
+
+    Args:
+        results: to write.
+        folder: where.
+        way: out, for the message: what the command at hand has.
 
     Raises:
         UserError: the folder is a store, holds a page of something else, or a run that has ended
             there and has not in these results.
     """
-    way = "choose another --out, or write over it with --replace"
     if (folder / "suite.toml").exists():
         raise UserError(f"{folder} is a store of its own; {way}")
     if not (folder / "runs.json").exists():
