@@ -74,6 +74,30 @@ def test_what_is_damaged_is_listed_too(tmp_path):
     assert overview(path).config is None
 
 
+def test_a_log_that_is_not_whole_is_told(tmp_path, capsys):
+    path = made(tmp_path / "run", final=True)
+    folder, log = RunFolder(path), path / "metrics.jsonl"
+    kinds = [(kind, seed) for kind in ("last", "final") for seed in (0, 1)]
+    folder.append([{"kind": k, "seed": s, "step": 6400, "return": None} for k, s in kinds])
+    folder.write_status("finished", 6400, seed_states((0, 1), "finished", 6400, {}, {}))
+    whole = log.read_bytes()
+
+    def told():
+        main(["show", str(path)])
+        return [x for x in capsys.readouterr().out.splitlines() if "marsrl doctor" in x]
+
+    assert told() == []
+    see = f"; see: marsrl doctor {path}"
+    for content in (whole[: len(whole) // 2], b""):
+        log.write_bytes(content)
+        assert told() == [f"{log} lacks the final scores of seeds 0, 1{see}"]
+    log.write_bytes(whole.replace(b'"step": 0', b'"step": 1', 1))
+    assert told() == [f"{log}: 1 damaged row(s) left out, line(s) 1{see}"]
+    log.unlink()
+    log.mkdir()
+    assert told() == [f"cannot read {log}: Is a directory{see}"]
+
+
 def test_runs_are_found_in_folders_and_not_in_runs(tmp_path):
     paths = [made(tmp_path / "a"), made(tmp_path / "b" / "c"), tmp_path / "d"]
     made(paths[0] / "inside")

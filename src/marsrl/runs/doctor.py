@@ -239,12 +239,8 @@ def _end(folder: RunFolder, newest: int | None) -> list[Finding]:
     if step < reached:
         text = f"it has ended at step {reached:,}, and its newest sound checkpoint is of {step:,}"
         return [Finding(text, f"trains from there again: {again}")]
-    seeds = status.get("seeds")
-    ended = {str(seed) for seed in config.seeds if _has_ended(seeds, seed)}
-    told = {(row["kind"], str(row["seed"])) for row in folder.rows()}
-    lacks = [seed for seed in sorted(ended) if not {("last", seed), ("final", seed)} <= told]
-    text = f"{folder.log.path} lacks the final scores of seeds {', '.join(lacks)}"
-    return [Finding(text, f"plays them again: {again}")] if lacks else []
+    text = folder.lacks_scores()
+    return [Finding(text, f"plays them again: {again}")] if text else []
 
 
 def _followers(folder: RunFolder) -> list[Finding]:
@@ -261,11 +257,6 @@ def _followers(folder: RunFolder) -> list[Finding]:
     except DamagedError as error:
         remedy = f"moves it to {aside.name}; name the followers again with --log"
         return [Finding(str(error), remedy, mend)]
-
-
-def _has_ended(seeds: object, seed: int) -> bool:
-    of_seed = seeds.get(str(seed)) if isinstance(seeds, dict) else None
-    return isinstance(of_seed, dict) and of_seed.get("status") == "finished"
 
 
 def _key(row: Row) -> tuple[object, ...]:

@@ -254,6 +254,23 @@ class RunFolder:
         """The sound rows of metrics.jsonl; a last line that a crash cut off is left out."""
         return self.log.rows()
 
+    def lacks_scores(self) -> str | None:
+        """Which final scores of a finished run its log has no more, in one line."""
+        status = read_or_empty(self.path / STATUS)
+        seeds = status.get("seeds")
+        if status.get("status") != "finished" or not isinstance(seeds, dict):
+            return None
+        told = {(row["kind"], str(row["seed"])) for row in self.rows()}
+        lacks = [
+            seed
+            for seed, state in sorted(seeds.items())
+            if isinstance(state, dict)
+            and state.get("status") == "finished"
+            and not {("last", seed), ("final", seed)} <= told
+        ]
+        lost = f"{self.log.path} lacks the final scores of seeds {', '.join(lacks)}"
+        return lost if lacks else None
+
     def replace_log(self, content: bytes) -> None:
         """Puts the log as a checkpoint remembers it in place of the one that is there."""
         self.log.replace(content)

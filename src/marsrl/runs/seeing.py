@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from marsrl.commandline import RunPath
 from marsrl.console import PlainConsole
-from marsrl.errors import UserError
+from marsrl.errors import UserError, command
 from marsrl.presets import preset
 from marsrl.runs.folder import PICTURES, RunFolder, resume_command
 from marsrl.runs.listing import Overview, age, find_runs, overview
@@ -57,6 +57,8 @@ class Show:
         who = writer_of(self.run)
         by = f" by {who}" if who else ""
         _console.say(f"{self.run}: {one.status}{by} at {_steps(one)} steps, {age(one.seconds)} ago")
+        for fault in _faults(folder):
+            _console.say(f"{fault}; see: {command('doctor', self.run)}")
         if one.status in ("stopped", "dead"):
             _console.say(f"go on with: {resume_command(self.run, config)}")
         what = "best checkpoint" if one.final else "latest evaluation"
@@ -78,6 +80,14 @@ class Show:
             _console.say(f"\n{title}:")
             for name in names:
                 _console.say(f"  {name} = {values[name]}")
+
+
+def _faults(folder: RunFolder) -> list[str]:
+    """What is wrong with the log, as far as that is seen without a look at the checkpoints."""
+    try:
+        return [fault for fault in (folder.log.damage(), folder.lacks_scores()) if fault]
+    except UserError as error:
+        return [str(error)]
 
 
 def _preset(task: str) -> dict[str, Any]:
