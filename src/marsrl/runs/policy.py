@@ -18,7 +18,7 @@ from marsrl.devices.distributed import from_first
 from marsrl.distributions import Distribution
 from marsrl.envs.base import Environment
 from marsrl.envs.check import check_interface
-from marsrl.envs.flat import flat
+from marsrl.envs.flat import flat, name_of
 from marsrl.envs.registry import make
 from marsrl.errors import Notice, UserError, int_of, near_misses, shown
 from marsrl.files import path_of
@@ -141,7 +141,7 @@ def check_trained_on(env: Environment, layout: actors.Layout, config: Config) ->
     if not layout.reads_alike(dtype):
         differ.append(f"obs is {dtype}, expected {layout.obs_dtype}")
     if differ:
-        kind = type(env).__name__
+        kind = name_of(env)
         raise UserError(f"{kind} is not what this team was trained on: {differ[0]}")
 
 

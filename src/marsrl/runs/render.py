@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from marsrl.envs.check.picture import check_alike, picture
+from marsrl.envs.flat import name_of
 from marsrl.envs.host.film import filmed
 from marsrl.envs.vector import opened
 from marsrl.errors import UserError, int_of
@@ -59,7 +60,7 @@ def render(
     out = path_of(out, "out")
     policy = replace(policy, make_env=partial(filmed, policy.env))
     if not isinstance(policy.env, Drawable):
-        raise UserError(f"{type(policy.env).__name__} has no draw method, so it cannot be rendered")
+        raise UserError(f"{name_of(policy.env)} has no draw method, so it cannot be rendered")
     if out.suffix not in _WRITERS:
         raise UserError(f"cannot write {out}: expected a name that ends in {' or '.join(_WRITERS)}")
     check_new(out)
