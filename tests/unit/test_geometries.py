@@ -18,6 +18,7 @@ from objective_cases import (
     ano_gain,
     convert,
     each_dtype,
+    each_framework,
     each_geometry,
     each_name,
     each_to_the_edge,
@@ -59,6 +60,31 @@ def test_value_and_slope_are_the_advantage_at_ratio_one(name, dtype, advantage, 
     rtol = 64 * np.finfo(dtype).eps if name in ("ano", "sapo") else 0
     np.testing.assert_allclose(value, advantage, rtol=rtol)
     np.testing.assert_allclose(slope, advantage, rtol=rtol)
+
+
+@each_name
+@each_framework
+@pytest.mark.parametrize("eps", [1e-6, 1.0, 1e2, 1e4, 1e6])
+def test_value_is_the_advantage_at_ratio_one_however_wide_the_region(name, framework, eps):
+    flexible = OBJECTIVES[name].kind == "flexible"
+    objective = make_objective(name, eps_low=eps, eps_high=eps) if flexible else named(name, eps)
+    advantage = np.array([1.0, -1.0, 0.3, -700.0, 0.0], np.float32)
+    given = [convert(framework, x) for x in (np.zeros(5, np.float32), advantage)]
+    np.testing.assert_array_equal(np.asarray(objective(*given)), advantage)
+    if framework == "jax":
+        np.testing.assert_array_equal(jax.jit(objective)(*given), advantage)
+
+
+@each_framework
+@pytest.mark.parametrize("eps", [1e-3, 0.2, 1e2, 1e6])
+def test_redescending_in_float32_is_what_it_is_in_float64(framework, eps):
+    objective = make_objective("ano", eps)
+    u = np.array([-15, -3, -0.5, -1e-2, -1e-5, 1e-5, 1e-2, 0.5, 3, 15], np.float32)
+    for sign in (-1.0, 1.0):
+        advantage = np.full_like(u, sign)
+        exact = objective(*(x.astype(np.float64) for x in (u, advantage)))
+        value = objective(*(convert(framework, x) for x in (u, advantage)))
+        np.testing.assert_allclose(np.asarray(value), exact, rtol=3e-6, atol=3e-6)
 
 
 @each_geometry

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from array_api_compat import array_namespace, is_array_api_obj
 
-from marsrl.objectives.arrays import Array
+from marsrl.objectives.arrays import Array, constant
 from marsrl.objectives.trust_region import TrustRegion
 
 U_MAX = 20.0
@@ -212,11 +212,13 @@ def redescending(log_ratio: Array, advantage: Array, region: TrustRegion) -> Arr
     `w` there (`upper - 1` or `1 - lower`): `dJ/du = A r G'(d)`,
     `G'(d) = kappa_plus nu (1 - E) / ((1 + E) (E + nu))`, `E = exp(k (d/w - 1))`; so
     `J = A + |A| w (kappa_plus/k) (phi(E) - phi(E at r = 1))`,
-    `phi = log(E/(1 + E)) + (nu + 1)/(nu - 1) log((E + nu)/(E + 1))`. `nu` and `k` follow from
-    `G'(0) = 1` and from the least `G'`, `kappa_minus`; `kappa_plus` is the largest, and `G'(w) = 0`
-    at the edge. `kappa_plus, kappa_minus = ANO_PUSH, ANO_PULL`. As `r -> 0` the slope vanishes like
-    `r`; without a lower edge nothing stops a bad action. Source: ANO (Zhang et al., 2026,
-    arXiv 2605.02320) and the authors' code, `min(g(r) A, G(r) A)` with `g(r) = 2 - G(2 - r)`.
+    `phi = log(E/(1 + E)) + (nu + 1)/(nu - 1) log((E + nu)/(E + 1))`. The difference is taken term
+    by term, from how far `log E` is from where it starts: a wide region multiplies what it would
+    lose if both were computed. `nu` and `k` follow from `G'(0) = 1` and from the least `G'`,
+    `kappa_minus`; `kappa_plus` is the largest, and `G'(w) = 0` at the edge.
+    `kappa_plus, kappa_minus = ANO_PUSH, ANO_PULL`. As `r -> 0` the slope vanishes like `r`; without
+    a lower edge nothing stops a bad action. Source: ANO (Zhang et al., 2026, arXiv 2605.02320) and
+    the authors' code, `min(g(r) A, G(r) A)` with `g(r) = 2 - G(2 - r)`.
 
     Args and result as for `clipped`.
     """
@@ -225,15 +227,21 @@ def redescending(log_ratio: Array, advantage: Array, region: TrustRegion) -> Arr
     r = xp.exp(u)
     distance = xp.where(advantage >= 0, r - 1, 1 - r)
     high, low = region.upper - 1, 1 - region.lower
-    z = _ANO_K * (distance / _side(advantage, high, low) - 1)  # log E
-    zero = xp.zeros_like(z)
+    way = _ANO_K * distance / _side(advantage, high, low)  # log E less what it is at r = 1
+    z, zero = way - _ANO_K, xp.zeros_like(way)
     rest = xp.exp(-xp.logaddexp(zero, z))  # 1/(1 + E), also where E overflows
-    skew = (_ANO_NU + 1) / (_ANO_NU - 1)
-    start = math.exp(-math.log1p(math.exp(-_ANO_K)))
-    at_start = -math.log1p(math.exp(_ANO_K)) + skew * math.log1p((_ANO_NU - 1) * start)
-    phi = skew * xp.log1p((_ANO_NU - 1) * rest) - xp.logaddexp(zero, -z)
-    scale = ANO_PUSH / _ANO_K
-    value = advantage + _weight(advantage, scale * high, scale * low) * (phi - at_start)
+    other = xp.exp(-xp.logaddexp(zero, -z))  # E/(1 + E)
+    start = 1 / (1 + math.exp(-_ANO_K))  # `rest` at r = 1
+    ahead = way >= 0
+    shrunk = _expm1(xp.where(ahead, -way, way))  # from 0 to -1, on both sides
+    lost = xp.where(ahead, start * other, (start - 1) * rest) * shrunk  # rest - start
+    first = xp.where(ahead, zero, way) - xp.log1p(
+        xp.where(ahead, start * shrunk, (1 - start) * shrunk)
+    )
+    second = xp.log1p((_ANO_NU - 1) / (1 + (_ANO_NU - 1) * start) * lost)
+    skew, scale = (_ANO_NU + 1) / (_ANO_NU - 1), ANO_PUSH / _ANO_K
+    weight = _weight(advantage, scale * high, scale * low)
+    value = advantage + weight * (first + skew * second)
     gain = ANO_PUSH * _ANO_NU * (2 * rest - 1) * rest / (1 + (_ANO_NU - 1) * rest)
     return value + r * advantage * gain * beyond
 
@@ -297,6 +305,13 @@ def _split(log_ratio: Array, low: Any = -U_MAX, high: Any = U_MAX) -> tuple[Arra
     """Splits `u` into where a geometry is evaluated and the rest, which is 0 within the limits."""
     inner = array_namespace(log_ratio).clip(log_ratio, low, high)
     return inner, log_ratio - inner
+
+
+def _expm1(x: Array) -> Array:
+    """`exp(x) - 1`, right near 0 too, with the derivative of `exp`: that of `expm1` cancels."""
+    xp = array_namespace(x)
+    rough = xp.exp(x) - 1
+    return rough + constant(xp.expm1(x) - rough)
 
 
 def _weight(advantage: Array, rising: Any, falling: Any) -> Array:
