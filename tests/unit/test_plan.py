@@ -293,6 +293,68 @@ def test_settings_may_change_until_a_cell_has_begun(tmp_path):
     assert store_suite(tmp_path) == changed
 
 
+LBF, PAXMEN = {"total_steps": 2000, "gamma": 0.9}, {"task_settings": {"paxmen/4ag": {"eps": 2.0}}}
+ONE_LBF = {"tasks": ("lbf/10x10-3p-3f",)}
+GAMMA = {"gamma": 0.8}
+SMALLER = {
+    "the same": (PAXMEN, True),
+    "families that it does not name": (PAXMEN | {"family_settings": {"lbf": GAMMA}}, True),
+    "settings of its cell": (
+        PAXMEN | {"objective_settings": {"mars": {"task": {"paxmen/4ag": GAMMA}}}},
+        True,
+    ),
+    "another task": ({"tasks": ("smax/2s3z",), "family_settings": {"smax": GAMMA}}, True),
+    "another method": (
+        PAXMEN | {"objectives": ("maspo",), "objective_settings": {"maspo": GAMMA}},
+        True,
+    ),
+    "other seeds": (PAXMEN | {"seeds": (2, 3)}, True),
+    "other settings": (PAXMEN | {"settings": {"total_steps": 1000, "gamma": 0.8}}, False),
+    "a task without its table": ({}, False),
+    "a method with another table": (PAXMEN | {"objective_settings": {"mars": GAMMA}}, False),
+    "a family with another table": (ONE_LBF | {"family_settings": {"lbf": GAMMA}}, False),
+    "a family without its table": (ONE_LBF, False),
+    "other seeds and settings": (
+        PAXMEN | {"seeds": (2, 3), "objective_settings": {"mars": {"family": {"paxmen": GAMMA}}}},
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "adopted"), SMALLER.values(), ids=SMALLER)
+def test_what_a_smaller_suite_does_not_name_stays_as_it_was(changes, adopted, tmp_path):
+    inner = {"task": {"lbf/15x15-3p-5f": {"eps": 3.0}}, "family": {"lbf": {"gae_lambda": 0.9}}}
+    methods = {"mappo": {"width": 32} | inner, "mars": inner}
+    old = suite_of(family_settings={"lbf": LBF}, objective_settings=methods, **PAXMEN)
+    adopt(old, tmp_path)
+    smaller = suite_of(**{"tasks": ("paxmen/4ag",), "objectives": ("mars",)} | changes)
+    if adopted:
+        assert adopt(smaller, tmp_path) == store_suite(tmp_path)
+    else:
+        with pytest.raises(UserError, match=r"small would change what .* has beyond it: "):
+            adopt(smaller, tmp_path)
+    grown = store_suite(tmp_path)
+    for task in old.tasks:
+        for label in old.objectives:
+            whole = set(old.seeds) <= set(smaller.seeds)
+            if not (whole and task in smaller.tasks and label in smaller.objectives):
+                assert grown.config(task, label).hash == old.config(task, label).hash
+    for task in smaller.tasks if adopted else ():
+        for label in smaller.objectives:
+            assert grown.config(task, label).hash == smaller.config(task, label).hash
+
+
+def test_the_first_of_what_a_smaller_suite_would_change_is_named(tmp_path):
+    adopt(suite_of(family_settings={"lbf": LBF}), tmp_path)
+    smaller = suite_of(tasks=("lbf/10x10-3p-3f",), settings={"total_steps": 1000, "gamma": 0.8})
+    text = (
+        r"small would change .*: lbf/15x15-3p-5f mars, seeds 0 1 2 \(total_steps = 2000 and 1000, "
+        r"gamma = 0.9 and 0.8\), and 3 more; take the settings of .*suite.toml, or choose another"
+    )
+    with pytest.raises(UserError, match=text):
+        adopt(smaller, tmp_path)
+
+
 def test_a_suite_that_was_damaged_is_not_taken_for_another(tmp_path):
     adopt(suite_of(), tmp_path)
     path = tmp_path / "suite.toml"
@@ -436,9 +498,10 @@ def test_a_store_keeps_the_settings_of_its_methods(tmp_path):
     assert grown.objectives == ("mars", "mars@wide", "mappo")
     assert grown.objective_settings == own
     assert grown.bounds == {"m:f": {"low": 0, "high": 1}}
-    assert adopt(suite_of(objectives=("mars@eps=0.4",)), tmp_path).objective_settings == {
-        "mars@wide": {"eps": 4.0}  # this suite has a mars of other settings
-    }
+    with pytest.raises(UserError, match=r"has beyond it: lbf/10x10.* mars, .*actor_lr = 0.001 and"):
+        adopt(suite_of(objectives=("mars@eps=0.4",)), tmp_path)  # it has a mars of other settings
+    with_mars = suite_of(objectives=("mars", "mars@eps=0.4"))
+    assert adopt(with_mars, tmp_path).objective_settings == {"mars@wide": {"eps": 4.0}}
     left = retire("mars@wide", tmp_path)
     back = adopt(dataclasses.replace(left, objectives=("mars@wide",)), tmp_path)
     assert back.config("lbf/10x10-3p-3f", "mars@wide").eps == 4.0

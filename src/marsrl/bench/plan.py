@@ -158,6 +158,9 @@ def store_suite(store: Path) -> Suite:
 def adopt(suite: Suite, store: Path, check: Callable[[Suite], None] | None = None) -> Suite:
     """Makes a suite the store's; what the store's has beyond it in tasks, methods, seeds stays.
 
+    It stays with its settings: those of families and tasks that the suite does not name, and of
+    methods, are the store's.
+
     Args:
         suite: what is to be trained.
         store: where.
@@ -168,8 +171,9 @@ def adopt(suite: Suite, store: Path, check: Callable[[Suite], None] | None = Non
         The suite that the store has now.
 
     Raises:
-        UserError: a cell that has begun would get other settings, the methods could not be
-            compared, or the folder holds results alone, which those of a new store would replace.
+        UserError: a cell that has begun, or that the suite does not name, would get other
+            settings, the methods could not be compared, or the folder holds results alone, which
+            those of a new store would replace.
     """
     while True:
         before = _suite_of(store)
@@ -219,41 +223,66 @@ def write_suite(suite: Suite, store: Path) -> None:
 def _merged(suite: Suite, store: Path) -> Suite:
     """A suite with what a store's has beyond it; see `adopt`."""
     if (store / "suite.toml").exists():
-        old = store_suite(store)
-        every = (*old.objectives, *old.removed)
-        others = [label for label in every if label not in suite.objectives]
-        known = {*suite.objectives, *map(base_of, suite.objectives)}
-        theirs = _tables_of(others, old.objective_settings)
-        tables = {name: table for name, table in theirs.items() if name not in known}
-        suite = dataclasses.replace(
-            suite,
-            tasks=_union(old.tasks, suite.tasks),
-            objectives=_union(old.objectives, suite.objectives),
-            seeds=_union(old.seeds, suite.seeds),
-            objective_settings=tables | suite.objective_settings,
-            bounds=old.bounds | suite.bounds,
-            chosen=_chosen(suite, old, others),
-            removed=tuple(label for label in others if label in old.removed),
-        )
-        for task, bounds in old.bounds.items():
-            if bounds != suite.bounds[task] and task_folder(store, task).exists():
-                raise UserError(
-                    f"{store} has begun {task} with scores of {_ends(bounds)} as 0 and 1, and not "
-                    f"{_ends(suite.bounds[task])}; keep them, or choose another folder"
-                )
-        for task in old.tasks:
-            for label in old.objectives:
-                _check_same(store, label, old.config(task, label), suite.config(task, label))
-        try:
-            suite.check_comparable()
-        except UserError as error:
-            raise UserError(f"with what {store} has already: {error}") from error
-    elif (store / "runs.json").exists():
+        return _grown(suite, store_suite(store), store)
+    if (store / "runs.json").exists():
         raise UserError(
             f"{store} holds results without their run folders; choose another folder, which "
             f"{command('bench', 'restore', store, '--store', 'STORE')} fills with them"
         )
     return suite
+
+
+def _grown(suite: Suite, old: Suite, store: Path) -> Suite:
+    """A suite with what a store's old one has beyond it."""
+    every = (*old.objectives, *old.removed)
+    others = [label for label in every if label not in suite.objectives]
+    known = (*suite.objectives, *map(base_of, suite.objectives), *suite.objective_settings)
+    theirs, ours = old.objective_settings, suite.objective_settings
+    tables = _tables_of(others, theirs) | {
+        name: _with_beyond(ours.get(name, {}), theirs.get(name, {}), suite.tasks)
+        for name in dict.fromkeys(known)
+    }
+    places = _with_beyond(_places(suite), _places(old), suite.tasks)
+    grown = dataclasses.replace(
+        suite,
+        tasks=_union(old.tasks, suite.tasks),
+        objectives=_union(old.objectives, suite.objectives),
+        seeds=_union(old.seeds, suite.seeds),
+        family_settings=places.get("family", {}),
+        task_settings=places.get("task", {}),
+        objective_settings={name: table for name, table in tables.items() if table},
+        bounds=old.bounds | suite.bounds,
+        chosen=_chosen(suite, old, others),
+        removed=tuple(label for label in others if label in old.removed),
+    )
+    for task, bounds in old.bounds.items():
+        if bounds != grown.bounds[task] and task_folder(store, task).exists():
+            raise UserError(
+                f"{store} has begun {task} with scores of {_ends(bounds)} as 0 and 1, and not "
+                f"{_ends(grown.bounds[task])}; keep them, or choose another folder"
+            )
+    _check_kept(store, old, suite, grown)
+    try:
+        grown.check_comparable()
+    except UserError as error:
+        raise UserError(f"with what {store} has already: {error}") from error
+    return grown
+
+
+def _places(suite: Suite) -> Table:
+    """The settings of a suite's families and tasks, as tables in a table."""
+    return {"family": suite.family_settings, "task": suite.task_settings}
+
+
+def _with_beyond(table: Table, old: Table, tasks: Iterable[str]) -> Table:
+    """A table of settings whose inner ones are its own for these tasks, and an old one's beyond."""
+    tasks = set(tasks)
+    whole = {name: x for name, x in table.items() if name not in ("family", "task")}
+    for key, named in (("family", set(map(family_of, tasks))), ("task", tasks)):
+        inner = {name: x for name, x in old.get(key, {}).items() if name not in named}
+        inner |= {name: x for name, x in table.get(key, {}).items() if name in named}
+        whole |= {key: inner} if inner else {}
+    return whole
 
 
 def _chosen(suite: Suite, old: Suite, others: Iterable[str]) -> str | dict[str, str]:
@@ -341,6 +370,26 @@ def _check_same(store: Path, label: str, old: Config, new: Config) -> None:
         raise UserError(
             f"{store} has begun {label} on {old.task} with other settings "
             f"({differences(old.to_dict(), new.to_dict())}); choose another folder"
+        )
+
+
+def _check_kept(store: Path, old: Suite, named: Suite, grown: Suite) -> None:
+    """Refuses to change what a store has begun, and what it plans beyond the suite it adopts."""
+    changed: dict[str, str] = {}
+    for task in old.tasks:
+        for label in old.objectives:
+            was, becomes = (suite.config(task, label) for suite in (old, grown))
+            _check_same(store, label, was, becomes)
+            is_named = task in named.tasks and label in named.objectives
+            seeds = tuple(x for x in old.seeds if not (is_named and x in named.seeds))
+            if seeds and was.hash != becomes.hash:
+                job = job_of(store, label, dataclasses.replace(was, seeds=seeds))
+                changed[job.name] = differences(was.to_dict(), becomes.to_dict())
+    for name, settings in changed.items():
+        more = f", and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"{named.name} would change what {store} has beyond it: {name} ({settings}){more}; "
+            f"take the settings of {store / 'suite.toml'}, or choose another folder"
         )
 
 
