@@ -6,7 +6,8 @@ from marsrl.config import Config
 from marsrl.runs.monitor import Silent
 
 SEEDS = (0, 1, 2)
-EVAL_STEPS = (0, 500, 1000)
+LENGTH = {"total_steps": 1000, "num_evaluations": 2}
+LENGTH |= {"num_envs": 10, "rollout_length": 50, "num_minibatches": 1}
 TRAIN_STEPS = tuple(range(100, 1001, 100))
 METRICS = {
     "seconds": 1.0,
@@ -31,17 +32,18 @@ class Writer:
 
     def __init__(self, path, objective="mars", tops=(10.0, 20.0, 30.0), **settings):
         self.path = path
-        config = {"objective": objective, "seeds": SEEDS, "total_steps": 1000} | settings
+        config = {"objective": objective, "seeds": SEEDS} | LENGTH | settings
         self.config = Config(**config)
         self.status = {str(s): {"status": "finished", "step": 1000} for s in self.config.seeds}
         self.rows = []
+        evaluated = self.config.evaluation_steps
         for seed, top in zip(self.config.seeds, tops, strict=True):
             self.rows += [
                 {"kind": "train", "seed": seed, "step": step, "episode/return": top * step / 1000}
                 | METRICS
-                for step in TRAIN_STEPS
+                for step in sorted({*TRAIN_STEPS, *evaluated[1:]})
             ]
-            self.rows += [evaluation("eval", seed, step, top * step / 1000) for step in EVAL_STEPS]
+            self.rows += [evaluation("eval", seed, step, top * step / 1000) for step in evaluated]
             self.rows.append(evaluation("final", seed, 1000, top + 1))
 
     def change(self, kind, seed, step, **values):

@@ -269,7 +269,7 @@ def test_records_of_another_form_are_one_line(mars, mappo, file, changes, text):
 
 def test_runs_that_are_evaluated_after_different_steps_are_named(mars, tmp_path):
     other = Writer(tmp_path / "other", "mappo", num_envs=4, rollout_length=10)
-    text = "mars and mappo on .* num_envs x rollout_length = 128 x 50 and 4 x 10 .*steps = 128000"
+    text = "mars and mappo on .* num_envs x rollout_length = 10 x 50 and 4 x 10 .*steps = 2000"
     with pytest.raises(UserError, match=text):
         results_of([mars.write(), other.write()])
 

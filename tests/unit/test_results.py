@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from marsrl.bench.checks import check_version
+from marsrl.bench.damage import faults
 from marsrl.bench.doctor import find_faults, repair
 from marsrl.bench.marl_eval import from_marl_eval, to_marl_eval
 from marsrl.bench.plan import adopt, plan, write_suite
@@ -27,6 +28,7 @@ from marsrl.report.origins import costs, extensions, mixtures, origins
 from marsrl.report.page import render_page
 from marsrl.report.summary import summarize_benchmark
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.machine import CODE
 from marsrl.runs.records import read_or_empty, to_file, to_line
 from marsrl.system import flock
 
@@ -37,7 +39,7 @@ SUITE = Suite(
     ("paxmen/4ag", "lbf/10x10-3p-3f"),
     ("mars", "mappo"),
     (0, 1),
-    {"total_steps": 1000, "num_evaluations": 2},
+    {"total_steps": 1000, "num_evaluations": 2, "num_envs": 10, "rollout_length": 50},
 )
 STEPS = (0, 500, 1000)
 MEASURED = {"entropy": 1.0, "approx_kl": 0.5, **dict.fromkeys(DIAGNOSTICS, 0.25)}
@@ -926,12 +928,52 @@ def test_rows_that_are_not_as_they_were_written_are_named(jobs, tmp_path):
             collect(tmp_path)
 
 
+def test_no_row_of_a_run_that_has_ended_can_be_lost(jobs, tmp_path):
+    folder = Folder(jobs[0])
+    folder.versions |= {CODE: "0123"}
+    folder.rows += [folder.evaluation("last", seed, STEPS[-1]) for seed in SUITE.seeds]
+    folder.write()
+    assert not list(faults(jobs[0]))
+    path = jobs[0].folder / "metrics.jsonl"
+    for lost in folder.rows:
+        path.write_bytes(b"".join(to_line(row) for row in folder.rows if row is not lost))
+        with pytest.raises(
+            UserError,
+            match=rf"metrics.jsonl has no {lost['kind']}\w* (row )?of seed {lost['seed']}",
+        ):
+            collect(tmp_path)
+    alone = [row for row in folder.rows if row["kind"] != "last"]
+    path.write_bytes(b"".join(map(to_line, alone)))
+    with pytest.raises(UserError, match="has no last row of seed 0, which has finished"):
+        collect(tmp_path)
+
+
+def test_a_seed_that_diverged_lacks_no_row_from_then_on(jobs, tmp_path):
+    folder = Folder(jobs[0])
+    folder.seeds["1"] = {"status": "diverged", "step": 700}
+    folder.rows = [r for r in folder.rows if r["seed"] == 0 or r["step"] < 700]
+    folder.write()
+    assert not list(faults(jobs[0]))
+    path = jobs[0].folder / "metrics.jsonl"
+    lost = [row for row in folder.rows if (row["kind"], row["step"]) != ("eval", 500)]
+    path.write_bytes(b"".join(map(to_line, lost)))
+    assert [x.partition(" has ")[2] for x in faults(jobs[0])] == [
+        f"no evaluation of seed {seed} at step 500, which has ended" for seed in SUITE.seeds
+    ]
+
+
 def test_an_evaluation_that_one_of_the_runs_lacks_is_noticed(jobs, tmp_path):
+    """Also where its own configuration does not tell: it was to be shorter at first."""
     Folder(jobs[0]).write()
     short = Folder(jobs[1])
-    short.rows = [r for r in short.rows if (r["kind"], r["seed"], r["step"]) != ("eval", 1, 500)]
+    short.rows = [r for r in short.rows if r["step"] != 500]
     short.write()
-    text = f"seed 1 of {jobs[1].folder} has no evaluation at step 500, which other runs of paxmen"
+    with pytest.raises(UserError, match=r"metrics\.jsonl has no evaluation of seed 0 at step 500"):
+        collect(tmp_path)
+    path = jobs[1].folder / "config.json"
+    longer = {"extended": [{"from": 500, "to": 1000, "at": 500}]}
+    path.write_bytes(to_file(read_or_empty(path) | longer))
+    text = f"seed 0 of {jobs[1].folder} has no evaluation at step 500, which other runs of paxmen"
     with pytest.raises(UserError, match=text):
         collect(tmp_path)
 
@@ -1058,6 +1100,7 @@ def test_what_an_objective_took_is_the_share_of_its_jobs(jobs, tmp_path):
 def test_methods_and_own_tasks_go_there_and_back(tmp_path):
     suite = dataclasses.replace(
         SUITE,
+        settings=SUITE.settings | {"num_minibatches": 1},
         tasks=("mine:make", "lbf/10x10-3p-3f"),
         objectives=("mars@eps=0.1", "mars@wide", "mappo"),
         objective_settings={"mars@wide": {"eps": 0.9}},

@@ -13,8 +13,11 @@ from marsrl.bench.tables import is_amount, record_fault
 from marsrl.config import Config
 from marsrl.errors import UserError, command, shown
 from marsrl.runs.folder import CONFIG, STATUS, RunFolder, outward_links
+from marsrl.runs.machine import CODE
 from marsrl.runs.records import DamagedError, Row, from_file
 
+_Key = tuple[str, int, int]
+"""Kind, seed and step of a row."""
 _MEASURED = {
     "train": ("seconds", "episode/return", "episode/length", "entropy", "approx_kl", *DIAGNOSTICS),
     "eval": ("return", "length"),
@@ -159,7 +162,7 @@ def _log_faults(path: Path, seeds: Collection[int], complete: bool) -> Iterator[
         return
     if damage:
         yield damage
-    found: set[tuple[str, int, int]] = set()
+    found: set[_Key] = set()
     for row in rows:
         if fault := _row_fault(row, seeds):
             yield f"{path} {fault}"
@@ -169,14 +172,39 @@ def _log_faults(path: Path, seeds: Collection[int], complete: bool) -> Iterator[
             yield f"{path} has the row of kind {key[0]}, seed {key[1]}, step {key[2]} twice"
             return
         found.add(key)
-    if not complete:
-        return
-    finals = {seed for kind, seed, _ in found if kind == "final"}
+    if complete:
+        yield from _missing_rows(folder, found)
+
+
+def _missing_rows(folder: RunFolder, found: Collection[_Key]) -> Iterator[str]:
+    """The rows that the log of a run lacks of seeds that have ended, each of a kind and seed once.
+
+    Args:
+        folder: whose configuration and status are sound.
+        found: kind, seed and step of the rows that are there.
+    """
+    content = from_file(folder.path / CONFIG)
+    steps = {kind: {step for x, _, step in found if x == kind} for kind in ("train", "eval")}
+    if not content.get("extended"):  # or it was evaluated as its shorter length said
+        steps["eval"] |= {*Config.from_dict(content["config"]).evaluation_steps}
+    steps["train"] |= steps["eval"] - {0}
+    # runs of before marsrl's code was recorded were not scored with their last parameters
+    scores = ("final", "last") if CODE in folder.versions() else ("final",)
+    scored = {(kind, seed) for kind, seed, _ in found}
     for seed, state in from_file(folder.path / STATUS)["seeds"].items():
-        if state["status"] == "finished" and int(seed) not in finals:
-            yield f"{path} has no final row of seed {seed}, which has finished"
-        if state["status"] in ("finished", "diverged") and ("eval", int(seed), 0) not in found:
-            yield f"{path} has no evaluation of seed {seed} at step 0, which has ended"
+        number, finished = int(seed), state["status"] == "finished"
+        if not finished and state["status"] != "diverged":
+            continue
+        for kind in scores if finished else ():
+            if (kind, number) not in scored:
+                yield f"{folder.log.path} has no {kind} row of seed {seed}, which has finished"
+        for kind, name in (("eval", "evaluation"), ("train", "train row")):
+            for step in sorted(steps[kind]):
+                its_own = finished or step == 0 or step < state["step"]
+                if its_own and (kind, number, step) not in found:
+                    where = f"of seed {seed} at step {step}"
+                    yield f"{folder.log.path} has no {name} {where}, which has ended"
+                    break
 
 
 def _row_fault(row: Row, seeds: Collection[int]) -> str | None:
