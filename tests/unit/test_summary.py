@@ -15,7 +15,7 @@ from bench_results import (
 from marsrl.bench.rows import curve_table, episode_table
 from marsrl.envs.tasks import TASKS
 from marsrl.errors import UserError
-from marsrl.report.benchmark_figures import make_plots
+from marsrl.report.benchmark_figures import draw_plot, make_plots
 from marsrl.report.bootstrap import stratified_interval
 from marsrl.report.factorial import factorial
 from marsrl.report.grids import diverged_as_lowest, read_grids, read_traces
@@ -309,6 +309,37 @@ def test_the_endpoints_are_worked_by_hand():
     assert best.overall.difference.value == pytest.approx(0.4)
 
 
+def test_who_diverged_at_once_is_left_out_of_the_divergence_and_nobody_else():
+    labels = ("mars@eps=0.2", "mars@eps=0.4", "mappo@critic_lr=1e9")
+    status = {(OTHER, labels[2], seed): "diverged" for seed in range(2)}
+    settings = {"mars@eps=0.4": {"eps": 0.4}, labels[2]: {"critic_lr": 1e9, "target_kl": 0.1}}
+    results = make_results(
+        lambda *run: 0.5, (TASK, OTHER), labels, (0, 1), status=status, settings=settings
+    )
+    rows = results.curves.to_pylist()
+    lost = [
+        r for r in rows if (r["task"], r["objective"], r["phase"]) == (OTHER, labels[2], "train")
+    ]
+    rows = [row for row in rows if row not in lost]
+    for left, out in ((rows, True), ([*rows, *lost], False)):
+        summary = summarize_benchmark(results._replace(curves=curve_table(left)))
+        (response,) = summary.responses
+        assert response.measure == "approx_kl"
+        kl = {point.label: point.kl for line in response.lines for point in line}
+        assert [kl[label] for label in labels[:2]] == pytest.approx([0.002, 0.002])
+        assert math.isnan(kl[labels[2]]) == out
+        assert response.unmeasured == (labels[2:] if out else ())
+        plots = make_plots(summary)
+        (panel,) = plots["response-kl"].panels
+        assert ("critic_lr" in panel.text) != out
+        draw_plot(plots["response-kl"])
+        draw_plot(plots["response-eps"])  # in which a method that is steered to a KL has no place
+        page = render_page(summary, plots)
+        assert (
+            "diverged in their first update: mappo@critic_lr=1e9." in " ".join(page.split())
+        ) == out
+
+
 def test_points_of_a_sweep_are_not_judged_unless_one_is_named():
     labels = ("mars@eps=0.2", "mars@eps=1.0", "mappo@eps=0.2")
     settings = {label: {"eps": float(label.partition("=")[2])} for label in labels}
@@ -317,6 +348,7 @@ def test_points_of_a_sweep_are_not_judged_unless_one_is_named():
     assert (summary.target, summary.contests) == (None, ())
     page = render_page(summary, make_plots(summary))
     assert "A sweep: nothing is judged here" in page
+    assert "no order of a single task" not in page
     assert "against mappo@eps=0.2" not in page.partition("<nav")[0]
     assert not [word for word in VERDICTS if word in page]
     assert 'id="t-scores"' in page

@@ -78,9 +78,15 @@ def test_what_scores_are_of():
 
 
 def test_few_seeds():
-    assert "nothing is settled" in wording.seeds_note(1, 0.0)
-    assert "its interval is the 67 % one" in wording.seeds_note(2, 2 / 3)
-    assert wording.seeds_note(4, 0.95) is None
+    assert "nothing is settled" in wording.seeds_note(1, 0.0, judged=True)
+    assert "its interval is the 67 % one" in wording.seeds_note(2, 2 / 3, judged=True)
+    assert wording.seeds_note(4, 0.95, judged=True) is None
+
+
+def test_where_nothing_is_judged_few_seeds_settle_no_less():
+    one = "With one seed there are no intervals."
+    assert wording.seeds_note(1, 0.0, judged=False) == one
+    assert wording.seeds_note(2, 2 / 3, judged=False) is None
 
 
 def run(commit="a" * 40, dirty=False, jax="1"):

@@ -192,8 +192,9 @@ def _responses(summary: Summary, styles: dict[str, Style]) -> Iterator[Plot]:
     if any(x.sweeps for x in found):
         panels = [_response(x, bases, ours, limits, "eps") for x in found if x.sweeps]
         yield Plot("response-eps", tuple(panels), ours)
-    if found[0].measure:
-        panels = [_response(x, bases, ours, limits, _MEASURES[found[0].measure]) for x in found]
+    measured = [x for x in found if len(x.unmeasured) < len(summary.objectives)]
+    if found[0].measure and measured:
+        panels = [_response(x, bases, ours, limits, _MEASURES[found[0].measure]) for x in measured]
         yield Plot("response-kl", tuple(panels), ours)
 
 
@@ -205,11 +206,13 @@ def _response(
     by: str,
 ) -> Panel:
     def at(point: Point) -> float | None:
-        return point.eps if by == "eps" else point.kl
+        size = point.eps if by == "eps" else point.kl
+        return None if size is None or np.isnan(size) else size
 
     lines = [
-        (styles[bases[line[0].label]], [p for p in line if at(p) is not None])
+        (styles[bases[line[0].label]], points)
         for line in found.lines
+        if (points := [p for p in line if at(p) is not None])
     ]
 
     def draw(ax: Axes) -> None:

@@ -107,7 +107,11 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
         "rules": wording.rules(
             summary.margin, summary.endpoint, summary.fresh, len(summary.contests)
         ),
-        "seeds_note": wording.seeds_note(len(suite.seeds), attainable(len(suite.seeds))),
+        "seeds_note": wording.seeds_note(
+            len(suite.seeds),
+            attainable(len(suite.seeds)),
+            judged=any(contest.tasks for contest in summary.contests),
+        ),
         "chosen": suite.chosen if isinstance(suite.chosen, str) else "",
         "settings": _settings(summary, differs=True),
         "shared": _settings(summary, differs=False),
@@ -115,6 +119,7 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
         "diverged_rule": wording.DIVERGED if summary.any_diverged else "",
         "efficiency_note": _efficiency_note(summary, plots),
         "totals": _totals(summary),
+        "unmeasured_note": wording.unmeasured_note(_unmeasured(summary, plots)),
         "heat": _heat(summary, ended),
         "diverged": [run for run in results.runs if run.status == "diverged"],
         "missing": missing,
@@ -195,6 +200,12 @@ def _efficiency_note(summary: Summary, plots: dict[str, Plot]) -> str:
     programs = sorted({run.seeds_in_program for run in summary.results.runs} - {0})
     curves = summary.groups[0].efficiency
     return wording.efficiency_note(curves, programs, "efficiency-time" in plots)
+
+
+def _unmeasured(summary: Summary, plots: dict[str, Plot]) -> list[str]:
+    """The labels that are not in each panel of their divergence, if there is one."""
+    found = {label for x in summary.responses for label in x.unmeasured}
+    return [name for name in summary.objectives if name in found and "response-kl" in plots]
 
 
 def _totals(summary: Summary) -> tuple[list[str], list[tuple[str, list[str]]]]:

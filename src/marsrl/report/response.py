@@ -25,7 +25,8 @@ class Point(NamedTuple):
         eps: the size of its region; None if it is not the same on all tasks, or over training,
             as where it is steered to a KL.
         kl: what an update moved the policy by, in nats: the geometric mean over tasks of the mean
-            over training and seeds; NaN if it was not measured.
+            over training and seeds; NaN if it was not measured on one of them, as where every
+            seed diverged in its first update.
         score: the mean over families with its interval.
     """
 
@@ -55,22 +56,32 @@ class Response(NamedTuple):
         """Whether the labels of one line differ in eps."""
         return any(len({p.eps for p in line if p.eps is not None}) > 1 for line in self.lines)
 
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """The labels whose divergence was not measured."""
+        return tuple(p.label for line in self.lines for p in line if np.isnan(p.kl))
+
 
 def mean_divergence(
     results: Results, grid: Grid, objectives: tuple[str, ...], tasks: tuple[str, ...]
 ) -> tuple[str | None, Floats]:
-    """The measure that all of these runs logged, and its means (O, T) over training and seeds."""
+    """The measure that most of them logged, and its means (O, T) over training and seeds.
+
+    NaN where it was not measured; None if none was anywhere.
+    """
     traces = read_traces(results, "train", MEASURES)
-    for measure in MEASURES:
-        means = np.array(
+    means = {
+        measure: np.array(
             [
                 [of_training(grid, traces[task], name, measure) for task in tasks]
                 for name in objectives
             ]
         )
-        if means.size and np.isfinite(means).all():
-            return measure, means
-    return None, np.full((len(objectives), len(tasks)), np.nan)
+        for measure in MEASURES
+    }
+    known = {measure: int(np.isfinite(found).sum()) for measure, found in means.items()}
+    best = max(MEASURES, key=lambda measure: known[measure])  # the first of equals
+    return (best if known[best] else None), means[best]
 
 
 def respond(
@@ -103,9 +114,12 @@ def respond(
             if x.differs and x.name not in REGION
         ]
         points = lines.setdefault(f"{base_objective(results.runs, label)} {fixed}", [])
-        mean = float(np.exp(np.log(np.maximum(row, 1e-12)).mean())) if measure else np.nan
+        mean = float(np.exp(np.log(np.maximum(row, 1e-12)).mean()))
         points.append(Point(label, _size(by_name, label, tasks), mean, score))
-    ordered = (sorted(points, key=lambda p: (p.eps or 0.0, p.kl)) for points in lines.values())
+    ordered = (
+        sorted(points, key=lambda p: (p.eps or 0.0, np.isnan(p.kl), p.kl))
+        for points in lines.values()
+    )
     return Response(name, tasks, measure, tuple(map(tuple, ordered)))
 
 

@@ -152,15 +152,31 @@ def rules(margin: float, endpoint: Endpoint, fresh: float, contests: int) -> str
     )
 
 
-def seeds_note(seeds: int, confidence: float) -> str | None:
-    """What so few seeds cannot say; None if they are enough for every interval."""
+def seeds_note(seeds: int, confidence: float, judged: bool) -> str | None:
+    """What so few seeds cannot say; None if they are enough for every interval.
+
+    Args:
+        seeds: how many.
+        confidence: the highest that the runs of a task can settle it with.
+        judged: whether there is a verdict on a task.
+    """
     if seeds == 1:
-        return "With one seed there are no intervals, and nothing is settled."
-    if confidence >= 0.95:
+        return f"With one seed there are no intervals{', and nothing is settled' * judged}."
+    if confidence >= 0.95 or not judged:
         return None
     return (
         f"With {seeds} seeds no order of a single task's runs is rare enough to settle it: its "
         f"interval is the {_percent(confidence)} one, the widest that there is."
+    )
+
+
+def unmeasured_note(labels: Sequence[str]) -> str:
+    """Who is not part of what was measured while training; empty if all are."""
+    if not labels:
+        return ""
+    return (
+        f"Left out where nothing was measured on a task, as of a method whose seeds all diverged "
+        f"in their first update: {listed(labels)}."
     )
 
 
