@@ -79,7 +79,9 @@ def test_what_scores_are_of():
 
 def test_few_seeds():
     assert "nothing is settled" in wording.seeds_note(1, 0.0, judged=True)
-    assert "its interval is the 67 % one" in wording.seeds_note(2, 2 / 3, judged=True)
+    two, three = (wording.seeds_note(n, x, judged=True) for n, x in ((2, 2 / 3), (3, 0.9)))
+    assert "its interval is the 67 % one" in two
+    assert ("over several tasks" in two, "over several tasks" in three) == (True, False)
     assert wording.seeds_note(4, 0.95, judged=True) is None
 
 

@@ -158,7 +158,7 @@ def _check_unchanged(jobs: Iterable[Job], code: str) -> None:
     if (now := read_digest()) != code:
         raise UserError(
             f"marsrl's code was changed while its benchmark ran ({code}, now {now}): what would be "
-            "trained now could not be compared; go on with the former, or choose another --store"
+            "trained now could not be compared; go on with the former, or choose another folder"
         )
 
 

@@ -13,7 +13,7 @@ from marsrl.report.factorial import Effect, Factorial
 from marsrl.report.grids import Endpoint
 from marsrl.report.origins import Extension, Mixture
 from marsrl.report.settings import Setting
-from marsrl.report.verdict import Contest, Verdict, by_family
+from marsrl.report.verdict import FEWEST_SEEDS, Contest, Verdict, by_family
 
 MISSING = "not measured"
 SMALLEST_RATIO = 1e-8
@@ -164,9 +164,10 @@ def seeds_note(seeds: int, confidence: float, judged: bool) -> str | None:
         return f"With one seed there are no intervals{', and nothing is settled' * judged}."
     if confidence >= 0.95 or not judged:
         return None
+    several = " Nor do they settle anything over several tasks." * (seeds < FEWEST_SEEDS)
     return (
         f"With {seeds} seeds no order of a single task's runs is rare enough to settle it: its "
-        f"interval is the {_percent(confidence)} one, the widest that there is."
+        f"interval is the {_percent(confidence)} one, the widest that there is.{several}"
     )
 
 
