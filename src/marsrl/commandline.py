@@ -19,8 +19,9 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from marsrl.config import SHARED, Sharing
 from marsrl.errors import UserError, closest, near_misses, printable, shown
+from marsrl.reading import whole_number
 from marsrl.runs.followers import NAMES
-from marsrl.settings import seeds, whole_number
+from marsrl.settings import seeds
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEPS")]

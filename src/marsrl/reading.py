@@ -1,4 +1,4 @@
-"""JSON and TOML of others, read within limits: of size, of depth, and of digits."""
+"""JSON, TOML and numbers of others, read within limits: of size, of depth, and of digits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parse_json(text: str) -> Any:
         UserError: it is no JSON, or beyond the limits.
     """
     try:
-        value = json.loads(text, parse_int=_whole_number)
+        value = json.loads(text, parse_int=_short_number)
     except ValueError as error:
         raise UserError(f"it is not JSON: {reason(error)}") from error
     except RecursionError as error:
@@ -103,7 +103,24 @@ def _text(path: Path, most: int) -> str:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
 
 
-def _whole_number(digits: str) -> int:
+def whole_number(word: str) -> int:
+    """Reads `12`, `1_000_000` or `1e6`.
+
+    Raises:
+        ValueError: it is no whole number, or one of more than 100 digits.
+    """
+    if not re.fullmatch(r"[+-]?\d[\d_]*(\.\d*)?([eE][+]?\d{1,2})?", word) or len(word) > 100:
+        raise ValueError(f"{shown(word)} is no whole number, such as 1000000 or 1e6")
+    mantissa, _, exponent = word.replace("_", "").lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    fraction = fraction.rstrip("0")
+    zeros = int(exponent or 0) - len(fraction)
+    if zeros < 0:
+        raise ValueError(f"{shown(word)} is no whole number, such as 1000000 or 1e6")
+    return int(whole + fraction) * 10**zeros
+
+
+def _short_number(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"{shown(digits)} has more than {MAX_DIGITS} digits")
     return int(digits)

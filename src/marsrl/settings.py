@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -106,23 +105,6 @@ def write_config(config: Config) -> str:
     values = {name: _UNSET if x is None else x for name, x in config.to_dict().items()}
     tables = {name: values.pop(name) for name, x in list(values.items()) if isinstance(x, dict)}
     return to_toml(values | {name: table for name, table in tables.items() if table})
-
-
-def whole_number(word: str) -> int:
-    """Reads `12`, `1_000_000` or `1e6`.
-
-    Raises:
-        ValueError: it is no whole number, or one of more than 100 digits.
-    """
-    if not re.fullmatch(r"[+-]?\d[\d_]*(\.\d*)?([eE][+]?\d{1,2})?", word) or len(word) > 100:
-        raise ValueError(f"{shown(word)} is no whole number, such as 1000000 or 1e6")
-    mantissa, _, exponent = word.replace("_", "").lower().partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    fraction = fraction.rstrip("0")
-    zeros = int(exponent or 0) - len(fraction)
-    if zeros < 0:
-        raise ValueError(f"{shown(word)} is no whole number, such as 1000000 or 1e6")
-    return int(whole + fraction) * 10**zeros
 
 
 def seeds(words: Collection[str]) -> tuple[int, ...]:

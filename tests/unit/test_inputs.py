@@ -19,8 +19,15 @@ from marsrl.config import _MOST, Config
 from marsrl.envs.registry import make_unchecked
 from marsrl.errors import UserError, near_misses, printable, shown
 from marsrl.objectives import Objective, make_objective
-from marsrl.reading import MAX_DEPTH, MAX_TOML_BYTES, parse_json, parse_toml, read_json, read_toml
-from marsrl.settings import whole_number
+from marsrl.reading import (
+    MAX_DEPTH,
+    MAX_TOML_BYTES,
+    parse_json,
+    parse_toml,
+    read_json,
+    read_toml,
+    whole_number,
+)
 
 LONG = "x" * 100_000
 HUGE = 10**5000

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marsrl.errors import UserError, shown
-from marsrl.settings import whole_number
+from marsrl.reading import whole_number
 
 Scores = dict[int, dict[int, float]]
 """Update -> seed -> evaluation return, of the checkpoints that were evaluated; ascending."""
