@@ -249,6 +249,20 @@ def test_one_objective_alone():
     assert f"The suite has {HOSTILE} alone" in page.sections["verdict"]
 
 
+@pytest.mark.parametrize(
+    ("objectives", "judged"),
+    [(("mars", "mappo"), True), (("mars",), False), (("mars@eps=0.1", "mars@eps=0.2"), False)],
+)
+def test_a_page_speaks_of_no_more_than_it_has(objectives, judged):
+    settings = {label: {"eps": float(label.partition("=")[2] or 0.2)} for label in objectives}
+    page = page_of(make_results(lambda *run: 0.5, (TASK,), objectives, (0,), settings=settings))
+    sections = Reader(page).sections
+    assert ("and nothing is settled" in sections["verdict"]) == judged
+    assert ("exact (permutation test)" in sections["origins"]) == judged
+    assert ("in what they differ" in sections["verdict"]) == (len(objectives) > 1)
+    assert "an interval is the point itself" in sections["verdict"]  # as its tables show it
+
+
 def test_results_without_times_and_diagnostics():
     results = make_results(lambda *run: 0.5, (TASK,), ("mars", "mappo"))
     phase = results.curves.column("phase").to_numpy()

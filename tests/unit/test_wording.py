@@ -86,7 +86,7 @@ def test_few_seeds():
 
 
 def test_where_nothing_is_judged_few_seeds_settle_no_less():
-    one = "With one seed there are no intervals."
+    one = "With one seed an interval is the point itself."
     assert wording.seeds_note(1, 0.0, judged=False) == one
     assert wording.seeds_note(2, 2 / 3, judged=False) is None
 

@@ -92,6 +92,7 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
     begun = {run.task for run in results.runs if run.status != "missing"}
     ended = {row.task for row in summary.rows if row.ended}
     spent = costs(results.runs)
+    judged = any(contest.tasks for contest in summary.contests)
     context = {
         "s": summary,
         "suite": suite,
@@ -110,8 +111,10 @@ def render_page(summary: Summary, plots: dict[str, Plot]) -> str:
         "seeds_note": wording.seeds_note(
             len(suite.seeds),
             attainable(len(suite.seeds)),
-            judged=any(contest.tasks for contest in summary.contests),
+            judged,
         ),
+        "judged": judged,
+        "settings_caption": wording.settings_caption(len(suite.objectives)),
         "chosen": suite.chosen if isinstance(suite.chosen, str) else "",
         "settings": _settings(summary, differs=True),
         "shared": _settings(summary, differs=False),

@@ -161,7 +161,9 @@ def seeds_note(seeds: int, confidence: float, judged: bool) -> str | None:
         judged: whether there is a verdict on a task.
     """
     if seeds == 1:
-        return f"With one seed there are no intervals{', and nothing is settled' * judged}."
+        return (
+            f"With one seed an interval is the point itself{', and nothing is settled' * judged}."
+        )
     if confidence >= 0.95 or not judged:
         return None
     several = " Nor do they settle anything over several tasks." * (seeds < FEWEST_SEEDS)
@@ -248,6 +250,13 @@ def extension_line(extension: Extension) -> str:
 
 
 # --- settings -------------------------------------------------------------------------------------
+
+
+def settings_caption(methods: int) -> str:
+    """What the table of the settings of so many methods has."""
+    if methods == 1:
+        return "What the method is; all settings are listed at the end."
+    return "What the methods are, and in what they differ; what they share is listed at the end."
 
 
 def setting_value(setting: Setting, objective: str) -> str:
