@@ -45,6 +45,7 @@ from marsrl.learner.program import Program
 
 num_devices, dies_at = map(int, sys.argv[1:3])
 startup.use_cpu_cores = lambda most: jax.config.update("jax_num_cpu_devices", num_devices)
+startup.num_cores = lambda: num_devices
 distributed.LOST_AFTER = 10
 step, calls = Program.step, []
 
