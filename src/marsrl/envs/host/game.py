@@ -15,6 +15,8 @@ from marsrl.errors import UserError, raised, reason, shown
 Arrays = Mapping[str, np.ndarray]
 """What a time step is, for one environment: see `Layout.outputs`."""
 
+_NUMBERS = (int, float, np.number, np.bool_)
+
 
 class Game:
     """An environment and where its episode is.
@@ -188,24 +190,29 @@ class Game:
         """What a call has returned: dictionaries by agent, and infos."""
         values = values_of(self.task, call, result, *names, "infos")
         for name, value in zip(names, values, strict=False):  # infos may be anything
-            if not isinstance(value, Mapping):
+            if not isinstance(value, (dict, Mapping)):  # a dict is told faster
                 raise UserError(
                     f"{self.task}: {call} returns {shown(value)} as {name}, expected a dictionary "
                     "with an entry for each agent"
                 )
         return values
 
-    def _number(self, what: str, agent: Any, of_agents: Mapping[Any, Any]) -> float | None:
+    def _number(self, what: str, agent: Any, of_agents: Mapping[Any, Any]) -> Any:
         """An agent's number, which may be in an array of one; None if it has none."""
         value = of_agents.get(agent)
+        if value is None or isinstance(value, _NUMBERS):
+            return value  # nearly always, and at each step
         try:
-            return None if value is None else float(np.asarray(value).item())
+            return float(np.asarray(value).item())
         except Exception as error:  # there are arrays that NumPy cannot read
             what = f"the {what} of agent {agent} is"
             raise self._unfit(what, shown(value), "a single number or bool") from error
 
     def _put(self, what: str, value: np.ndarray, place: np.ndarray) -> None:
         """Writes numbers; refuses what is none, and what the type of the place cannot hold."""
+        if value.dtype == place.dtype:  # nothing to check, at each step
+            place[...] = value
+            return
         try:
             if place.dtype == np.uint8 and value.dtype not in (np.uint8, np.bool_):
                 wrong = ~((value >= 0) & (value <= 255) & (value == np.rint(value)))
