@@ -365,6 +365,9 @@ def test_runs_that_train_together_have_a_folder_each(tmp_path):
             train_together([CONFIG, other], outs, env=ENV)
     with pytest.raises(UserError, match=r"config is 'lbf', expected one, such as marsrl\.preset"):
         train("lbf", tmp_path / "x")
+    for call in (train, resume):
+        with pytest.raises(UserError, match="objective is 'mars', expected an Objective"):
+            call(CONFIG if call is train else tmp_path, tmp_path / "x", env=ENV, objective="mars")
     with pytest.raises(UserError, match="0 configurations and 0 outs"):
         train_together([], [], env=ENV)
     with pytest.raises(UserError, match="a Silent follows one run, expected names where 2"):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import runpy
 import subprocess
 import sys
 
@@ -183,6 +184,18 @@ def test_the_folder_needs_neither_marsrl_nor_jax(exported, to):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["passed"]
+
+
+def test_pictures_and_other_numbers_are_not_taken_for_each_other(exported):
+    for name in ("pictures", FIRST):
+        folder, _ = exported(name, "onnx")
+        team = runpy.run_path(str(folder / PLAY))["Team"](folder)
+        with np.load(folder / RECORDED) as steps:
+            obs, mask, first = (steps[key][0] for key in ("obs", "action_mask", "first"))
+        other = np.float32 if obs.dtype == np.uint8 else np.uint8
+        with pytest.raises(TypeError, match=f"expected {obs.dtype} as in training"):
+            team.act(obs.astype(other), mask, first)
+        assert team.act(obs.tolist() if other is np.uint8 else obs, mask, first)
 
 
 def test_masks_that_are_drawn_leave_an_action_of_each_choice():

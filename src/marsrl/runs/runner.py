@@ -105,6 +105,7 @@ def train_together(
     for config in configs:
         if not isinstance(config, Config):
             raise UserError(f"config is {shown(config)}, expected one, such as marsrl.preset(TASK)")
+    _check_passed(objective)
     configs = [_recorded(config, env, objective) for config in configs]
     folders = [path_of(out, "out") for out in outs]
     for folder in folders:
@@ -171,6 +172,7 @@ def resume(
         Interrupted: a signal has ended it.
     """
     path = path_of(path, "path")
+    _check_passed(objective)
     folder = RunFolder.open(path)
     from_first(lambda: list(choose(followers or ())))
     with _writing(path) as lock:
@@ -195,6 +197,14 @@ def resume(
             monitor.message(f"begins anew; what was there is now in {aside}")
         (result,) = _run(program, [config], [path], monitor, seconds, [lock], followers)
         return result
+
+
+def _check_passed(objective: Objective | None) -> None:
+    if not isinstance(objective, Objective | None):
+        raise UserError(
+            f"objective is {shown(objective)}, expected an Objective, such as marsrl.objectives."
+            "mars(eps=1.0); one that has a name is named in the configuration"
+        )
 
 
 def _recorded(config: Config, env: Environment | None, objective: Objective | None) -> Config:

@@ -73,7 +73,8 @@ def contract_of(policy: Policy, to: str, batch: int | None, recorded: Row) -> Ro
 
 
 _MEANINGS = {
-    "obs": "what each agent sees",
+    "obs": "what each agent sees; of a dictionary the arrays that `observation` names in a row, "
+    "each in C order, float32: whole numbers as they are, but uint8 divided by 255",
     "action": "True: legal action (at least one per agent); continuous: the dimension exists",
     "first": "True where an episode begins: the recurrent state starts anew inside",
     "carry": "the recurrent state, next_carry of the last call; anything where first is True",

@@ -40,12 +40,15 @@ class Team:
             obs: (B, N, ...) as the environment gives it.
             action_mask: (B, N, A) bool.
             first: (B,) bool, True where an episode begins.
+
+        Raises:
+            TypeError: obs is uint8 and was not in training, or the other way round.
         """
         inputs = self.contract["inputs"]
-        given = [
-            np.asarray(x, inputs[n]["dtype"])
-            for n, x in (("obs", obs), ("action_mask", action_mask))
-        ]
+        obs, trained = np.asarray(obs), np.dtype(inputs["obs"]["dtype"])
+        if (obs.dtype == np.uint8) != (trained == np.uint8):  # which the actor divides by 255
+            raise TypeError(f"obs is {obs.dtype}, expected {trained} as in training")
+        given = [obs.astype(trained), np.asarray(action_mask, bool)]
         names = [name for name in inputs if name.startswith("carry_")]
         if len(given[0]) != self._batch:
             self._batch = len(given[0])
