@@ -242,19 +242,19 @@ def networks_of(config: Config, spec: EnvSpec) -> Networks:
     """The networks that a configuration asks for on an environment."""
     return make_networks(
         spec,
-        config.width,
-        config.core,
-        config.critic,
-        config.share_parameters,
-        config.state_std,
-        config.actor_norm,
-        config.critic_norm,
-        config.value_norm,
-        config.depth,
-        config.activation,
-        config.network,
-        config.kernel_init,
-        config.agent_ids,
+        width=config.width,
+        core=config.core,
+        critic_view=config.critic,
+        share_parameters=config.share_parameters,
+        state_std=config.state_std,
+        actor_norm=config.actor_norm,
+        critic_norm=config.critic_norm,
+        value_norm=config.value_norm,
+        depth=config.depth,
+        activation=config.activation,
+        network=config.network,
+        kernel_init=config.kernel_init,
+        agent_ids=config.agent_ids,
     )
 
 
