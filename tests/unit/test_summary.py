@@ -393,6 +393,18 @@ def test_a_diverged_run_counts_as_the_lowest():
     assert summary.any_diverged
 
 
+@pytest.mark.parametrize("tasks", [(TASK,), (TASK, OTHER)])
+def test_who_diverged_alike_does_not_match(tasks):
+    scores, seeds = by_objective(mars=[0.5] * 5, mappo=[0.5] * 5), range(5)
+    status = {(task, name, seed): "diverged" for task in tasks for name in PAIR for seed in seeds}
+    alike, diverged = (
+        small(scores, tasks, seeds=tuple(seeds), status=given).contests[0] for given in ({}, status)
+    )
+    for contest, verdict in ((alike, "matches"), (diverged, "not settled")):
+        assert contest.overall.verdict == verdict
+        assert {duel.verdict for duel in contest.tasks.values()} == {verdict}
+
+
 def test_a_task_with_a_missing_run_is_left_out_of_every_aggregate():
     scores = by_objective(mars=(0.5, 0.6, 0.7), mappo=(0.1, 0.2, 0.3))
     complete = small(scores)

@@ -48,6 +48,10 @@ class Evidence(NamedTuple):
     behind: float
 
 
+NOTHING = Evidence(1.0, 1.0, 1.0)
+"""That settles no claim."""
+
+
 class Duel(NamedTuple):
     """One objective against another on some tasks.
 
@@ -228,11 +232,14 @@ def _both_ways(
     """Each of two objectives against the other, without a verdict.
 
     A single task's runs are too few for the bootstrap: there the test is exact. Of several tasks
-    it is the bootstrap that knows that the difference is not the same on each.
+    it is the bootstrap that knows that the difference is not the same on each. Where all runs of
+    both have diverged they are not alike, but say nothing.
     """
-    x, y = diverged_as_lowest(grid.scores_of(pair, tasks))[0]
+    scores = grid.scores_of(pair, tasks)
+    known = not np.isnan(scores).all()
+    x, y = diverged_as_lowest(scores)[0]
     if len(tasks) == 1:
-        return _exact(tasks, x[0], y[0], margin)
+        return _exact(tasks, x[0], y[0], margin, known)
     mean = mean_over(tasks)
 
     def difference(x: Floats, y: Floats) -> Floats:
@@ -242,13 +249,16 @@ def _both_ways(
     values = widened_bootstrap(difference, x, y, resamples=resamples)
     values = np.round(values, 9)  # equal scores differ by nothing
     seeds = x.shape[1]
+    settles = known and seeds >= FEWEST_SEEDS
     return (
-        _resampled(tasks, value, values, seeds, margin),
-        _resampled(tasks, -value, -values, seeds, margin),
+        _resampled(tasks, value, values, seeds, margin, settles),
+        _resampled(tasks, -value, -values, seeds, margin, settles),
     )
 
 
-def _exact(tasks: tuple[str, ...], x: Floats, y: Floats, margin: float) -> tuple[Duel, Duel]:
+def _exact(
+    tasks: tuple[str, ...], x: Floats, y: Floats, margin: float, known: bool
+) -> tuple[Duel, Duel]:
     """By the permutation test of the seeds (S,) of one task; the second is the first turned round.
 
     It is not computed anew: of too many deals another random sample would be taken.
@@ -259,15 +269,22 @@ def _exact(tasks: tuple[str, ...], x: Floats, y: Floats, margin: float) -> tuple
     turned = Evidence(found.p_below(0), found.p_below(margin), found.p_above(0))
     difference = Estimate(*np.array([found.difference, low, high]))
     opposite = Estimate(*np.array([-found.difference, -high, -low]))
+    if not known:
+        evidence = turned = NOTHING
     return Duel(tasks, difference, confidence, evidence), Duel(tasks, opposite, confidence, turned)
 
 
 def _resampled(
-    tasks: tuple[str, ...], value: Floats, values: Floats, seeds: int, margin: float
+    tasks: tuple[str, ...],
+    value: Floats,
+    values: Floats,
+    seeds: int,
+    margin: float,
+    settles: bool,
 ) -> Duel:
-    """Of resampled differences (R,); fewer than `FEWEST_SEEDS` settle nothing."""
-    settles, confidence = seeds >= FEWEST_SEEDS, 0.95 if seeds > 1 else 0.0
-    found = evidence(values, margin) if settles else Evidence(1.0, 1.0, 1.0)
+    """Of resampled differences (R,), which may settle something or not."""
+    confidence = 0.95 if seeds > 1 else 0.0
+    found = evidence(values, margin) if settles else NOTHING
     return Duel(tasks, Estimate(value, *percentiles(values)), confidence, found)
 
 
