@@ -137,6 +137,18 @@ def test_dead_agents_neither_act_nor_disturb():
     assert (score > 2.85).all()
 
 
+def test_values_hold_while_nobody_lives():
+    # The episode goes on for nine steps after the last agent's death, and pays for each. Were the
+    # critic not trained there, its values would be extrapolations that raise those before them, and
+    # so themselves: without any reward to -9000 and 9000 after 300 updates.
+    dead = Probe(lambda c, t, a: 1.0 * (t >= 3), alive=lambda t, i: t + 0 * i < 3, num_agents=2,
+                 max_steps=12)  # fmt: skip
+    trained = train(dead, updates=250, rollout_length=24, gamma=0.9)
+    for t in (0, 3, 11):
+        paid = sum(0.9 ** (k - t) for k in range(max(t, 3), 12))
+        assert trained.value(0, t) == pytest.approx(paid, abs=0.5)
+
+
 def test_continuous_action_reaches_its_target():
     env = Probe(lambda c, t, a: -((a[0, 0] - 0.5 * c) ** 2), sees=cue, action=Box(1))
     score = train(env, updates=100).score

@@ -133,13 +133,13 @@ def expected_advantages(config, env, networks, params, experience):
     alive = at(steps.agent_mask, t + 1)
     if networks.num_values == 1:
         reward = reward.mean(-1, keepdims=True)
-    elif not env.shared_reward:  # else the team goes on, and with it what a dead agent has earned
+    if not env.shared_reward:  # else the team goes on, and with it what a dead agent has earned
         terminated = terminated | ~alive
     worthless = terminated if config.bootstrap_truncated else terminated | truncated
     value = at(values, t)
     alive = steps.agent_mask[t, b].reshape((T, E, -1))
     if env.shared_reward:
-        alive = np.broadcast_to(alive.any(-1, keepdims=True), value.shape)
+        alive = np.ones(value.shape, bool)
     known = np.where(alive, value, np.nan)
     carry = jax.tree.map(lambda c: c[t, b], carries)
     final = final_values(networks, params, experience, known, carry)
@@ -244,8 +244,10 @@ def test_both_kinds_of_ending_occur(played):
     assert not (transition.terminated & transition.truncated).any()
     dead = ~np.asarray(transition.agent_mask)
     assert dead.any() == bool(env.death)
-    if networks.num_values > 1 and dead.any():
-        assert transition.terminated[dead].all() == (not env.shared_reward)
+    if not env.shared_reward:
+        assert transition.terminated[dead].all()
+    elif networks.num_values > 1 and dead.any():
+        assert not transition.terminated[dead].all()
 
 
 def test_rollouts_continue_one_another(played):
@@ -286,3 +288,13 @@ def test_sampled_actions_are_legal_and_vary(played):
     actions = np.concatenate([e.steps.transition.action for e, _ in rounds])
     assert set(np.unique(actions)) == {0, 1, 2}
     assert not np.array_equal(actions[: len(actions) // 2], actions[len(actions) // 2 :])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_lone_agents_death_is_an_end_only_where_its_reward_is_its_own(shared):
+    env = Scripted(num_agents=1, death=(2,), terminates_at=4, shared_reward=shared)
+    start = prepare(small_config(**LONG), env)
+    steps = jax.jit(start.play)(start.rollout)[1].steps.transition
+    at_death = np.asarray(steps.global_state[..., 1:2]) + 1 == 2
+    assert at_death.any()
+    assert (np.asarray(steps.terminated)[at_death] == (not shared)).all()

@@ -61,6 +61,15 @@ def test_both_widths_of_a_flexible_region_are_scheduled_and_steered():
     np.testing.assert_allclose([schedule.eps_low, schedule.eps_high], [0.2, 0.8], rtol=1e-6)
 
 
+def test_beyond_its_end_a_schedule_stays_there():
+    inputs = inputs_of(anneal_lr=True, ent_coef=0.01, ent_coef_end=0.001, eps=0.4, eps_end=0.1)
+    at_end, beyond = (
+        inputs.scheduled(jnp.float32(times * inputs.num_updates), 0.0) for times in (1, 3)
+    )
+    np.testing.assert_allclose(at_end[:5], (0, 0, 0.001, 0.1, 0.1), rtol=1e-5)
+    assert beyond == at_end
+
+
 def test_what_may_differ_within_a_program():
     config = small_config()
     different = {

@@ -128,11 +128,10 @@ def _play(
 
 def _per_value(networks: Networks, outcome: TimeStep) -> tuple[Array, Array, Array]:
     """Reward, terminated and truncated, (E, V) each, of a time step (E, ...)."""
-    terminated, truncated = outcome.terminated[:, None], outcome.truncated[:, None]
+    reward, terminated = outcome.reward, outcome.terminated[:, None]
     if networks.num_values == 1:
-        return outcome.reward.mean(-1, keepdims=True), terminated, truncated
-    if networks.spec.shared_reward:  # what the team still earns is the dead agent's merit too
-        terminated = jnp.broadcast_to(terminated, outcome.reward.shape)
-    else:
+        reward = reward.mean(-1, keepdims=True)
+    if not networks.spec.shared_reward:  # else what the team still earns is the dead's merit too
         terminated = terminated | ~outcome.agent_mask
-    return outcome.reward, terminated, truncated & ~terminated
+    terminated = jnp.broadcast_to(terminated, reward.shape)
+    return reward, terminated, outcome.truncated[:, None] & ~terminated

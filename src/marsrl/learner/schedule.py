@@ -61,8 +61,11 @@ class Hyperparameters(NamedTuple):
     gae_lambda: Array | float
 
     def scheduled(self, updates: Array, log_size: Array | float) -> Schedule:
-        """What holds in the update after so many, in a region of `exp(log_size)` times its size."""
-        progress = updates / self.num_updates
+        """What holds in the update after so many, in a region of `exp(log_size)` times its size.
+
+        Beyond the run's end it is what holds there.
+        """
+        progress = jnp.minimum(updates / self.num_updates, 1.0)
         size = jnp.exp(log_size)
         return Schedule(
             self.actor_lr.at(progress),

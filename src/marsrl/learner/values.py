@@ -113,7 +113,9 @@ def _acted_on(networks: Networks, transition: Transition, value: Array, axes: Ax
 def _clocks(networks: Networks, transition: Transition, acted: _ActedOn, axes: Axes) -> Array:
     """(F,) bool: what most final observations have out of bounds, where the clock ran out.
 
-    Of many numbers some are out of bounds by chance, but seldom the same ones.
+    Of many numbers some are out of bounds by chance, but seldom the same ones. Where only one or
+    two episodes of a rollout end so, chance is taken for a clock, which costs less than a clock
+    that is taken for chance: then values run away.
     """
     x = networks.critic_input(transition.final_obs, transition.final_state)
     at_limit = transition.truncated.any(-1).reshape(
@@ -194,12 +196,12 @@ def living(x: Array, agent_mask: Array) -> Array:
 def owned_values(networks: Networks, agent_mask: Array) -> Array:
     """(..., V) bool: the value stream belongs to someone, for agents (..., N) that live or not.
 
-    Where the reward is shared, every stream is the team's as long as anybody lives.
+    Where the reward is shared, every stream is the team's, also while nobody lives: values before
+    are bootstrapped from it, so the critic must be trained on it (see `_bootstrapped`).
     """
-    if not networks.spec.shared_reward and networks.num_values > 1:
+    if not networks.spec.shared_reward:
         return agent_mask
-    some = agent_mask.any(-1, keepdims=True)
-    return jnp.broadcast_to(some, (*some.shape[:-1], networks.num_values))
+    return jnp.ones((*agent_mask.shape[:-1], networks.num_values), bool)
 
 
 def _append(x: Array, last: Array) -> Array:
