@@ -138,6 +138,19 @@ def test_a_finished_search_trains_nothing_and_more_trials_go_on(whole, tmp_path)
     assert adopt(pretend_tune.tuning(trials=2), folder).trials == 7  # there are as many already
 
 
+def test_scores_of_another_task_are_not_mixed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = tmp_path / "mine.py"
+    code.write_text("reward = 1\n")
+    searched(pretend_tune.tuning(trials=2), tmp_path / "search")
+    code.write_text("reward = 1  # of each\n")
+    searched(pretend_tune.tuning(trials=3), tmp_path / "search")
+    code.write_text("reward = 100\n")
+    with pytest.raises(UserError, match=r"mine:env has changed since trial 0 .* another task"):
+        searched(pretend_tune.tuning(trials=4), tmp_path / "search")
+    assert len(notes(tmp_path / "search")) == 3
+
+
 def test_another_search_does_not_join(whole):
     with pytest.raises(UserError, match=r"another space for mars; choose another --out, or go on"):
         adopt(pretend_tune.tuning({"eps": Choice((0.5, 1.0))}), whole[0])

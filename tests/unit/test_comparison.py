@@ -149,6 +149,25 @@ def page_of(summary):
     return render_page(summary, make_plots(summary))
 
 
+def test_runs_of_two_versions_of_a_task_of_ones_own_are_not_compared(tmp_path):
+    paths = [Writer(tmp_path / x, x, task="mine.py:env").write() for x in ("mars", "mappo")]
+    one, other = ({"sources": {"task": digest}} for digest in ("aaa", "bbb"))
+    session = {"at": 100, "versions": {"marsrl": "1"}, "machine": {"cores": 1}, "git": None}
+
+    def begun(path, note):
+        content = from_file(path / "config.json")
+        (path / "config.json").write_bytes(to_file(content | note))
+
+    begun(paths[0], one)
+    for fine in ({}, one, one | {"resumed": [session, session | one]}):
+        begun(paths[1], fine)
+        results_of(paths)
+    for mixed in (other, one | {"resumed": [session | other]}):
+        begun(paths[1], mixed)
+        with pytest.raises(UserError, match=r"mine\.py:env was .* these are two tasks; train it"):
+            results_of(paths)
+
+
 def test_a_run_that_diverged_at_once_is_reported(mars, mappo):
     for seed in SEEDS:
         mars.diverge(seed, 100)

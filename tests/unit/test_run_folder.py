@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from marsrl.bench.tables import record_fault
 from marsrl.config import Config
 from marsrl.errors import UserError
 from marsrl.files import temporary
 from marsrl.runs.checkpoint import clear
 from marsrl.runs.folder import RunFolder, resume_command
+from marsrl.runs.records import from_file
+from marsrl.runs.runner import resume
+from marsrl.runs.sources import own_sources, trained_with
+from run_folders import Listener
 
 CONFIG = Config(seeds=(0,))
 ORIGIN = {"versions": {}, "git": None, "machine": {}}
@@ -26,6 +31,29 @@ def test_it_comes_into_being_complete(run, tmp_path):
     assert RunFolder.open(run).config() == CONFIG
     assert RunFolder.open(run).status()["status"] == "running"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_it_notes_own_code_and_the_other_that_it_goes_on_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, path, config = tmp_path / "mine.py", tmp_path / "run", Config(task="mine:Env")
+    code.write_text("raise RuntimeError('boom')  # a game\n")
+    RunFolder.create(path, config)
+    folder, listener = RunFolder.open(path), Listener()
+    begun = folder.sources()
+    assert begun == own_sources(config, tmp_path)
+    code.write_text("raise RuntimeError('bang')\n")
+    with pytest.raises(UserError, match="bang"):
+        resume(path, listener, trust=True)
+    told = "mine:Env has changed since the run was trained: it goes on with another task"
+    assert listener.said == [told]
+    folder.note_session(config, 500)
+    assert folder.sources() == own_sources(config, tmp_path) != begun
+    content = from_file(path / "config.json")
+    assert record_fault("resumed", content["resumed"]) is None
+    assert trained_with(content) == {"task": (begun["task"], folder.sources()["task"])}
+    with pytest.raises(UserError, match="bang"):
+        resume(path, listener, trust=True)
+    assert listener.said == [told]
 
 
 def test_an_empty_folder_is_used(tmp_path):

@@ -7,10 +7,11 @@ from marsrl import digest
 from marsrl.bench.commands import Run
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import plan
-from marsrl.bench.sources import check_sources, note_source, recorded, set_aside, source_digest
+from marsrl.bench.sources import check_sources, note_source, recorded, set_aside
 from marsrl.bench.suite import Suite
 from marsrl.errors import UserError
 from marsrl.report.commands import Compare
+from marsrl.runs.sources import source_digest
 from rooms import MODULES, read_rooms, room_of
 
 MINE = """

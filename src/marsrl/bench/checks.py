@@ -116,7 +116,7 @@ def check_alike(where: Path, runs: Collection[RunRecord]) -> None:
                 on = "" if kind == "task" else f" on {run.task}"
                 raise UserError(
                     f"{where}: {name}{on} was trained with another source than elsewhere: "
-                    f"these are two {kind}s; train it anew with --retrain {name}"
+                    f"these are two {kind}s; train it anew, in a store with --retrain {name}"
                 )
     first: dict[tuple[str, ...], RunRecord] = {}
     for run in runs:

@@ -20,7 +20,7 @@ from marsrl.bench.plan import Job, adopt, differences, job_of, plan, rival_locks
 from marsrl.bench.records import Results, RunRecord
 from marsrl.bench.results import run_records
 from marsrl.bench.rows import folder_rows
-from marsrl.bench.sources import NOTED, write_note
+from marsrl.bench.sources import write_note
 from marsrl.bench.suite import Suite
 from marsrl.config import Config
 from marsrl.errors import UserError
@@ -28,6 +28,7 @@ from marsrl.extras import require
 from marsrl.files import path_of
 from marsrl.runs.folder import RunFolder
 from marsrl.runs.lock import HeldError
+from marsrl.runs.sources import NAMED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,7 +141,7 @@ def _write(job: Job, records: Sequence[RunRecord], results: Results) -> bool:
             peak_memory_mb=first.peak_memory_mb,
         )
         digests = first.source, first.task_source, first.network_source
-        write_note(job, dict(zip(NOTED, digests, strict=True)))
+        write_note(job, dict(zip(NAMED, digests, strict=True)))
         beside.rename(job.folder)
         job.failure.unlink(missing_ok=True)
         return True

@@ -40,6 +40,7 @@ from marsrl.files import path_of, write_beside
 from marsrl.reading import read_json
 from marsrl.runs.folder import CONFIG, STATUS, RunFolder
 from marsrl.runs.records import Row, read_or_empty
+from marsrl.runs.sources import trained_with
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -304,7 +305,7 @@ def run_records(job: Job) -> Iterator[RunRecord]:
     states = seed_states(job)
     known = _run_json(job)
     status = read_or_empty(job.folder / STATUS)
-    noted = recorded(job) if known else {}
+    sources = _sources(job) if known else {}
     for seed, state in states.items():
         yield RunRecord(
             config.task,
@@ -315,11 +316,17 @@ def run_records(job: Job) -> Iterator[RunRecord]:
             seconds=status.get("seconds", {}),
             seeds_in_program=status.get("seeds_in_program", len(config.seeds)) if known else 0,
             peak_memory_mb=status.get("peak_memory_mb", 0.0),
-            source=noted.get("objective"),
-            task_source=noted.get("task"),
-            network_source=noted.get("network"),
+            source=sources.get("objective"),
+            task_source=sources.get("task"),
+            network_source=sources.get("network"),
             **known,
         )
+
+
+def _sources(job: Job) -> dict[str, str | None]:
+    """The digests of own code; of a run that went on with another, both of them in one."""
+    trained = trained_with(read_or_empty(job.folder / CONFIG))
+    return recorded(job) | {kind: "+".join(digests) for kind, digests in trained.items()}
 
 
 def _run_json(job: Job) -> dict[str, Any]:

@@ -1,41 +1,18 @@
-"""Whether an objective, a task or a network of a user's own is still the one that was trained.
-
-That is told by a digest of its source; nothing is imported.
-"""
+"""Whether an objective, a task or a network of a user's own is still the one that a job has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from importlib.metadata import entry_points
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from pathlib import Path
 
 from marsrl.bench.locks import FileLock
 from marsrl.bench.plan import Job
-from marsrl.digest import code_digest
-from marsrl.envs.tasks import ENTRY_POINTS, TASKS
 from marsrl.errors import UserError
 from marsrl.files import numbered, write_beside
-from marsrl.loading import HOST_LIBRARIES
+from marsrl.runs.sources import NAMED, names_of, own_sources, source_digest
 
 _NOTHING = "-"
-NOTED = ("objective", "task", "network")
-"""What a digest is noted of, in the order of a note; older notes have fewer."""
-
-
-def source_digest(name: str, folder: Path) -> str | None:
-    """Twelve hex digits of the file that a name means, and of those that it imports beside.
-
-    Args:
-        name: of an objective, a task or a network.
-        folder: where the user's modules are.
-
-    Returns:
-        None for what comes with marsrl, whose own digest tells it, or with JaxMARL, whose version
-        does; and where there is no file.
-    """
-    module = _module_of(name)
-    return code_digest(module, folder) if module else None
 
 
 def check_sources(jobs: Iterable[Job], folder: Path) -> None:
@@ -61,14 +38,9 @@ def changed(job: Job, folder: Path) -> dict[str, str]:
     before = recorded(job) if job.folder.exists() else {}
     return {
         kind: name
-        for kind, name in names_of(job).items()
+        for kind, name in names_of(job.config).items()
         if before.get(kind) and source_digest(name, folder) not in (None, before[kind])
     }
-
-
-def names_of(job: Job) -> dict[str, str]:
-    """The names that may mean a user's own code, by `NOTED`."""
-    return {kind: name for kind in NOTED if (name := getattr(job.config, kind))}
 
 
 def recorded(job: Job) -> dict[str, str | None]:
@@ -77,20 +49,20 @@ def recorded(job: Job) -> dict[str, str | None]:
         words = job.source.read_text().split()
     except (OSError, UnicodeError):
         words = []
-    digests = [word if word.isalnum() else None for word in words[: len(NOTED)]]
-    return dict(zip_longest(NOTED, digests))
+    digests = [word if word.isalnum() else None for word in words[: len(NAMED)]]
+    return dict(zip_longest(NAMED, digests))
 
 
 def note_source(job: Job, folder: Path) -> None:
     """Notes the digests of the objective, task and network of a job that is about to begin."""
     if not job.folder.exists():
-        write_note(job, _digests(job, folder))
+        write_note(job, own_sources(job.config, folder))
 
 
-def write_note(job: Job, digests: dict[str, str | None]) -> None:
+def write_note(job: Job, digests: Mapping[str, str | None]) -> None:
     """The inverse of `recorded`; nothing is written where there is no digest."""
     if any(digests.values()):
-        text = " ".join(digests.get(kind) or _NOTHING for kind in NOTED)
+        text = " ".join(digests.get(kind) or _NOTHING for kind in NAMED)
         write_beside(job.source, f"{text}\n".encode())
 
 
@@ -105,7 +77,7 @@ def is_outdated(job: Job, folder: Path, name: str) -> bool:
         folder: where the user's modules are.
         name: its objective, task or network.
     """
-    before = {recorded(job)[kind] for kind, known in names_of(job).items() if known == name}
+    before = {recorded(job)[kind] for kind, known in names_of(job.config).items() if known == name}
     return job.folder.exists() and source_digest(name, folder) not in before - {None}
 
 
@@ -127,22 +99,3 @@ def set_aside(job: Job, folder: Path, name: str) -> bool:
         for path in (job.source, job.failure):
             path.unlink(missing_ok=True)
     return True
-
-
-def _digests(job: Job, folder: Path) -> dict[str, str | None]:
-    names = names_of(job)
-    return {kind: source_digest(names[kind], folder) if kind in names else None for kind in NOTED}
-
-
-def _module_of(name: str) -> str:
-    """The module, or file, of a name of one's own; empty if it comes with a library."""
-    library, _, rest = name.partition(":")
-    if library in HOST_LIBRARIES:  # a module with an environment, or what a factory's name is
-        return rest.rpartition(":")[0] or (rest if library == "pettingzoo" else "")
-    module, colon, _ = name.rpartition(":")
-    if colon:
-        return "" if module == "jaxmarl" else module
-    if "/" not in name or name in TASKS:
-        return ""
-    points = entry_points(group=ENTRY_POINTS, name=name)
-    return next((point.value.partition(":")[0] for point in points), "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -163,7 +163,7 @@ def _is_digest(value: Any) -> bool:
 
 def _is_resumed(value: Any) -> bool:
     names = ("versions", "machine", "git")
-    return _are_notes(value, ("at", *names)) and all(
+    return _are_notes(value, ("at", *names), {"sources"}) and all(
         record_fault(name, note[name]) is None for note in value for name in names
     )
 
@@ -174,10 +174,10 @@ def _is_extended(value: Any) -> bool:
     )
 
 
-def _are_notes(value: Any, names: tuple[str, ...]) -> bool:
-    """A list of tables with these keys, of which `at` is a step."""
+def _are_notes(value: Any, names: tuple[str, ...], perhaps: Set[str] = frozenset()) -> bool:
+    """A list of tables with these keys, and perhaps others, of which `at` is a step."""
     return isinstance(value, list) and all(
-        isinstance(note, dict) and set(note) == set(names) and _is_whole(note["at"])
+        isinstance(note, dict) and set(note) - perhaps == set(names) and _is_whole(note["at"])
         for note in value
     )
 

@@ -24,8 +24,8 @@ from marsrl.files import (
 )
 from marsrl.runs.followers import NOBODY, Followers, begin_anew
 from marsrl.runs.log import Log
-from marsrl.runs.machine import describe_machine
 from marsrl.runs.records import DamagedError, Row, from_file, read_or_empty, to_file, unchecked
+from marsrl.runs.sources import made_with, trained_with
 from marsrl.trust import KINDS, is_foreign
 
 CONFIG = "config.json"
@@ -92,7 +92,8 @@ class RunFolder:
         Args:
             path: where.
             config: of the run.
-            origin: versions, git and machine that it is from; default: this process's.
+            origin: versions, git and machine that it is from; default: this process's, and the
+                digests of own code.
 
         Raises:
             UserError: it exists, or cannot be written.
@@ -103,7 +104,7 @@ class RunFolder:
             beside.mkdir(parents=True)
             folder = RunFolder(beside)
             content = {"config": config.to_dict(), "hash": config.hash}
-            folder._write(CONFIG, content | (origin or describe_machine()))
+            folder._write(CONFIG, content | (origin or made_with(config)))
             folder.write_status("running", 0, {})
             beside.rename(path)
             sync(path.parent)
@@ -165,7 +166,7 @@ class RunFolder:
             step: that it has reached. What has yet to begin is this process's alone.
         """
         before = content = from_file(self.path / CONFIG)
-        length, here = content["config"]["total_steps"], describe_machine()
+        length, here = content["config"]["total_steps"], made_with(config)
         if length != config.total_steps:
             further = {"from": length, "to": config.total_steps, "at": step}
             extended = [*content.get("extended", ()), further]
@@ -191,6 +192,11 @@ class RunFolder:
         """The versions of packages that the run was begun with; empty if that is not told."""
         versions = read_or_empty(self.path / CONFIG).get("versions")
         return versions if isinstance(versions, dict) else {}
+
+    def sources(self) -> dict[str, str]:
+        """The digests of own code that the run was last trained with, by `sources.NAMED`."""
+        known = trained_with(read_or_empty(self.path / CONFIG))
+        return {kind: digests[-1] for kind, digests in known.items()}
 
     def status(self) -> Row:
         """The latest status; raises UserError if its file is damaged."""

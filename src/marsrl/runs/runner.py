@@ -34,6 +34,7 @@ from marsrl.runs.member import Member, Result
 from marsrl.runs.monitor import Monitor, Silent
 from marsrl.runs.policy import check_trained_on, saved_layout
 from marsrl.runs.records import Row
+from marsrl.runs.sources import names_of, own_sources
 from marsrl.runs.transfer import started_from
 from marsrl.trust import check_trusted
 
@@ -187,6 +188,7 @@ def resume(
             config = _extended(config, total_steps, 0 if restart else from_first(folder.reached))
         _agree(path, config)
         _tell_versions(folder.versions(), monitor)
+        _tell_sources(folder.sources(), config, monitor)
         here = _environment(config, env)
         saved = None if restart else saved_layout(folder)
         if saved is not None:  # or else it would be compiled, and then fit no checkpoint
@@ -271,6 +273,15 @@ def _tell_versions(begun: Row, monitor: Monitor) -> None:
     ]
     if other:
         monitor.message(f"begun with {'; '.join(other)}: it may not go on bit for bit the same")
+
+
+def _tell_sources(last: dict[str, str], config: Config, monitor: Monitor) -> None:
+    now = own_sources(config, Path.cwd())
+    for kind, name in names_of(config).items():
+        if kind in last and now.get(kind) != last[kind]:
+            monitor.message(
+                f"{name} has changed since the run was trained: it goes on with another {kind}"
+            )
 
 
 def _environment(config: Config, env: Environment | None) -> Environment:

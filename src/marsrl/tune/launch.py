@@ -61,7 +61,8 @@ def search(
         Whether none is left that others train.
 
     Raises:
-        UserError: other launchers have all GPUs, or a trial fails before any has succeeded.
+        UserError: other launchers have all GPUs, a trial fails before any has succeeded, or own
+            code is no more what the trials with a score were trained with.
         Interrupted: by SIGTERM or Ctrl-C; the runs have saved what they came to.
     """
     studies = Studies(tuning, folder)
@@ -127,6 +128,7 @@ class _Launcher:
     def run(self) -> None:
         """Until none is left to begin, or all are to stop."""
         while not self._stop.is_set():
+            self._studies.check_sources(Path.cwd())
             begun = self._studies.begin()
             if begun is None:
                 return

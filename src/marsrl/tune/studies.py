@@ -7,7 +7,6 @@ queued again: whoever takes them goes on with its runs, from their checkpoints.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from marsrl.bench.locks import FileLock, store_lock
 from marsrl.bench.plan import Job
+from marsrl.bench.sources import changed
 from marsrl.errors import UserError, shown
 from marsrl.extras import require
 from marsrl.runs.lock import is_held
@@ -115,9 +115,9 @@ class Studies:
 
     def counts(self, study: Study) -> Counts:
         """How far a study has come."""
-        states = Counter(trial.state.name for trial in self.trials(study))
-        ended = states["COMPLETE"] + states["PRUNED"]
-        return Counts(ended, states["RUNNING"], self._tuning.goal(study))
+        trials = self.trials(study)
+        running = sum(trial.state.name == "RUNNING" for trial in trials)
+        return Counts(sum(map(_has_ended, trials)), running, self._tuning.goal(study))
 
     def trials(self, study: Study) -> list[Any]:
         """Optuna's records of a study, in their order."""
@@ -129,6 +129,24 @@ class Studies:
         if chosen is not None and set(space.free(study.dimensions)) - set(chosen):
             return []
         return self._tuning.jobs(self._folder, study, trial.number, chosen)
+
+    def check_sources(self, folder: Path) -> None:
+        """Refuses to go on with other code than what the trials that have a score are of.
+
+        Args:
+            folder: where the user's modules are.
+
+        Raises:
+            UserError: a task or a network of somebody's own has changed.
+        """
+        for study in self._tuning.studies:
+            for trial in filter(_has_ended, self.trials(study)):
+                for job in self.jobs(study, trial):
+                    for kind, name in changed(job, folder).items():
+                        raise UserError(
+                            f"{name} has changed since trial {trial.number} was trained, whose "
+                            f"score is of another {kind}; search anew, in another folder"
+                        )
 
     def importances(self, study: Study) -> dict[str, float]:
         """How much each setting matters for being among the best tenth, in shares of 1.
@@ -278,6 +296,10 @@ def chosen_for(trial: Any) -> dict[str, Any] | None:
     return None if trial.user_attrs.get(_AS_THEY_ARE) else trial.params
 
 
+def _has_ended(trial: Any) -> bool:
+    return trial.state.name in ("COMPLETE", "PRUNED")
+
+
 def _is_scored(trial: Any) -> bool:
     return trial.state.name == "COMPLETE" and trial.value > WORST
 
@@ -298,7 +320,7 @@ def _choices(trial: Any) -> dict[str, Any]:
 def _foreign(trial: Any, dimensions: Mapping[str, space.Uniform | space.Choice]) -> str | None:
     """A setting that a trial has, or lacks, though it would not if it were of this space."""
     chosen = _choices(trial)
-    ended = trial.state.name in ("COMPLETE", "PRUNED")  # others may not have come to all of them
+    ended = _has_ended(trial)  # others may not have come to all of them
     for name in {**dimensions, **chosen}:
         dim, drawn_from = dimensions.get(name), trial.distributions.get(name)
         if dim is None or (drawn_from is None and ended):
