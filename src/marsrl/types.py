@@ -188,7 +188,7 @@ class Observation(NamedTuple):
     """The part of a `TimeStep` that a policy reads, for whoever has no environment.
 
     Attributes:
-        obs: (..., N, *obs_shape).
+        obs: (..., N, *obs_shape), or a dictionary if the policy was trained on such.
         action_mask: (..., N, A) bool.
     """
 

@@ -138,12 +138,38 @@ def test_lists_serve(policy):
     keys = [key, jax.random.key(1)]
     _, action = policy.act(carry, now, keys)
     np.testing.assert_array_equal(action, policy.act(carry, now, jnp.stack(keys))[1])
-    for seen in (
-        now._replace(obs={"view": now.obs}),
-        now._replace(obs=[now.obs, now.obs[0]]),
+    with pytest.raises(UserError, match=r"^obs, of type list, is no array: "):
+        policy.act(carry, now._replace(obs=[now.obs, now.obs[0]]), key)
+    with pytest.raises(UserError, match=r"^obs is a dictionary, expected an array \(2, 2, 3\): "):
+        policy.act(carry, now._replace(obs={"view": now.obs}), key)
+
+
+@pytest.mark.parametrize("batch", [(), (3, 2)])
+def test_dictionaries_serve_a_team_that_was_trained_on_them(batch):
+    policy, key = untrained_policy(Furnished(num_agents=N), small_config()), jax.random.key(1)
+    carry, row = policy.initial_carry(batch), moments(policy, *batch)
+    reset = Furnished(num_agents=N).reset
+    for _ in batch:
+        reset = jax.vmap(reset)
+    own = reset(jax.random.split(jax.random.key(0), batch))[1]
+    body = own.obs["body"]
+    lists = {"angles": body["angles"].tolist(), "turns": body["turns"][..., None].tolist()}
+    for obs in (own.obs, {"body": lists, "view": own.obs["view"]}):
+        seen = Observation(obs, own.action_mask)
+        same = partial(np.testing.assert_allclose, rtol=1e-6)
+        jax.tree.map(same, policy.act(carry, seen, key), policy.act(carry, row, key))
+        jax.tree.map(same, policy.distribution(carry, seen), policy.distribution(carry, row))
+    turned = {"body": body | {"turns": jnp.zeros((*batch, N, 2))}}
+    for change, said in (
+        ({"veiw": own.obs["view"]}, r"^obs has unknown 'veiw'; did you mean view\?"),
+        ({"body": {"angles": body["angles"]}}, r"^obs has no 'body/turns', expected body/angles, "),
+        ({"view": own.obs["view"][..., 0]}, r"^obs: view has the shape .*, expected .*, 9, 4, 2\)"),
+        (turned, r"^obs: body/turns has the shape .*2, 2\), expected .*2, 1\)"),
+        ({"view": [[1], [1, 2]]}, r"^obs: view, of type list, is no array: "),
     ):
-        with pytest.raises(UserError, match=r"^obs, of type (dict|list), is no array: "):
-            policy.act(carry, seen, key)
+        for call in (policy.distribution, partial(policy.act, greedy=True)):
+            with pytest.raises(UserError, match=said):
+                call(carry, own._replace(obs=own.obs | change))
 
 
 def test_where_episodes_begin_is_told_for_each_of_the_batch(policy):

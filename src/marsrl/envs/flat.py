@@ -37,6 +37,12 @@ def name_of(env: Any) -> str:
     return inner.task if isinstance(inner, OnHost) else type(inner).__name__
 
 
+def row(tree: Any, batch_axes: int) -> Array:
+    """The leaves of a tree one after another, as floats; `batch_axes` are left as they are."""
+    leaves = [as_float(leaf) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate([x.reshape((*x.shape[:batch_axes], -1)) for x in leaves], axis=-1)
+
+
 @dataclass(frozen=True, eq=False)
 class Flat:
     """An environment whose dictionaries of arrays are rows (N, F) or (F,) of float32.
@@ -80,9 +86,9 @@ class Flat:
 
     def _flat(self, state: Any, now: TimeStep) -> tuple[Any, TimeStep]:
         if self.spec.obs_parts:
-            now = now._replace(obs=_row(now.obs, 1))
+            now = now._replace(obs=row(now.obs, 1))
         if self.spec.state_parts:
-            now = now._replace(global_state=_row(now.global_state, 0))
+            now = now._replace(global_state=row(now.global_state, 0))
         return state, now
 
     def __getattr__(self, name: str) -> Any:
@@ -101,8 +107,3 @@ def _parts(tree: Any, batch_axes: int) -> Parts:
 
 def _size(parts: Parts) -> int:
     return sum(math.prod(shape) for _, shape in parts)
-
-
-def _row(tree: Any, batch_axes: int) -> Array:
-    leaves = [as_float(leaf) for leaf in jax.tree.leaves(tree)]
-    return jnp.concatenate([x.reshape((*x.shape[:batch_axes], -1)) for x in leaves], axis=-1)

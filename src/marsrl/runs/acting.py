@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from marsrl.distributions import Distribution
-from marsrl.errors import UserError, reason, shown
+from marsrl.envs.flat import row
+from marsrl.errors import UserError, near_misses, reason, shown
 from marsrl.learner.modules import Carry
 from marsrl.learner.networks import Networks, Weights
 from marsrl.runs.actors import Layout
-from marsrl.types import Array, Key, Observation, TimeStep
+from marsrl.types import Array, EnvSpec, Key, Observation, TimeStep, leaf_name
 
 
 def act(
@@ -116,19 +117,16 @@ def _seen(
             f"time_step is {shown(type(time_step).__name__)}, expected what the environment "
             "returned, or a marsrl.Observation of obs and action_mask"
         )
-    obs, mask = _array("obs", obs), _array("action_mask", mask)
+    mask = _array("action_mask", mask)
     batch = mask.shape[:-2]
+    obs = _in_a_row(spec, batch, obs) if isinstance(obs, dict) else _array("obs", obs)
     first = jnp.zeros(batch, bool) if first is None else _array("first", first)
     for name, x, one in (
         ("obs", obs, (spec.num_agents, *spec.obs_shape)),
         ("action_mask", mask, (spec.num_agents, spec.action.size)),
         ("first", first, ()),
     ):
-        if x.shape != (*batch, *one):
-            raise UserError(
-                f"{name} has the shape {x.shape}, expected {(*batch, *one)}"
-                f"{'' if batch else ', or the axes of a batch before it'}"
-            )
+        _check_shape(name, x, batch, one)
     if not layout.reads_alike(obs.dtype):
         raise UserError(
             f"obs is {obs.dtype}, expected {layout.obs_dtype} as in training: networks divide "
@@ -145,6 +143,46 @@ def _seen(
     return Observation(obs, mask.astype(bool)), first.astype(bool)
 
 
+def _in_a_row(spec: EnvSpec, batch: tuple[int, ...], obs: dict[Any, Any]) -> Array:
+    """A dictionary of the environment's own as the team has read it in training; see `Flat`.
+
+    Raises:
+        UserError: it was trained on none, or on one of other arrays.
+    """
+    parts = dict(spec.obs_parts)
+    if not parts:
+        expected = (*batch, spec.num_agents, *spec.obs_shape)
+        raise UserError(
+            f"obs is a dictionary, expected an array {expected}: the team was not trained on "
+            "dictionaries"
+        )
+    found = jax.tree_util.tree_leaves_with_path(
+        obs, is_leaf=lambda path, _: leaf_name(path) in parts, is_leaf_takes_path=True
+    )  # so that a list in the place of an array is one
+    leaves = {leaf_name(path): leaf for path, leaf in found}
+    for name in leaves:
+        if name not in parts:
+            raise UserError(f"obs has unknown {shown(name)}{near_misses(name, parts)}")
+    arrays = []
+    for name, shape in parts.items():
+        if name not in leaves:
+            raise UserError(f"obs has no {shown(name)}, expected {', '.join(parts)}")
+        x = _array(f"obs: {name}", leaves[name])
+        if shape == (1,) and x.ndim == len(batch) + 1:  # one number for each agent
+            x = x[..., None]
+        _check_shape(f"obs: {name}", x, batch, (spec.num_agents, *shape))
+        arrays.append(x)
+    return row(arrays, len(batch) + 1)
+
+
+def _check_shape(name: str, x: Array, batch: tuple[int, ...], one: tuple[int, ...]) -> None:
+    if x.shape != (*batch, *one):
+        raise UserError(
+            f"{name} has the shape {x.shape}, expected {(*batch, *one)}"
+            f"{'' if batch else ', or the axes of a batch before it'}"
+        )
+
+
 def _array(name: str, x: Any) -> Array:
     """An array of what was passed, which may be a list.
 
@@ -153,6 +191,6 @@ def _array(name: str, x: Any) -> Array:
     """
     try:
         return jnp.asarray(x)
-    except (TypeError, ValueError) as error:  # a dictionary, or lists of unequal lengths
+    except (TypeError, ValueError) as error:  # such as lists of unequal lengths
         kind = type(x).__name__
         raise UserError(f"{name}, of type {kind}, is no array: {reason(error)}") from error

@@ -88,7 +88,8 @@ class Policy:
             carry: from `initial_carry` or the last call.
             time_step: what the environment returned, with leading axes of a batch, or none; `obs`
                 and `action_mask` are used, so a `marsrl.Observation` serves, of lists too. `obs`
-                must be uint8 if it was in training, and else not: networks divide it by 255.
+                must be uint8 if it was in training, and else not: networks divide it by 255. If
+                it was a dictionary, it may be one, or its row.
             key: PRNG key for sampling, or one for each environment of the batch; not needed for the
                 mode.
             greedy: the mode instead of a sample.
