@@ -461,6 +461,11 @@ def recorded(values: dict[str, Any], name: str) -> Any:
     return values.get(name, LATER.get(name))
 
 
+def plain(name: str, value: Any) -> Any:
+    """What a configuration has for a setting that was given so: `"all"` is True, of 2.0 a 2."""
+    return _plain(value, get_type_hints(Config)[name])
+
+
 def _divisors(number: int) -> list[int]:
     small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
     return sorted({*small, *(number // d for d in small)})

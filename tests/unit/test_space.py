@@ -140,6 +140,8 @@ REFUSED = [
     ("eps = []", "eps is .*, expected different values of one kind"),
     ("eps = [0.1, 0.1]", "different values"),
     ("eps = [0.1, 'a']", "values of one kind"),
+    ("width = [16, 16.0]", r"width is \[16, 16.0\], expected different values of one kind"),
+    ("share_parameters = [true, 'all']", r"\[True, 'all'\], expected different values$"),
     ("eps = { low = 0.1 }", "expected low and high, two finite numbers"),
     ("eps = { low = nan, high = 1.0 }", "two finite numbers"),
     ("eps = { low = 0.5, high = 0.1 }", "expected low below high"),
@@ -171,6 +173,23 @@ def test_what_is_given_is_not_tuned_whatever_the_file_says(tmp_path, space):
         UserError, match=r"critic_lr is tied to actor_lr, which is given.*--critic-lr"
     ):
         read_space(tmp_path / "space.toml", ["mars", "mappo"], ("actor_lr",))
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"share_parameters": [True, "groups"]}, (True, "groups")),
+        ({"share_parameters": ["groups", "none", "all"]}, ("groups", False, True)),
+        ({"width": [16.0, 64]}, (16, 64)),
+    ],
+)
+def test_choices_are_what_a_configuration_has_for_them(given, values):
+    space = space_from(given, ["mars"])
+    (name,) = given
+    assert list(map(repr, space.shared[name].grid())) == list(map(repr, values))  # True is no 1
+    check_space(space.shared, Config())
+    assert start(space.shared, [Config()]) == {name: getattr(Config(), name)}
+    assert space_from(to_toml(space), ["mars"]) == space
 
 
 MANY = Choice(tuple(range(1, 101)))

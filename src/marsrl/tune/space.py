@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_type_hints
 
 from marsrl.bench.suite import COMPARABLE
-from marsrl.config import Config
+from marsrl.config import Config, Sharing, plain
 from marsrl.errors import UserError, check_int, near_misses, shown
 from marsrl.extras import require
 from marsrl.reading import read_toml
@@ -380,7 +380,7 @@ def _dimensions(values: dict[str, Any], where: str) -> Dimensions:
 
 def _dimension(where: str, name: str, value: Any) -> Dimension:
     if isinstance(value, list):
-        return _choice(where, value)
+        return _choice(where, name, value)
     if isinstance(value, dict) and "tied" in value:
         if set(value) != {"tied"} or not isinstance(value["tied"], str):
             raise UserError(f'{where} is {shown(value)}, expected {{ tied = "SETTING" }} alone')
@@ -394,11 +394,14 @@ def _dimension(where: str, name: str, value: Any) -> Dimension:
     )
 
 
-def _choice(where: str, values: list[Any]) -> Choice:
+def _choice(where: str, name: str, given: list[Any]) -> Choice:
+    values = [plain(name, x) for x in given]
     right = all(isinstance(x, bool | int | float | str) for x in values)
     kinds = {"number" if type(x) in (int, float) else type(x) for x in values}
-    if not values or not right or len(kinds) > 1 or len(set(values)) < len(values):
-        raise UserError(f"{where} is {shown(values)}, expected different values of one kind")
+    mixed = get_type_hints(Config)[name] == Sharing  # true, false and "groups"
+    if not values or not right or len(set(values)) < len(values) or (len(kinds) > 1 and not mixed):
+        kind = "" if mixed else " of one kind"
+        raise UserError(f"{where} is {shown(given)}, expected different values{kind}")
     return Choice(tuple(values))
 
 
