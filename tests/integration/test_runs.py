@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -363,11 +364,16 @@ def test_runs_that_train_together_have_a_folder_each(tmp_path):
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             train_together([CONFIG, other], outs, env=ENV)
-    with pytest.raises(UserError, match=r"config is 'lbf', expected one, such as marsrl\.preset"):
+    with pytest.raises(UserError, match=r"config is 'lbf', expected a Config, such as marsrl\."):
         train("lbf", tmp_path / "x")
-    for call in (train, resume):
+    with pytest.raises(UserError, match=r"expected is \{\}, expected a Config, such as marsrl\."):
+        resume(tmp_path, expected={})
+    for call in (partial(train, CONFIG, tmp_path / "x"), partial(resume, tmp_path)):
         with pytest.raises(UserError, match="objective is 'mars', expected an Objective"):
-            call(CONFIG if call is train else tmp_path, tmp_path / "x", env=ENV, objective="mars")
+            call(env=ENV, objective="mars")
+        for monitor in ("x", 0, Silent, object()):
+            with pytest.raises(UserError, match=r"^monitor is .*; expected None or a monitor, su"):
+                call(monitor=monitor)
     with pytest.raises(UserError, match="0 configurations and 0 outs"):
         train_together([], [], env=ENV)
     with pytest.raises(UserError, match="a Silent follows one run, expected names where 2"):

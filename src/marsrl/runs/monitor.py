@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from marsrl.config import Config
-from marsrl.errors import printable
+from marsrl.errors import UserError, printable, shown
 from marsrl.runs.records import Row
 
 
@@ -36,6 +36,18 @@ class Monitor(Protocol):
     def stop(self) -> None:
         """The run ended or was interrupted."""
         ...
+
+
+def check_monitor(monitor: object) -> None:
+    """Raises UserError unless this is a `Monitor`; a class of them is none."""
+    methods = ("start", "progress", "message", "stop")
+    lacks = [name for name in methods if not callable(getattr(monitor, name, None))]
+    if lacks or isinstance(monitor, type):
+        has = f"which has no {', '.join(lacks)}" if lacks else "a class"
+        raise UserError(
+            f"monitor is {shown(monitor)}, {has}; expected None or a monitor, such as "
+            "marsrl.runs.monitor.Silent() or an object of a class that is derived from it"
+        )
 
 
 class Silent:

@@ -31,7 +31,7 @@ from marsrl.runs.lock import Lock
 from marsrl.runs.loop import Loop
 from marsrl.runs.machine import describe_machine
 from marsrl.runs.member import Member, Result
-from marsrl.runs.monitor import Monitor, Silent
+from marsrl.runs.monitor import Monitor, Silent, check_monitor
 from marsrl.runs.policy import check_trained_on, saved_layout
 from marsrl.runs.records import Row
 from marsrl.runs.sources import names_of, own_sources
@@ -94,6 +94,7 @@ def train_together(
     Raises:
         UserError: as `train`, or they cannot share a program.
     """
+    monitor = _monitor(monitor)
     from_first(lambda: list(choose(followers)))  # so that those that cannot be had are refused now
     unnamed = [follower for follower in followers if not isinstance(follower, str)]
     if unnamed and len(configs) > 1:
@@ -104,8 +105,7 @@ def train_together(
     if not configs or len(configs) != len(outs):
         raise UserError(f"{len(configs)} configurations and {len(outs)} outs, expected as many")
     for config in configs:
-        if not isinstance(config, Config):
-            raise UserError(f"config is {shown(config)}, expected one, such as marsrl.preset(TASK)")
+        _check_config("config", config)
     _check_passed(objective)
     configs = [_recorded(config, env, objective) for config in configs]
     folders = [path_of(out, "out") for out in outs]
@@ -122,7 +122,6 @@ def train_together(
             lambda x: np.zeros(x.shape, x.dtype), program.template.learner.weights
         )
         started_from(first, program.env.spec, shapes)  # so that what cannot be taken is refused now
-    monitor = _monitor(monitor)
     seconds = _compile(program, configs, monitor)
     with contextlib.ExitStack() as stack:
         locks = []
@@ -173,11 +172,13 @@ def resume(
         Interrupted: a signal has ended it.
     """
     path = path_of(path, "path")
+    monitor = _monitor(monitor)
+    if expected is not None:
+        _check_config("expected", expected)
     _check_passed(objective)
     folder = RunFolder.open(path)
     from_first(lambda: list(choose(followers or ())))
     with _writing(path) as lock:
-        monitor = _monitor(monitor)
         if not restart:
             from_first(folder.check_resumable)
         config = folder.config()
@@ -199,6 +200,13 @@ def resume(
             monitor.message(f"begins anew; what was there is now in {aside}")
         (result,) = _run(program, [config], [path], monitor, seconds, [lock], followers)
         return result
+
+
+def _check_config(name: str, config: Config) -> None:
+    if not isinstance(config, Config):
+        raise UserError(
+            f"{name} is {shown(config)}, expected a Config, such as marsrl.preset(TASK)"
+        )
 
 
 def _check_passed(objective: Objective | None) -> None:
@@ -318,7 +326,10 @@ def _agree(path: Path, config: Config) -> None:
 
 def _monitor(monitor: Monitor | None) -> Monitor:
     """Who watches: on process 0 whoever was asked to, elsewhere nobody."""
-    return monitor if monitor and is_first() else Silent()
+    if monitor is None:
+        return Silent()
+    check_monitor(monitor)
+    return monitor if is_first() else Silent()
 
 
 def _run(
