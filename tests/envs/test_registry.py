@@ -1,6 +1,7 @@
 import importlib.metadata
 import sys
 
+import numpy as np
 import pytest
 
 import marsrl
@@ -36,6 +37,12 @@ def test_a_task_of_the_benchmark():
 
 def test_settings_take_the_place_of_the_task_s():
     assert marsrl.make("paxmen/5ag", num_agents=6) == PaxMen(6)
+
+
+def test_numbers_of_numpy_s_are_python_s_own():
+    assert marsrl.make("paxmen/5ag", num_agents=np.int64(6)) == PaxMen(6)
+    env = marsrl.make("environments:Scripted", max_steps=np.int32(7))
+    assert repr(env) == repr(Scripted(max_steps=7))
 
 
 def test_a_factory_of_one_s_own(module):

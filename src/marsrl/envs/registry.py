@@ -18,6 +18,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from marsrl.envs.base import Environment
 from marsrl.envs.check import NonconformingEnvironment, check_interface
 from marsrl.envs.flat import flat
@@ -31,7 +33,8 @@ def make(task: str, /, **settings: Any) -> Environment:
 
     Args:
         task: see the module's docstring.
-        settings: keyword arguments of the environment's factory, over those of the task.
+        settings: keyword arguments of the environment's factory, over those of the task; numbers
+            of NumPy's kinds are made Python's own, as in `Config.task_settings`.
 
     Raises:
         UserError: an unknown name or setting (near misses named), a library that is not
@@ -54,6 +57,7 @@ def make_unchecked(task: str, /, **settings: Any) -> Environment:
     if not isinstance(task, str):
         raise UserError(f"task is {shown(task)}, expected a name such as paxmen/4ag")
     factory, own = _find(task)
+    settings = {k: x.item() if isinstance(x, np.generic) else x for k, x in settings.items()}
     _check_names(task, factory, settings)
     if task in TASKS:
         return factory(**(own | settings))
