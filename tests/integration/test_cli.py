@@ -49,12 +49,15 @@ REFUSED = [
     ("train --objective marz", "nearest are: mars"),
     ("train --rollout-length 50 --chunk-length 7", "chunk_length = 7 does not divide.*nearest.*5"),
     ("train --eps -0.1", "-0.1"),
-    ("train --out full", "full exists.*marsrl resume full"),
+    ("train --out full", "full exists; choose another --out$"),
+    ("train --out mine.py", "mine.py exists; choose another --out$"),
+    ("train --out old/mars", "old/mars exists.*continue it with: marsrl resume old/mars$"),
     ("train --out mine.py/run", "cannot create the run folder mine.py/run"),
     ("resume full", "full is not a run folder"),
     ("evaluate full", "full is not a run folder"),
     ("compare --objectives mars mars", "must be at least 2 different ones"),
-    ("compare --out full", "full exists.*--resume"),
+    ("compare --out full", "full exists; choose another --out$"),
+    ("compare --out begun", "begun exists.*continue it with --resume$"),
     ("compare --out old --resume", "older marsrl; see it with: marsrl compare --runs old/mars$"),
     ("compare --out old", "old is of an older marsrl"),
     ("compare --runs old/mars", "runs: got 1, expected at least 2"),
@@ -76,6 +79,8 @@ def refusals(tmp_path_factory):
     (folder / "full" / "precious").touch()
     (folder / "old" / "mars").mkdir(parents=True)
     (folder / "old" / "mars" / "config.json").touch()
+    (folder / "begun").mkdir()
+    (folder / "begun" / "suite.toml").touch()
     before = sorted(folder.rglob("*"))
     results = run_all([c.split() for c, _ in REFUSED], folder)
     left = [path for path in sorted(folder.rglob("*")) if "__pycache__" not in str(path)]

@@ -86,8 +86,12 @@ def test_a_link_to_an_empty_folder_is_refused(tmp_path):
 
 def test_a_folder_with_something_in_it_or_a_file_is_refused(run, tmp_path):
     (tmp_path / "file").touch()
-    for path in (run, tmp_path / "file"):
-        with pytest.raises(UserError, match=f"{path} exists; choose another --out"):
+    for path, way in (
+        (run, f", or continue it with: marsrl resume {run}"),
+        (tmp_path / "file", ""),
+        (tmp_path, ""),
+    ):
+        with pytest.raises(UserError, match=f"{path} exists; choose another --out{way}$"):
             RunFolder.create(path, CONFIG, ORIGIN)
     with pytest.raises(UserError, match="file is no folder"):
         RunFolder.create(tmp_path / "file" / "run", CONFIG, ORIGIN)

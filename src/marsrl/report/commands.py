@@ -95,7 +95,8 @@ class Compare:
             where = f"there is no {out}" if self.out else "none is named"
             raise UserError(f"--resume goes on with the comparison in --out, and {where}")
         if out.exists() and not self.resume:
-            raise UserError(f"{out} exists; choose another --out, or continue it with --resume")
+            way = ", or continue it with --resume" if (out / "suite.toml").exists() else ""
+            raise UserError(f"{out} exists; choose another --out{way}")
 
     def _check(self, named: Suite, out: Path, suite: Suite) -> None:
         """Refuses what cannot be trained beside what there is, before the store is changed."""

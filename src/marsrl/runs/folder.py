@@ -382,9 +382,9 @@ def _end(link: Path) -> Path:
 
 def _cannot_create(path: Path, error: OSError) -> UserError:
     if os.path.lexists(path):  # which raises nothing
-        return UserError(
-            f"{path} exists; choose another --out, or continue it with: {command('resume', path)}"
-        )
+        is_run = os.path.lexists(path / CONFIG)
+        way = f", or continue it with: {command('resume', path)}" if is_run else ""
+        return UserError(f"{path} exists; choose another --out{way}")
     return UserError(f"cannot create the run folder {path}: {error.strerror or error}")
 
 
