@@ -64,7 +64,8 @@ class Interrupted(KeyboardInterrupt):
 def near_misses(name: object, known: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the closest known ones, else all of them."""
     known = list(known)
-    return closest(name, known) or f"; known: {', '.join(known)}"
+    listed = f"; known: {', '.join(known)}" if known else "; there are none"
+    return closest(name, known) or listed
 
 
 def check_int(

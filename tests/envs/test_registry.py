@@ -16,6 +16,9 @@ from environments import Scripted
 def three():
     return Scripted(num_agents=3)
 
+def placed(*args):
+    return Scripted()
+
 def broken():
     return object()
 
@@ -72,6 +75,12 @@ def test_a_task_of_an_installed_package(module, monkeypatch):
         ("zzz", {}, "no known family; known: rware, lbf, connector, mpe, smax, mabrax"),
         ("paxmen/4ag", {"num_agnets": 5}, "no setting 'num_agnets'; did you mean num_agents"),
         ("paxmen/4ag", {"num_agents": 7}, "num_agents is 7"),
+        (
+            "own_module:three",
+            {"num": 2},
+            "^own_module:three takes no settings, but .* 'num'$",
+        ),
+        ("own_module:placed", {"args": 2}, "^own_module:placed takes no settings, .*'args'$"),
         ("no_such_module:env", {}, "importing 'no_such_module' of 'no_such_module:env' raised"),
         ("own_module:", {}, "'own_module:' is no factory; expected module:factory"),
         ("own_module:thre", {}, "own_module has no factory 'thre'; did you mean three"),

@@ -145,6 +145,7 @@ def test_an_unknown_key_like_no_other_lists_all():
 def test_near_misses():
     assert near_misses("maps", ["mars", "mappo"]).startswith("; did you mean ma")
     assert near_misses("xyz", ["mars", "mappo"]) == "; known: mars, mappo"
+    assert near_misses("xyz", []) == "; there are none"
 
 
 # --- Round trip -----------------------------------------------------------------------------------

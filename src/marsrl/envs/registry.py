@@ -88,12 +88,15 @@ def _own(path: str) -> Callable[..., Environment]:
 
 def _check_names(task: str, factory: Callable[..., Any], settings: dict[str, Any]) -> None:
     try:
-        known = inspect.signature(factory).parameters.values()
+        parameters = inspect.signature(factory).parameters.values()
     except ValueError:  # a class of C; calling it will tell
         return
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
-    names = [parameter.name for parameter in known]
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [parameter.name for parameter in parameters if parameter.kind in by_name]
     for name in settings:
-        if name not in names:
-            raise UserError(f"{task} has no setting {shown(name)}{near_misses(name, names)}")
+        if not known:
+            raise UserError(f"{task} takes no settings, but is given {shown(name)}")
+        if name not in known:
+            raise UserError(f"{task} has no setting {shown(name)}{near_misses(name, known)}")
