@@ -1,5 +1,6 @@
 """What is taken from other parameters, array by array; whole runs are in test_continue.py."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -8,7 +9,6 @@ import pytest
 
 from environments import Scripted, random_weights, small_config
 from marsrl.learner.algorithm import networks_of
-from marsrl.learner.groups import groups_of
 from marsrl.runs.transfer import Source, transferred
 from marsrl.types import Box
 
@@ -16,10 +16,13 @@ BOX = Box(2)
 GROUPS = {3: ("a", "b", "a"), 4: ("a", "b", "a", "c")}
 
 
-def weights_of(share, num_agents, seed, **settings):
-    spec = Scripted(BOX, num_agents, groups=GROUPS[num_agents]).spec
+def spec_of(groups):
+    return Scripted(BOX, len(groups), groups=groups).spec
+
+
+def weights_of(share, spec, seed, **settings):
     networks = networks_of(small_config(share_parameters=share, **settings), spec)
-    return groups_of(spec, share), jax.tree.map(np.asarray, random_weights(networks, seed))
+    return jax.tree.map(np.asarray, random_weights(networks, seed))
 
 
 def by_name(tree):
@@ -29,13 +32,16 @@ def by_name(tree):
 
 def taken(theirs, mine):
     """By name: the source, what was there before, what is there after; and what is said of it."""
-    (shared, number), (sharing, now) = theirs, mine
-    source, before = weights_of(shared, number, 0)[1], weights_of(sharing, now, 1)
-    fresh = jax.tree.map(lambda x: x[None], before[1])
-    start = Source(Path("there"), 0, 0, by_name(source), small_config(share_parameters=shared))
-    after, said = transferred(fresh, start, small_config(share_parameters=sharing), before[0])
+    (shared, was), (sharing, now) = (
+        (share, spec_of(GROUPS.get(groups, groups))) for share, groups in (theirs, mine)
+    )
+    source, before = weights_of(shared, was, 0), weights_of(sharing, now, 1)
+    fresh = jax.tree.map(lambda x: x[None], before)
+    config = small_config(share_parameters=shared)
+    start = Source(Path("there"), 0, 0, by_name(source), config, was.groups)
+    after, said = transferred(fresh, start, small_config(share_parameters=sharing), now)
     after = jax.tree.map(lambda x: x[0], after)
-    return by_name(source), by_name(before[1]), by_name(after), said
+    return by_name(source), by_name(before), by_name(after), said
 
 
 @pytest.mark.parametrize("share", [True, False, "groups"])
@@ -56,6 +62,7 @@ def test_a_team_of_the_same_kind_is_taken_as_it_is(share):
     ],
 )
 def test_what_reads_or_puts_out_numbers_of_another_scale_is_said(there, here):
+    ((name, was),) = there.items()
     theirs, mine = small_config(**there), small_config(**here)
     spec = Scripted(BOX, 3, groups=GROUPS[3]).spec
     source, weights = (
@@ -63,10 +70,11 @@ def test_what_reads_or_puts_out_numbers_of_another_scale_is_said(there, here):
         for config in (theirs, mine)
     )
     fresh = jax.tree.map(lambda x: x[None], weights)
-    _, said = transferred(fresh, Source(Path("there"), 0, 0, by_name(source), theirs), mine, None)
-    ((name, was),) = there.items()
+    there = Source(Path("there"), 0, 0, by_name(source), theirs, spec.groups)
+    _, said = transferred(fresh, there, mine, spec)
     assert said.endswith(f"; of another scale: {name} is {here[name]!r}, was {was!r}")
-    _, said = transferred(fresh, Source(Path("there"), 0, 0, by_name(weights), mine), mine, None)
+    there = Source(Path("there"), 0, 0, by_name(weights), mine, spec.groups)
+    _, said = transferred(fresh, there, mine, spec)
     assert "scale" not in said
 
 
@@ -86,12 +94,14 @@ def test_groups_begin_with_what_all_shared_and_agents_with_their_ids():
 @pytest.mark.parametrize("share", [True, "groups"])
 @pytest.mark.parametrize(("theirs", "mine"), [(False, False), (False, True), (True, False)])
 def test_what_belongs_to_no_agent_is_not_taken_for_an_agents(share, theirs, mine):
-    source = weights_of(True, 3, 0, agent_ids=theirs)[1]
-    groups, before = weights_of(share, 3, 1, agent_ids=mine)
-    start = Source(Path("there"), 0, 0, by_name(source), small_config(agent_ids=theirs))
+    spec = spec_of(GROUPS[3])
+    source = weights_of(True, spec, 0, agent_ids=theirs)
+    before = weights_of(share, spec, 1, agent_ids=mine)
+    config = small_config(agent_ids=theirs)
+    start = Source(Path("there"), 0, 0, by_name(source), config, spec.groups)
     here = small_config(share_parameters=share, agent_ids=mine)
     fresh = jax.tree.map(lambda x: x[None], before)
-    after = by_name(jax.tree.map(lambda x: x[0], transferred(fresh, start, here, groups)[0]))
+    after = by_name(jax.tree.map(lambda x: x[0], transferred(fresh, start, here, spec)[0]))
     for name, leaf in after.items():
         theirs_too = by_name(source).get(name)
         if not name.endswith(("agent_id", "params/log_std")) or theirs == mine:
@@ -102,11 +112,57 @@ def test_what_belongs_to_no_agent_is_not_taken_for_an_agents(share, theirs, mine
 
 def test_groups_that_both_have_are_taken_and_others_are_fresh():
     source, before, after, said = taken(("groups", 3), ("groups", 4))
-    assert said.count("(but for 2 groups)") == sum(name.startswith("actor") for name in after)
+    assert said.count("(but for a, b)") == sum(name.startswith("actor") for name in after)
     for name, leaf in after.items():
         if name.startswith("actor"):
             np.testing.assert_array_equal(leaf[:2], source[name])
             np.testing.assert_array_equal(leaf[2], before[name][2])
+
+
+def test_groups_are_taken_by_their_names():
+    source, _, after, said = taken(("groups", ("a", "b", "a")), ("groups", ("b", "a", "a")))
+    assert "fresh" not in said
+    for name, leaf in after.items():
+        theirs = source[name]
+        expected = theirs[[1, 0]] if name.startswith("actor") else theirs
+        np.testing.assert_array_equal(leaf, expected)
+    source, before, after, said = taken(
+        ("groups", ("a", "b", "c", "b")), ("groups", ("d", "c", "a", "d"))
+    )
+    assert said.count("(but for c, a)") == sum(name.startswith("actor") for name in after)
+    for name, leaf in after.items():
+        if name.startswith("actor"):
+            np.testing.assert_array_equal(leaf[0], before[name][0])
+            np.testing.assert_array_equal(leaf[1:], source[name][[2, 0]])
+
+
+def test_groups_that_are_not_told_are_not_guessed():
+    spec = spec_of(GROUPS[3])
+    weights, config = weights_of("groups", spec, 0), small_config(share_parameters="groups")
+    before = weights_of("groups", spec, 1)
+    start = Source(Path("there"), 0, 0, by_name(weights), config, ())
+    after, said = transferred(jax.tree.map(lambda x: x[None], before), start, config, spec)
+    assert said.endswith("; which groups it had is not told")
+    jax.tree.map(
+        np.testing.assert_array_equal, jax.tree.map(lambda x: x[0], after.actor), before.actor
+    )
+
+
+@pytest.mark.parametrize("share", [False, "groups"])
+def test_the_team_s_critic_has_no_agents_of_its_own(share):
+    """Its inputs are (H, ...), and its features move where the state of a larger team is longer."""
+    spec = spec_of(GROUPS[3])
+    longer = dataclasses.replace(spec, state_shape=(spec.state_shape[0] + 2,))
+    source, before = weights_of(share, spec, 0), weights_of(share, longer, 1)
+    config = small_config(share_parameters=share)
+    start = Source(Path("there"), 0, 0, by_name(source), config, spec.groups)
+    after, said = transferred(jax.tree.map(lambda x: x[None], before), start, config, longer)
+    after = by_name(jax.tree.map(lambda x: x[0], after))
+    kernels = [name for name in after if after[name].shape != by_name(source)[name].shape]
+    assert kernels
+    for name in kernels:
+        np.testing.assert_array_equal(after[name], by_name(before)[name])
+    assert "but for" not in said
 
 
 def test_agents_that_both_have_bring_their_ids():

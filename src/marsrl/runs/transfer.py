@@ -15,6 +15,7 @@ from marsrl.learner.groups import Groups, groups_of
 from marsrl.learner.networks import ActorCritic
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import RunFolder
+from marsrl.runs.policy import saved_layout
 from marsrl.runs.scores import best_seed, named_update
 from marsrl.types import EnvSpec, leaf_name
 
@@ -34,6 +35,7 @@ class Source(NamedTuple):
         leaves: name -> array, of all weights of actor and critic.
         config: of the run; if not all agents share parameters, the first axis of the leaves is
             that of groups or agents.
+        groups: the group of each of its agents, as `EnvSpec.groups`; empty if that is not told.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Source(NamedTuple):
     step: int
     leaves: dict[str, np.ndarray]
     config: Config
+    groups: tuple[str, ...]
 
 
 def read_source(name: str) -> Source:
@@ -77,30 +80,32 @@ def read_source(name: str) -> Source:
     weights = checkpoints.part(update, ("learner", "weights"))
     leaves = {name: leaf[index] for name, leaf in weights.items()}
     steps = update * config.steps_per_update
-    return Source(Path(run), mine, steps, leaves, config)
+    layout = saved_layout(folder)
+    groups = () if layout is None else layout.spec.groups
+    return Source(Path(run), mine, steps, leaves, config, groups)
 
 
 def started_from(config: Config, spec: EnvSpec, weights: ActorCritic) -> tuple[ActorCritic, str]:
     """The weights with those that `init_from` names, and what was taken; see `transferred`."""
     assert config.init_from is not None
-    groups = groups_of(spec, config.share_parameters)
-    return transferred(weights, read_source(config.init_from), config, groups)
+    return transferred(weights, read_source(config.init_from), config, spec)
 
 
 def transferred(
-    weights: ActorCritic, source: Source, config: Config, groups: Groups | None
+    weights: ActorCritic, source: Source, config: Config, spec: EnvSpec
 ) -> tuple[ActorCritic, str]:
     """Fresh weights with those of the source in place of all that have their name and shape.
 
     What belongs to agents or groups (ids, or everything if they do not share parameters) is taken
-    one by one, as far as both have them. If all agents of the source share parameters, every group
-    begins with these, and every agent with its id.
+    one by one, as far as both have them: agents by their number, groups by their name. If all
+    agents of the source share parameters, every group begins with these, and every agent with its
+    id.
 
     Args:
         weights: (S, ...) NumPy arrays; every seed gets the same.
         source: what to take.
         config: of the run that begins.
-        groups: those of agents that share parameters in it; None if all share.
+        spec: of its environment.
 
     Returns:
         The weights, and a sentence about what was taken and what stayed fresh.
@@ -110,8 +115,13 @@ def transferred(
     """
     fresh: list[str] = []
     kernels: list[str] = []
+    groups = groups_of(spec, config.share_parameters)
     sharing = True if groups is None else config.share_parameters
     theirs_share = source.config.share_parameters
+    if theirs_share == "groups" and len(set(source.groups)) == 1:
+        theirs_share = True
+    ours, known = (list(dict.fromkeys(each)) for each in (spec.groups, source.groups))
+    both_have = [group for group in ours if group in known]
     begins = groups if sharing == "groups" and theirs_share is True else None
     regrouped = sharing is not True and theirs_share is not True and sharing != theirs_share
 
@@ -121,23 +131,29 @@ def transferred(
         of_agents = name.endswith(_OF_AGENTS)
         if len(shape) > 1:  # a bias fits too easily
             kernels.append(name)
+        apart = sharing is not True and (name.startswith("actor") or config.critic != "state")
         if begins is not None and theirs is not None and theirs.shape != shape:
             theirs = _spread(theirs, begins, of_agents and source.config.agent_ids)
-        if regrouped and (name.startswith("actor") or config.critic != "state"):
+        if regrouped and apart:
             theirs = None  # the groups are not the agents, even if there are as many
+        named = apart and sharing == theirs_share == "groups"
+        if named and theirs is not None:
+            theirs = theirs[[known.index(group) for group in both_have]]
         if theirs is not None and theirs.shape == shape:
             return np.broadcast_to(theirs, leaf.shape).astype(leaf.dtype)
         fresh.append(name)
-        alike = sharing is not True and sharing == theirs_share
-        if theirs is None or not (of_agents or alike) or "inputs" in name:
+        alike = apart and sharing == theirs_share
+        if theirs is None or not (of_agents or alike) or "inputs" in name or not len(theirs):
             return leaf
         axes = len(shape) - 1 if of_agents else 1
         if theirs.ndim != len(shape) or theirs.shape[axes:] != shape[axes:]:
             return leaf
-        both = tuple(slice(min(pair)) for pair in zip(theirs.shape, shape, strict=True))
+        number, *rest = (min(pair) for pair in zip(theirs.shape, shape, strict=True))
+        rows = [ours.index(group) for group in both_have] if named else range(number)
+        inside = tuple(map(slice, rest))
         taken = leaf.copy()
-        taken[:, *both] = theirs[both]
-        fresh[-1] += f" (but for {both[0].stop} {'groups' if sharing == 'groups' else 'agents'})"
+        taken[:, rows, *inside] = theirs[:number, *inside]
+        fresh[-1] += f" (but for {', '.join(both_have) if named else f'{number} agents'})"
         return taken
 
     taken = jax.tree_util.tree_map_with_path(take, weights)
@@ -149,6 +165,8 @@ def transferred(
             "of one of these; compare width, core and critic"
         )
     stayed = f"; fresh: {', '.join(fresh)}" if fresh else ""
+    if theirs_share == "groups" and not known:
+        stayed += "; which groups it had is not told"
     scales = {name: (getattr(config, name), getattr(source.config, name)) for name in _SCALES}
     other = [f"{name} is {x!r}, was {y!r}" for name, (x, y) in scales.items() if x != y]
     stayed += f"; of another scale: {', '.join(other)}" if other else ""
