@@ -30,7 +30,7 @@ _TRAINS_NOTHING = {
     "settings", "toml", "extras",
     "followers", "listing", "export", "monitor", "doctor", "check",
     "render", "draw", "film", "palette",
-    "errors", "files", "lock",
+    "errors", "files", "lock", "sources",
 }  # fmt: skip
 """Modules and packages of marsrl that change no number of a run; its configuration is recorded."""
 

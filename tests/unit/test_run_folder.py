@@ -51,6 +51,8 @@ def test_it_notes_own_code_and_the_other_that_it_goes_on_with(tmp_path, monkeypa
     content = from_file(path / "config.json")
     assert record_fault("resumed", content["resumed"]) is None
     assert trained_with(content) == {"task": (begun["task"], folder.sources()["task"])}
+    back = {"resumed": [{"sources": {"task": x}} for x in ("other", "other", "task")]}
+    assert trained_with({"sources": {"task": "task"}} | back) == {"task": ("task", "other", "task")}
     with pytest.raises(UserError, match="bang"):
         resume(path, listener, trust=True)
     assert listener.said == [told]

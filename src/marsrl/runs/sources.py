@@ -6,6 +6,7 @@ That is told by a digest of its source; nothing is imported.
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from itertools import groupby
 from pathlib import Path
 
 from marsrl.config import Config
@@ -26,7 +27,7 @@ def made_with(config: Config) -> Row:
 
 
 def trained_with(content: Row) -> dict[str, tuple[str, ...]]:
-    """The digests of own code that a run was begun and then went on with, by `NAMED`.
+    """The digests of own code that a run was begun and then went on with in turn, by `NAMED`.
 
     Args:
         content: of its config.json, whatever stands there.
@@ -34,11 +35,11 @@ def trained_with(content: Row) -> dict[str, tuple[str, ...]]:
     later = content.get("resumed")
     sessions = [content, *(later if isinstance(later, list) else ())]
     notes = [note.get("sources") for note in sessions if isinstance(note, dict)]
-    found = {
-        kind: tuple(dict.fromkeys(str(n[kind]) for n in notes if isinstance(n, dict) and kind in n))
-        for kind in NAMED
+    known = [note for note in notes if isinstance(note, dict)]
+    found = {kind: [str(note[kind]) for note in known if kind in note] for kind in NAMED}
+    return {
+        kind: tuple(x for x, _ in groupby(digests)) for kind, digests in found.items() if digests
     }
-    return {kind: digests for kind, digests in found.items() if digests}
 
 
 def own_sources(config: Config, folder: Path) -> dict[str, str]:
