@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -9,18 +10,18 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from marsrl.config import Config
+from marsrl.config import Config, Sharing
 from marsrl.errors import UserError, near_misses
-from marsrl.learner.groups import Groups, groups_of
+from marsrl.learner.groups import groups_of
 from marsrl.learner.networks import ActorCritic
 from marsrl.runs.checkpoint import Checkpoints
-from marsrl.runs.folder import RunFolder
+from marsrl.runs.folder import PASSED, RunFolder
 from marsrl.runs.policy import saved_layout
 from marsrl.runs.scores import best_seed, named_update
 from marsrl.types import EnvSpec, leaf_name
 
 _OF_AGENTS = ("agent_id", "params/log_std")
-"""Parameters that have a row for each agent also where the others are shared."""
+"""Parameters that have a row for each agent also where the others are shared, if it has an id."""
 _SCALES = ("actor_norm", "critic_norm", "value_norm")
 """Settings that standardise what networks read or put out."""
 
@@ -33,9 +34,9 @@ class Source(NamedTuple):
         seed: which of its seeds.
         step: environment steps that they were trained for.
         leaves: name -> array, of all weights of actor and critic.
-        config: of the run; if not all agents share parameters, the first axis of the leaves is
-            that of groups or agents.
-        groups: the group of each of its agents, as `EnvSpec.groups`; empty if that is not told.
+        config: of the run; it tells which leaves have axes of agents or groups.
+        spec: of its environment, which names them; None if the run, of an old version, does not
+            tell.
     """
 
     path: Path
@@ -43,7 +44,7 @@ class Source(NamedTuple):
     step: int
     leaves: dict[str, np.ndarray]
     config: Config
-    groups: tuple[str, ...]
+    spec: EnvSpec | None
 
 
 def read_source(name: str) -> Source:
@@ -81,14 +82,18 @@ def read_source(name: str) -> Source:
     leaves = {name: leaf[index] for name, leaf in weights.items()}
     steps = update * config.steps_per_update
     layout = saved_layout(folder)
-    groups = () if layout is None else layout.spec.groups
-    return Source(Path(run), mine, steps, leaves, config, groups)
+    spec = None if layout is None else layout.spec
+    return Source(Path(run), mine, steps, leaves, config, spec)
 
 
 def started_from(config: Config, spec: EnvSpec, weights: ActorCritic) -> tuple[ActorCritic, str]:
     """The weights with those that `init_from` names, and what was taken; see `transferred`."""
     assert config.init_from is not None
-    return transferred(weights, read_source(config.init_from), config, spec)
+    source = read_source(config.init_from)
+    tasks = [(c.task, c.task_settings) for c in (config, source.config)]
+    if source.spec is None and tasks[0] == tasks[1] and not config.task.startswith(PASSED):
+        source = source._replace(spec=spec)
+    return transferred(weights, source, config, spec)
 
 
 def transferred(
@@ -97,9 +102,9 @@ def transferred(
     """Fresh weights with those of the source in place of all that have their name and shape.
 
     What belongs to agents or groups (ids, or everything if they do not share parameters) is taken
-    one by one, as far as both have them: agents by their number, groups by their name. If all
-    agents of the source share parameters, every group begins with these, and every agent with its
-    id.
+    one by one, as far as both have them: a group by its name, an agent by its number in the group
+    of its name, or in the team if there are no names. If all agents of the source share parameters,
+    every group begins with these.
 
     Args:
         weights: (S, ...) NumPy arrays; every seed gets the same.
@@ -115,58 +120,65 @@ def transferred(
     """
     fresh: list[str] = []
     kernels: list[str] = []
-    groups = groups_of(spec, config.share_parameters)
-    sharing = True if groups is None else config.share_parameters
-    theirs_share = source.config.share_parameters
-    if theirs_share == "groups" and len(set(source.groups)) == 1:
-        theirs_share = True
-    ours, known = (list(dict.fromkeys(each)) for each in (spec.groups, source.groups))
-    both_have = [group for group in ours if group in known]
-    begins = groups if sharing == "groups" and theirs_share is True else None
-    regrouped = sharing is not True and theirs_share is not True and sharing != theirs_share
+    untold: list[str] = []
+    theirs_groups = source.spec.groups if source.spec else ()
+    named = bool(spec.groups and theirs_groups)
+    sharing, theirs_share = _sharing(config, spec), _sharing(source.config, source.spec)
 
     def take(path: tuple, leaf: np.ndarray) -> np.ndarray:
         name = leaf_name(path)
         theirs, shape = source.leaves.get(name), leaf.shape[1:]
-        of_agents = name.endswith(_OF_AGENTS)
         if len(shape) > 1:  # a bias fits too easily
             kernels.append(name)
-        apart = sharing is not True and (name.startswith("actor") or config.critic != "state")
-        if begins is not None and theirs is not None and theirs.shape != shape:
-            theirs = _spread(theirs, begins, of_agents and source.config.agent_ids)
-        if regrouped and apart:
-            theirs = None  # the groups are not the agents, even if there are as many
-        named = apart and sharing == theirs_share == "groups"
-        if named and theirs is not None:
-            theirs = theirs[[known.index(group) for group in both_have]]
-        if theirs is not None and theirs.shape == shape:
+        here = there = _Rows()
+        if _has_rows(name, config):
+            here = _rows(name, config, spec, named)
+        if _has_rows(name, source.config):
+            if source.spec is None:
+                untold.append(name)
+                theirs = None
+            else:
+                there = _rows(name, source.config, source.spec, named)
+        if theirs is None:
+            fresh.append(name)
+            return leaf
+        if sharing == "groups" and theirs_share is True and here.keys and not there.keys:
+            theirs, there = np.broadcast_to(theirs, (len(here.keys), *theirs.shape)), here
+        if theirs.shape == shape and here == there:
             return np.broadcast_to(theirs, leaf.shape).astype(leaf.dtype)
         fresh.append(name)
-        alike = apart and sharing == theirs_share
-        if theirs is None or not (of_agents or alike) or "inputs" in name or not len(theirs):
+        both = set(here.keys) & set(there.keys)
+        alike = here.axes == there.axes or theirs_share in (True, sharing)
+        fit = here.fit(shape) and there.fit(theirs.shape)
+        one = shape[here.axes :]
+        if not (both and alike and fit and theirs.shape[there.axes :] == one):
             return leaf
-        axes = len(shape) - 1 if of_agents else 1
-        if theirs.ndim != len(shape) or theirs.shape[axes:] != shape[axes:]:
-            return leaf
-        number, *rest = (min(pair) for pair in zip(theirs.shape, shape, strict=True))
-        rows = [ours.index(group) for group in both_have] if named else range(number)
-        inside = tuple(map(slice, rest))
         taken = leaf.copy()
-        taken[:, rows, *inside] = theirs[:number, *inside]
-        fresh[-1] += f" (but for {', '.join(both_have) if named else f'{number} agents'})"
+        mine, rows = taken.reshape(len(leaf), -1, *one), theirs.reshape(-1, *one)
+        for i, key in enumerate(here.keys):
+            if key in both:
+                mine[:, i] = rows[there.keys.index(key)]
+        if len(both) < len(set(here.keys)):
+            fresh[-1] += f" (but for {len(both)} {here.what})"
+        else:
+            fresh.pop()
         return taken
 
     taken = jax.tree_util.tree_map_with_path(take, weights)
     names = [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(weights)]
     number, whole = len(names), [n for n in fresh if "but for" not in n]
+    unknown = "; it is of an old version and does not tell whose its parameters are"
+    unknown = unknown if untold else ""
     if set(kernels) <= set(whole):
         raise UserError(
             f"nothing of {source.path} fits here: no kernel of its networks has the name and shape "
-            "of one of these; compare width, core and critic"
+            f"of one of these; compare width, core and critic{unknown}"
         )
     stayed = f"; fresh: {', '.join(fresh)}" if fresh else ""
-    if theirs_share == "groups" and not known:
-        stayed += "; which groups it had is not told"
+    if sharing == theirs_share == "groups" and source.spec:
+        others = [name for name in dict.fromkeys(spec.groups) if name not in theirs_groups]
+        stayed += f"; groups that it does not have: {', '.join(others)}" if others else ""
+    stayed += unknown
     scales = {name: (getattr(config, name), getattr(source.config, name)) for name in _SCALES}
     other = [f"{name} is {x!r}, was {y!r}" for name, (x, y) in scales.items() if x != y]
     stayed += f"; of another scale: {', '.join(other)}" if other else ""
@@ -174,8 +186,55 @@ def transferred(
     return taken, f"{text}{number - len(whole)} of {number} arrays taken{stayed}"
 
 
-def _spread(shared: np.ndarray, groups: Groups, of_agents: bool) -> np.ndarray | None:
-    """What all agents share as what each group has; None if it is for fewer agents."""
-    if not of_agents:
-        return np.broadcast_to(shared, (groups.number, *shared.shape))
-    return shared[groups.slots] if len(shared) >= len(groups.of_agents) else None
+class _Rows(NamedTuple):
+    """Whose the rows of an array are.
+
+    Attributes:
+        axes: how many of its first axes are of agents or groups.
+        keys: of each row, along all these axes, what it is of: a name of a group, or an agent (the
+            name of its group, its number in it).
+        what: all of them.
+    """
+
+    axes: int = 0
+    keys: tuple[str | tuple[str, int], ...] = ()
+    what: str = ""
+
+    def fit(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of that shape has these rows."""
+        return math.prod(shape[: self.axes]) == len(self.keys)
+
+
+def _sharing(config: Config, spec: EnvSpec | None) -> Sharing:
+    """Who shares parameters; all, too, where there is but one group."""
+    share = config.share_parameters
+    return True if spec is not None and groups_of(spec, share) is None else share
+
+
+def _has_ids(name: str, config: Config) -> bool:
+    """Whether an array has a row for each agent also where agents share parameters."""
+    return config.agent_ids and name.endswith(_OF_AGENTS)
+
+
+def _has_rows(name: str, config: Config) -> bool:
+    """Whether an array may have rows of agents or groups: it is not the team's, nor of inputs."""
+    network, kind, *_ = name.split("/")
+    if kind == "inputs" or (network == "critic" and config.critic == "state"):
+        return False
+    return config.share_parameters is not True or _has_ids(name, config)
+
+
+def _rows(name: str, config: Config, spec: EnvSpec, named: bool) -> _Rows:
+    """Those of an array that may have some; `named` if agents go by the names of their groups."""
+    groups, ids = groups_of(spec, config.share_parameters), _has_ids(name, config)
+    kinds = spec.groups if named else ("",) * spec.num_agents
+    agents = tuple((kind, kinds[:i].count(kind)) for i, kind in enumerate(kinds))
+    if groups is None:
+        return _Rows(1, agents, "agents") if ids else _Rows()
+    if groups.size > 1 and name.split("/")[1] == "outputs":  # one row for all
+        return _Rows()
+    if config.share_parameters == "groups" and not ids:
+        return _Rows(1, tuple(dict.fromkeys(spec.groups)), "groups")
+    if groups.size == 1:
+        return _Rows(1, agents, "agents")
+    return _Rows(2, tuple(agents[i] for i in groups.slots.ravel()), "agents")
