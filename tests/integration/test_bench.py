@@ -120,8 +120,11 @@ def test_code_that_changes_meanwhile_ends_it(pretend, jobs, monkeypatch):
     monkeypatch.setattr(launch, "read_digest", lambda: next(digests))
     told = []
     outcomes = launch.run_local(jobs, 1, told.append)
-    assert [outcome.status for outcome in outcomes] == ["done", "done", "failed"]
-    assert "marsrl's code was changed while its benchmark ran (one, now other)" in told[-1].reason
+    assert told == outcomes
+    ended = {outcome.job: outcome for outcome in outcomes}  # two may have ended at once
+    assert [ended[job].status for job in jobs] == ["done", "done", "failed"]
+    reason = ended[jobs[2]].reason
+    assert "marsrl's code was changed while its benchmark ran (one, now other)" in reason
     assert not jobs[2].folder.exists()
 
 

@@ -16,8 +16,8 @@ from compiled import once
 from environments import Scripted
 from faults import record
 from marsrl.errors import Interrupted, UserError
-from marsrl.runs import folder as folder_module
 from marsrl.runs import runner
+from marsrl.runs import sources as sources_module
 from marsrl.runs.checkpoint import Checkpoints
 from marsrl.runs.folder import EPISODE, RunFolder
 from marsrl.runs.monitor import Silent
@@ -95,10 +95,10 @@ def test_a_run_tells_with_what_else_it_went_on(tmp_path, monkeypatch):
         train(CONFIG, path, Stopping(reached), ENV)
     begun = json.loads((path / "config.json").read_text())
     assert "resumed" not in begun
-    here = folder_module.describe_machine()
+    here = sources_module.describe_machine()
     other = here | {"versions": here["versions"] | {"jax": "another"}}
     for machine in (other, other, here):
-        monkeypatch.setattr(folder_module, "describe_machine", lambda machine=machine: machine)
+        monkeypatch.setattr(sources_module, "describe_machine", lambda machine=machine: machine)
         resume(path, env=ENV)
     noted = json.loads((path / "config.json").read_text())
     assert {name: noted[name] for name in here} == {name: begun[name] for name in here}

@@ -169,6 +169,7 @@ def test_hash_names_the_configuration_without_its_seeds():
     assert re.fullmatch("[0-9a-f]{12}", Config().hash)
     assert Config(seeds=(5,)).hash == Config().hash
     assert Config(seeds=(5,), devices=1).hash == Config().hash
+    assert Config(log_interval=3, keep_checkpoints=9).hash == Config().hash
     changes = [
         {"task": "paxmen/5ag"},
         {"eps": 0.3},

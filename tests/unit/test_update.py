@@ -136,6 +136,48 @@ def test_the_first_replay_gives_the_stored_log_probabilities(case):
         assert all(0 < step < 0.1 for step in jax.tree.leaves(moved))
 
 
+@pytest.mark.parametrize(("kl_stop", "made"), [(1e-9, 1), (1e9, 3)])
+def test_an_update_makes_no_further_pass_once_it_has_moved(kl_stop, made):
+    game = Game({"update_epochs": 3, "kl_stop": kl_stop}, Scripted())
+    alone = Game({"update_epochs": made}, Scripted())
+    learner, metrics = game.update(game.experience)
+    assert metrics["update/passes"] == pytest.approx(made / 3)
+    expected, _ = alone.update(alone.experience)
+    for x, y in zip(*(jax.tree.leaves(each.weights) for each in (learner, expected)), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+@pytest.mark.parametrize("value_norm", [False, True])
+@pytest.mark.parametrize("delta", [None, 0.4])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_the_critics_loss_by_hand(value_norm, delta, clip):
+    settings = {"value_norm": value_norm, "huber_delta": delta, "value_clip": clip}
+    game = Game(settings | {"core": "ff"}, Scripted(death=(2, NEVER)))
+    batch = game.whole_batch()
+    steps = batch.steps
+    moved = np.linspace(-0.5, 0.5, steps.value.size).reshape(steps.value.shape)
+    old = steps._replace(value=steps.value + moved, target=steps.target - 2 * moved)
+    ((_, metrics), _) = game.loss(batch._replace(steps=old))
+    unit = float(game.learner.weights.critic.outputs.scale.squeeze()) if value_norm else 1.0
+    new, target = (np.asarray(x, np.float64) for x in (steps.value, old.target))
+
+    def each(value):
+        error = np.abs(value - target) / unit
+        return (
+            error**2 / 2
+            if delta is None
+            else np.where(error < delta, error**2 / 2, delta * (error - delta / 2))
+        )
+
+    expected = each(new)
+    if clip is not None:
+        near = old.value + np.clip(new - old.value, -clip * unit, clip * unit)
+        expected = np.maximum(expected, each(near))
+        assert (each(near) > each(new)).any()
+    total, number = metrics["critic/loss"]
+    np.testing.assert_allclose(total / number, expected.mean(), rtol=1e-4)
+
+
 def test_how_far_an_update_has_moved_the_policy_is_measured_on_the_whole_rollout():
     game = Game({"chunk_length": 4, "num_minibatches": 2}, Scripted(death=(2, NEVER)))
     learner, metrics = game.update(game.experience)
