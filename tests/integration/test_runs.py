@@ -422,7 +422,7 @@ def test_a_steered_trust_region_pictures_and_groups_resume_bit_for_bit(tmp_path)
 
 
 def test_an_objective_that_is_passed_trains_like_a_named_one(tmp_path, whole):
-    result = train(CONFIG, tmp_path / "same", env=ENV, objective=mars(CONFIG.eps))
+    result = train(CONFIG, str(tmp_path / "same"), env=ENV, objective=mars(CONFIG.eps))
     assert rows(result.path) == rows(whole.path)
     own = Objective("my own", symmetric, TrustRegion.geometric(1.5))
     path = tmp_path / "own"
@@ -431,4 +431,11 @@ def test_an_objective_that_is_passed_trains_like_a_named_one(tmp_path, whole):
     assert (recorded.objective, recorded.eps) == ("passed:my_own", 1.5)
     with pytest.raises(UserError, match=r"pass it again: resume\(objective=...\)"):
         resume(path, env=ENV)
-    resume(path, env=ENV, objective=own)
+    resume(str(path), env=Falsy(**vars(ENV)), objective=own)
+
+
+class Falsy(type(ENV)):
+    """An environment that is passed, although it has a length, which is 0."""
+
+    def __len__(self):
+        return 0

@@ -169,6 +169,17 @@ def test_the_spread_of_a_policy_is_each_agents_own_and_bounded():
     assert set(np.round(np.unique(dist.log_std), 3)) == {-5.0, 2.0}
 
 
+@pytest.mark.parametrize("state_std", [False, True])
+def test_the_spread_depends_on_what_is_seen_only_if_that_is_asked_for(state_std):
+    env = Scripted(Box(2))
+    networks = make_networks(env.spec, 8, "ff", state_std=state_std)
+    seen = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 5))[1]
+    _, dist = networks.act_once(random_weights(networks).actor, (), seen, jnp.ones(5, bool))
+    log_std = jnp.broadcast_to(dist.log_std, (5, 2, 2))
+    assert (log_std.std(0) > 1e-3).all() == state_std
+    assert state_std or (log_std == log_std[0]).all()
+
+
 # --- Episodes without a known end -----------------------------------------------------------------
 
 
