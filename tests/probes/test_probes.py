@@ -1,6 +1,7 @@
 """Probe environments, trained by each of the three objectives at once."""
 
 import dataclasses
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -137,6 +138,32 @@ def test_dead_agents_neither_act_nor_disturb():
     assert (score > 2.85).all()
 
 
+@dataclass(frozen=True)
+class Unequal(Probe):
+    """Each of two agents is paid for its own match with the cue, the first 100 times as much."""
+
+    @property
+    def spec(self):
+        return dataclasses.replace(super().spec, shared_reward=False)
+
+    def step(self, key, state, action):
+        after, now = super().step(key, state, action)
+        return after, now._replace(reward=(action == (state.cue > 0)) * jnp.array([100.0, 1.0]))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_agent_learns_beside_one_with_a_hundred_times_its_rewards(apart):
+    env = Unequal(matches, sees=cue, num_agents=2)
+    trained = train(env, updates=12, advantage_per_agent=apart)
+    seen = jnp.ones((1, 1, 2, 1))
+    args = (), seen, jnp.ones((1, 1), bool), jnp.ones((1, 1, 2, 2), bool)
+    policies = jax.vmap(lambda actor: trained.networks.act(actor, *args)[1])
+    right = np.exp(policies(trained.weights.actor).log_prob(jnp.ones((3, 1, 1, 2), int)))
+    strong, weak = np.moveaxis(right.reshape((3, 2)), -1, 0)
+    assert (strong > 0.9).all()
+    assert (weak > 0.9).all() == apart
+
+
 def test_values_hold_while_nobody_lives():
     # The episode goes on for nine steps after the last agent's death, and pays for each. Were the
     # critic not trained there, its values would be extrapolations that raise those before them, and
@@ -172,6 +199,29 @@ def test_time_limit_is_bootstrapped():
     env = Probe(lambda c, t, a: jnp.ones(()), max_steps=4, truncates=True, shows_clock=False)
     trained = train(env, updates=120, gamma=0.8)
     assert trained.value(0, 0) == pytest.approx(5, abs=0.35)
+
+
+def test_a_time_limit_is_bootstrapped_where_the_clock_is_in_view():
+    # The final observation, which nobody has acted on, is then worth what a step is worth.
+    env = Probe(lambda c, t, a: jnp.ones(()), max_steps=4, truncates=True)
+    trained = train(env, updates=120, gamma=0.8)
+    for t in range(4):
+        assert trained.value(0, t) == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.01])
+def test_a_floor_ends_the_drift_of_a_game_without_rewards(floor):
+    # Advantages are the errors of the critic. Without a floor they are scaled to 1 however small,
+    # and the policy of the clip comes to choose one action alone; what it has moved before the
+    # critic knew that there is nothing stays.
+    nothing = Probe(lambda c, t, a: jnp.zeros(()), max_steps=4)
+    trained = train(nothing, updates=200, advantage_floor=floor)
+    one, mask = jnp.ones((1, 1), bool), jnp.ones((1, 1, 1, 2), bool)
+    seen = jnp.zeros((1, 1, 1, 1))
+    policies = jax.vmap(lambda actor: trained.networks.act(actor, (), seen, one, mask)[1])
+    entropy = np.ravel(policies(trained.weights.actor).entropy())[OBJECTIVES.index("mappo")]
+    assert (entropy > 0.15) == (floor > 0)
+    assert entropy < 0.05 or floor
 
 
 def test_a_clock_in_the_state_does_not_let_the_critic_run_away():
