@@ -236,29 +236,17 @@ def _both_ways(
     both have diverged they are not alike, but say nothing.
     """
     scores = grid.scores_of(pair, tasks)
-    known = not np.isnan(scores).all()
     x, y = diverged_as_lowest(scores)[0]
     if len(tasks) == 1:
-        return _exact(tasks, x[0], y[0], margin, known)
-    mean = mean_over(tasks)
-
-    def difference(x: Floats, y: Floats) -> Floats:
-        return mean(x) - mean(y)
-
-    value = difference(x, y)
-    values = widened_bootstrap(difference, x, y, resamples=resamples)
-    values = np.round(values, 9)  # equal scores differ by nothing
-    seeds = x.shape[1]
-    settles = known and seeds >= FEWEST_SEEDS
-    return (
-        _resampled(tasks, value, values, seeds, margin, settles),
-        _resampled(tasks, -value, -values, seeds, margin, settles),
-    )
+        there, back = _exact(tasks, x[0], y[0], margin)
+    else:
+        there, back = _resampled(tasks, x, y, margin, resamples)
+    if np.isnan(scores).all():
+        return there._replace(evidence=NOTHING), back._replace(evidence=NOTHING)
+    return there, back
 
 
-def _exact(
-    tasks: tuple[str, ...], x: Floats, y: Floats, margin: float, known: bool
-) -> tuple[Duel, Duel]:
+def _exact(tasks: tuple[str, ...], x: Floats, y: Floats, margin: float) -> tuple[Duel, Duel]:
     """By the permutation test of the seeds (S,) of one task; the second is the first turned round.
 
     It is not computed anew: of too many deals another random sample would be taken.
@@ -269,23 +257,29 @@ def _exact(
     turned = Evidence(found.p_below(0), found.p_below(margin), found.p_above(0))
     difference = Estimate(*np.array([found.difference, low, high]))
     opposite = Estimate(*np.array([-found.difference, -high, -low]))
-    if not known:
-        evidence = turned = NOTHING
     return Duel(tasks, difference, confidence, evidence), Duel(tasks, opposite, confidence, turned)
 
 
 def _resampled(
-    tasks: tuple[str, ...],
-    value: Floats,
-    values: Floats,
-    seeds: int,
-    margin: float,
-    settles: bool,
-) -> Duel:
-    """Of resampled differences (R,), which may settle something or not."""
+    tasks: tuple[str, ...], x: Floats, y: Floats, margin: float, resamples: int
+) -> tuple[Duel, Duel]:
+    """By the bootstrap of the seeds (T, S) of several tasks; too few settle nothing."""
+    mean, seeds = mean_over(tasks), x.shape[1]
+
+    def difference(x: Floats, y: Floats) -> Floats:
+        return mean(x) - mean(y)
+
+    value = difference(x, y)
+    values = widened_bootstrap(difference, x, y, resamples=resamples)
+    values = np.round(values, 9)  # equal scores differ by nothing
     confidence = 0.95 if seeds > 1 else 0.0
-    found = evidence(values, margin) if settles else NOTHING
-    return Duel(tasks, Estimate(value, *percentiles(values)), confidence, found)
+
+    def duel(sign: int) -> Duel:
+        found = evidence(sign * values, margin) if seeds >= FEWEST_SEEDS else NOTHING
+        estimate = Estimate(sign * value, *percentiles(sign * values))
+        return Duel(tasks, estimate, confidence, found)
+
+    return duel(1), duel(-1)
 
 
 def _verdict(corrected: Evidence) -> Verdict:
